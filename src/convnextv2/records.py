@@ -1,0 +1,36 @@
+"""Small frozen records that cross rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What one training step of a task gives the engine.
+
+    `loss` is a scalar with a graph; `parts` are named scalars to log beside it.
+    """
+
+    loss: Tensor
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pixels become a model's input: `(x / 255 - mean) / std`, one value a channel."""
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    @staticmethod
+    def for_channels(channels: int) -> Preprocessing:
+        """ImageNet's statistics for 3 channels; their averages for any other number."""
+        if channels == 3:
+            return Preprocessing()
+        return Preprocessing((0.449,) * channels, (0.226,) * channels)
