@@ -1,0 +1,149 @@
+"""ConvNeXt V1 and V2 from one class; parameter names and shapes are those of the official dense model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from convnextv2.errors import UserError
+from convnextv2.models.block import LAYER_NORM_EPS, Block
+from convnextv2.models.grid import DenseGrid, Grid
+
+
+class PatchConv(nn.Conv2d):
+    """A convolution whose stride is its kernel, as the linear map of patches that it is.
+
+    Patches do not overlap, so it is local: it works on whole pictures and on separate cells alike.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, patch: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=patch, stride=patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., H, W, in).  Returns (..., H // patch, W // patch, out); a remainder of pixels is dropped."""
+        patch = self.kernel_size[0]
+        *lead, height, width, channels = x.shape
+        rows, columns = height // patch, width // patch
+        if (rows * patch, columns * patch) != (height, width):
+            x = x[..., : rows * patch, : columns * patch, :]
+        x = x.reshape(*lead, rows, patch, columns, patch, channels).transpose(-4, -3).flatten(-3)
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # (out, row * column * channel)
+        return F.linear(x, weight, self.bias)
+
+
+class ConvNeXt(nn.Module):
+    """A ConvNeXt of any size (Liu et al. 2022; Woo et al. 2023).
+
+    depths, dims: blocks and channels of each stage.  grn: V2 blocks (GRN) if True, V1 blocks (LayerScale) if not.
+    num_classes: 0 for no head; `model(images)` then gives pooled features.
+    stem_stride: 4 as published, 2 or 1 for small pictures; the total stride is 8 times that.
+    drop_path_rate: of the last block, rising linearly from 0 at the first.
+    head_init_scale: factor on the head's initial weights (0.001 in the published fine-tuning).
+    """
+
+    def __init__(
+        self,
+        *,
+        depths: Sequence[int],
+        dims: Sequence[int],
+        grn: bool = True,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        stem_stride: int = 4,
+        drop_path_rate: float = 0.0,
+        layer_scale: float = 1e-6,
+        head_init_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        _check(depths, dims, num_classes, in_chans, stem_stride, drop_path_rate)
+        self.depths, self.dims, self.has_grn = tuple(depths), tuple(dims), grn
+        self.num_classes, self.in_chans, self.stem_stride = num_classes, in_chans, stem_stride
+        self.strides = tuple(stem_stride * 2**stage for stage in range(4))
+
+        stem = nn.Sequential(PatchConv(in_chans, dims[0], stem_stride), _norm(dims[0]))
+        downsample = [nn.Sequential(_norm(dims[k - 1]), PatchConv(dims[k - 1], dims[k], 2)) for k in (1, 2, 3)]
+        self.downsample_layers = nn.ModuleList([stem, *downsample])
+        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        self.stages = nn.ModuleList(
+            nn.ModuleList(
+                Block(dim, grn=grn, drop_path_rate=next(rates), layer_scale=layer_scale) for _ in range(depth)
+            )
+            for depth, dim in zip(depths, dims, strict=True)
+        )
+        self.norm = _norm(dims[3])
+        self.head = nn.Linear(dims[3], num_classes) if num_classes else nn.Identity()
+
+        self.apply(init_weights)
+        if num_classes:
+            with torch.no_grad():
+                self.head.weight.mul_(head_init_scale)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, in_chans, H, W), normalised.  Returns logits (B, num_classes)."""
+        return self.head(self.pooled_features(images))
+
+    def pooled_features(self, images: Tensor) -> Tensor:
+        """Average of the last stage over all sites, then LayerNorm.  Returns (B, dims[3])."""
+        last = self.stage_outputs(self._pixels(images), DenseGrid())[-1]
+        return self.norm(last.mean((1, 2)))
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """The output of each stage, (B, dims[s], H // strides[s], W // strides[s]), without a norm."""
+        return [x.permute(0, 3, 1, 2) for x in self.stage_outputs(self._pixels(images), DenseGrid())]
+
+    def stage_outputs(self, pixels: Tensor, grid: Grid) -> list[Tensor]:
+        """The four stages over the sites of a grid.
+
+        pixels: channels last, (B, H, W, in_chans) for dense grids and (B, V, p, p, in_chans), with p pixels on
+        a side of a cell, for packed ones.  Returns one tensor a stage in the layout of the grid.
+        """
+        x, outputs = pixels, []
+        for stage, (downsample, blocks) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
+            grid = grid.coarser() if stage else grid
+            x = downsample(x)
+            for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
+                x = block(x, grid)
+            outputs.append(x)
+        return outputs
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        smallest = self.strides[-1]
+        if images.ndim != 4 or images.shape[1] != self.in_chans:
+            raise UserError(f"images must be (B, {self.in_chans}, H, W), got {tuple(images.shape)}")
+        if min(images.shape[2:]) < smallest:
+            raise UserError(
+                f"images of {images.shape[2]}x{images.shape[3]} are smaller than the total stride {smallest}; "
+                f"use larger images or stem_stride={max(1, self.stem_stride // 2)}"
+            )
+        return images.permute(0, 2, 3, 1)
+
+
+def init_weights(module: nn.Module) -> None:
+    """Truncated normal of std 0.02 for convolutions and linear maps, zero for their biases (paper, appendix A)."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _norm(dim: int) -> nn.LayerNorm:
+    return nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+
+
+def _check(
+    depths: Sequence[int], dims: Sequence[int], num_classes: int, in_chans: int, stem_stride: int, drop: float
+) -> None:
+    rules = [
+        (len(depths) == 4 and min(depths) >= 1, f"depths must be 4 numbers of at least 1, got {tuple(depths)}"),
+        (len(dims) == 4 and min(dims) >= 1, f"dims must be 4 numbers of at least 1, got {tuple(dims)}"),
+        (num_classes >= 0, f"num_classes must be 0 (no head) or more, got {num_classes}"),
+        (in_chans >= 1, f"in_chans must be at least 1, got {in_chans}"),
+        (stem_stride in (1, 2, 4), f"stem_stride must be 4, 2 or 1, got {stem_stride}"),
+        (0 <= drop < 1, f"drop_path_rate must be at least 0 and below 1, got {drop}"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise UserError(message)

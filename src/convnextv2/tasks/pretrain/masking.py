@@ -1,0 +1,56 @@
+"""Masks and patches (Woo et al. 2023, section 3.1). One cell is one site of the encoder's last stage."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from convnextv2.errors import UserError
+
+
+def visible_cells(cells: int, mask_ratio: float) -> int:
+    """How many of a picture's cells stay visible: floor(cells * (1 - ratio)), at least one seen and one hidden."""
+    if not 0 < mask_ratio < 1:
+        raise UserError(f"mask_ratio must lie between 0 and 1, got {mask_ratio}")
+    if cells < 2:
+        raise UserError(
+            "a picture of one mask cell cannot be masked: use larger pictures, or a smaller stem stride "
+            "(--stem-stride 2 or 1)"
+        )
+    # Rounded first: 10 * (1 - 0.6) is 3.9999... in floating point, and means 4.
+    return min(max(math.floor(round(cells * (1 - mask_ratio), 9)), 1), cells - 1)
+
+
+def random_mask(
+    batch: int, rows: int, columns: int, mask_ratio: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """A random mask for each picture: (batch, rows, columns) boolean, True is hidden."""
+    hidden = rows * columns - visible_cells(rows * columns, mask_ratio)
+    order = torch.rand(batch, rows * columns, generator=generator).argsort(dim=1)
+    mask = torch.zeros(batch, rows * columns, dtype=torch.bool)
+    return mask.scatter_(1, order[:, :hidden], True).view(batch, rows, columns)
+
+
+def patchify(images: Tensor, cell: int) -> Tensor:
+    """Cut pictures into cells.
+
+    images: (B, C, H, W).  Returns (B, H/cell * W/cell, cell * cell * C): cells row-major; inside a cell pixel row,
+    pixel column, channel.
+    """
+    batch, channels, height, width = images.shape
+    x = images.view(batch, channels, height // cell, cell, width // cell, cell)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, cell * cell * channels)
+
+
+def unpatchify(patches: Tensor, cell: int, rows: int, columns: int) -> Tensor:
+    """The inverse of `patchify`: (B, rows * columns, cell * cell * C) to (B, C, rows * cell, columns * cell)."""
+    x = patches.view(len(patches), rows, columns, cell, cell, -1)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, rows * cell, columns * cell)
+
+
+def normalise_patches(patches: Tensor) -> Tensor:
+    """Each patch with its own mean and unbiased variance over all its values; (..., values)."""
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=1)
+    return (patches - mean) / (variance + 1e-6).sqrt()
