@@ -20,8 +20,9 @@ class GRN(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, 1, 1, dim))
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, dim))
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        return ops.grn(grid.existing(x), self.gamma, self.beta)
+    def after_gelu(self, h: Tensor, grid: Grid) -> Tensor:
+        """`grn(gelu(h))` over the existing sites of each picture."""
+        return ops.gelu_grn(grid.existing(h), self.gamma, self.beta)
 
 
 class Block(nn.Module):
@@ -49,9 +50,7 @@ class Block(nn.Module):
         x = grid.depthwise(x, self.dwconv.weight, self.dwconv.bias)
         x = self.norm(x)
         x = self.pwconv1(x)  # (B, ..., 4C)
-        x = F.gelu(x)
-        if self.grn is not None:
-            x = self.grn(x, grid)
+        x = F.gelu(x) if self.grn is None else self.grn.after_gelu(x, grid)
         if keep is not None:
             x, shortcut = (ops.gather_rows(t.flatten(0, -2), keep) for t in (x, shortcut))
         x = self.pwconv2(x)

@@ -64,7 +64,9 @@ class ConvNeXt(nn.Module):
         self.strides = tuple(stem_stride * 2**stage for stage in range(4))
 
         stem = nn.Sequential(PatchConv(in_chans, dims[0], stem_stride), _norm(dims[0]))
-        downsample = [nn.Sequential(_norm(dims[k - 1]), PatchConv(dims[k - 1], dims[k], 2)) for k in (1, 2, 3)]
+        downsample = [
+            nn.Sequential(_norm(dims[k - 1]), PatchConv(dims[k - 1], dims[k], 2)) for k in (1, 2, 3)
+        ]
         self.downsample_layers = nn.ModuleList([stem, *downsample])
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
         self.stages = nn.ModuleList(
@@ -137,7 +139,10 @@ def _check(
     depths: Sequence[int], dims: Sequence[int], num_classes: int, in_chans: int, stem_stride: int, drop: float
 ) -> None:
     rules = [
-        (len(depths) == 4 and min(depths) >= 1, f"depths must be 4 numbers of at least 1, got {tuple(depths)}"),
+        (
+            len(depths) == 4 and min(depths) >= 1,
+            f"depths must be 4 numbers of at least 1, got {tuple(depths)}",
+        ),
         (len(dims) == 4 and min(dims) >= 1, f"dims must be 4 numbers of at least 1, got {tuple(dims)}"),
         (num_classes >= 0, f"num_classes must be 0 (no head) or more, got {num_classes}"),
         (in_chans >= 1, f"in_chans must be at least 1, got {in_chans}"),

@@ -2,7 +2,7 @@
 
 from convnextv2.ops.depthwise import depthwise
 from convnextv2.ops.dispatch import force, implementation
-from convnextv2.ops.grn import grn
+from convnextv2.ops.grn import gelu_grn, grn
 from convnextv2.ops.rows import gather_rows, scatter_rows
 
-__all__ = ["depthwise", "force", "gather_rows", "grn", "implementation", "scatter_rows"]
+__all__ = ["depthwise", "force", "gather_rows", "gelu_grn", "grn", "implementation", "scatter_rows"]
