@@ -34,9 +34,7 @@ def build(contestant: str, size: str) -> tuple[nn.Module, Callable[[nn.Module, T
         from birder.model_registry import registry
         from birder.net.mim.fcmae import FCMAE as Peer
 
-        encoder = registry.net_factory(
-            f"convnext_v2_{size}", 0, 3, config={"drop_path_rate": 0.0}, size=(224, 224)
-        )
+        encoder = registry.net_factory(f"convnext_v2_{size}", 0, 3, config={"drop_path_rate": 0.0}, size=(224, 224))
         return Peer(encoder), lambda model, images: model(images)["loss"]
     from convnextv2.models import create_model
     from convnextv2.tasks.pretrain.fcmae import FCMAE
@@ -70,9 +68,7 @@ class Contestant:
         return value
 
 
-def interleaved(
-    size: str, precision: str, rounds: int, names: tuple[str, ...]
-) -> dict[str, dict[str, float]]:
+def interleaved(size: str, precision: str, rounds: int, names: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """Median and quartiles of images/s for each contestant."""
     images = torch.randn(BATCH[size], 3, 224, 224)
     contestants = [Contestant(name, size, precision) for name in names]
@@ -107,9 +103,7 @@ def _child(name: str, size: str, precision: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=sorted(BATCH), action="append")
     parser.add_argument("--precision", choices=["fp32", "bf16"], action="append")
     parser.add_argument("--rounds", type=int, default=8)
@@ -133,14 +127,8 @@ def main() -> None:
                     row["times_birder"] = row["images_per_second"] / rates["birder"]["images_per_second"]
                 if not args.no_memory:
                     row["peak_mib"] = peak_memory(name, size, precision)
-                results.append(
-                    {"size": size, "batch": BATCH[size], "precision": precision, "name": name, **row}
-                )
-                print(
-                    "  ".join(
-                        f"{k} {v:.2f}" if isinstance(v, float) else f"{v}" for k, v in results[-1].items()
-                    )
-                )
+                results.append({"size": size, "batch": BATCH[size], "precision": precision, "name": name, **row})
+                print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{v}" for k, v in results[-1].items()))
     if args.out:
         machine = {"processor": platform.machine(), "torch": torch.__version__, "threads": args.threads}
         args.out.write_text(json.dumps({"machine": machine, "results": results}, indent=1))

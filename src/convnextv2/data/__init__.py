@@ -1,0 +1,1 @@
+"""Pictures from disk to batches of tensors. This room knows no model and no task."""

@@ -28,9 +28,7 @@ class GRN(nn.Module):
 class Block(nn.Module):
     """Depthwise 7x7, LayerNorm, expand four times, GELU, GRN (V2), project, LayerScale (V1), drop path, add."""
 
-    def __init__(
-        self, dim: int, *, grn: bool = True, drop_path_rate: float = 0.0, layer_scale: float = 1e-6
-    ) -> None:
+    def __init__(self, dim: int, *, grn: bool = True, drop_path_rate: float = 0.0, layer_scale: float = 1e-6) -> None:
         super().__init__()
         self.dwconv = nn.Conv2d(dim, dim, kernel_size=7, padding=3, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)

@@ -22,9 +22,9 @@ class PatchConv(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, patch: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=patch, stride=patch)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (..., H, W, in).  Returns (..., H // patch, W // patch, out); a remainder of pixels is dropped."""
-        patch = self.kernel_size[0]
+    def forward(self, input: Tensor) -> Tensor:
+        """input: (..., H, W, in).  Returns (..., H // patch, W // patch, out); a remainder of pixels is dropped."""
+        x, patch = input, self.kernel_size[0]
         *lead, height, width, channels = x.shape
         rows, columns = height // patch, width // patch
         if (rows * patch, columns * patch) != (height, width):
@@ -64,9 +64,7 @@ class ConvNeXt(nn.Module):
         self.strides = tuple(stem_stride * 2**stage for stage in range(4))
 
         stem = nn.Sequential(PatchConv(in_chans, dims[0], stem_stride), _norm(dims[0]))
-        downsample = [
-            nn.Sequential(_norm(dims[k - 1]), PatchConv(dims[k - 1], dims[k], 2)) for k in (1, 2, 3)
-        ]
+        downsample = [nn.Sequential(_norm(dims[k - 1]), PatchConv(dims[k - 1], dims[k], 2)) for k in (1, 2, 3)]
         self.downsample_layers = nn.ModuleList([stem, *downsample])
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
         self.stages = nn.ModuleList(
@@ -79,7 +77,7 @@ class ConvNeXt(nn.Module):
         self.head = nn.Linear(dims[3], num_classes) if num_classes else nn.Identity()
 
         self.apply(init_weights)
-        if num_classes:
+        if isinstance(self.head, nn.Linear):
             with torch.no_grad():
                 self.head.weight.mul_(head_init_scale)
 

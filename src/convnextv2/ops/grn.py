@@ -31,9 +31,7 @@ def grn(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     in bf16, and the plain root of a zero sum would turn the run into NaN).
     """
     sites = x.flatten(1, -2)  # (B, S, C)
-    norm = torch.linalg.vector_norm(
-        sites, dim=1, keepdim=True, dtype=_exact(x)
-    )  # (B, 1, C); subgradient 0 at 0
+    norm = torch.linalg.vector_norm(sites, dim=1, keepdim=True, dtype=_exact(x))  # (B, 1, C); subgradient 0 at 0
     n = norm / (norm.mean(-1, keepdim=True) + EPS)
     gamma, beta = gamma.flatten(), beta.flatten()
     return (gamma * (sites * n) + beta + sites).to(x.dtype).view(x.shape)
@@ -76,7 +74,7 @@ class _FusedGeluGRN(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         h, gamma, norm = ctx.saved_tensors
         mean = norm.mean(-1, keepdim=True) + EPS
         n = norm / mean

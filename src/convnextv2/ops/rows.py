@@ -34,6 +34,6 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_selected: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, d_selected: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (rows,) = ctx.saved_tensors
         return scatter_rows(d_selected, rows, ctx.length), None

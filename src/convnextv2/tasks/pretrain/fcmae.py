@@ -147,9 +147,7 @@ class FCMAE(nn.Module):
         if channels != self.encoder.in_chans:
             raise UserError(f"images must have {self.encoder.in_chans} channels, got {channels}")
         if height % self.cell or width % self.cell:
-            raise UserError(
-                f"images of {height}x{width} are not multiples of the mask cell of {self.cell} pixels"
-            )
+            raise UserError(f"images of {height}x{width} are not multiples of the mask cell of {self.cell} pixels")
         shape = (batch, height // self.cell, width // self.cell)
         if mask is None:
             return random_mask(*shape, self.mask_ratio)
