@@ -1,0 +1,142 @@
+"""What lies in a run folder, read once and forgivingly: only `config.json` has to be there and whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convnextv2.errors import UserError
+from convnextv2.report.metrics import Metrics, read_metrics
+
+LOG_LINES = 30
+_LOG_BYTES = 256 * 1024
+_PICTURE = re.compile(r"step-(\d+)-(.+)")
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table of results that somebody put beside the run."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file of the run: what it shows (`kind`) and after which step; -1 where the name says none."""
+
+    path: Path
+    step: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Everything the page is made of."""
+
+    path: Path
+    config: dict[str, Any]
+    metrics: Metrics
+    pictures: tuple[Picture, ...] = ()
+    log: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    table: Table | None = None
+    touched: float = 0.0
+    notices: tuple[str, ...] = field(default=())
+
+    def section(self, name: str) -> dict[str, Any]:
+        """A part of `config.json` that should be an object; empty where it is missing or something else."""
+        part = self.config.get(name)
+        return part if isinstance(part, dict) else {}
+
+
+def read_run(run: Path) -> RunFolder:
+    """Reads the run folder `run`; raises UserError where it is not one."""
+    if not run.is_dir():
+        raise UserError(f"{run} is not a folder; give the run folder that --out named when the run was started")
+    config = _read_config(run / "config.json")
+    metrics = read_metrics(run / "metrics.jsonl")
+    notices = []
+    if metrics.unreadable:
+        notices.append(f"{metrics.unreadable} damaged lines of metrics.jsonl were left out.")
+    try:
+        table = _read_table(run / "table.json")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        table = None
+        notices.append("table.json is damaged and was left out.")
+    log = _tail(run / "log.txt")
+    warnings = tuple(dict.fromkeys(line for line in log if "warning" in line.lower()))[-5:]
+    return RunFolder(
+        path=run.resolve(),
+        config=config,
+        metrics=metrics,
+        pictures=_pictures(run / "pictures"),
+        log=log[-LOG_LINES:],
+        warnings=warnings,
+        table=table,
+        touched=_touched(run),
+        notices=tuple(notices),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path.parent} is not a run folder: it has no config.json") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} should hold a JSON object, not {type(config).__name__}")
+    return config
+
+
+def _read_table(path: Path) -> Table | None:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Table(
+        title=str(table.get("title") or "Results") if isinstance(table, dict) else "Results",
+        columns=tuple(str(column) for column in table["columns"]),
+        rows=tuple(tuple(row) for row in table["rows"]),
+        note=str(table.get("note") or ""),
+    )
+
+
+def _pictures(folder: Path) -> tuple[Picture, ...]:
+    """All pictures, oldest first."""
+    if not folder.is_dir():
+        return ()
+    found = []
+    for path in folder.iterdir():
+        # A name with a leading dot is a picture still being written.
+        if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
+            continue
+        match = _PICTURE.fullmatch(path.stem)
+        found.append(Picture(path, int(match[1]), match[2]) if match else Picture(path, -1, path.stem))
+    return tuple(sorted(found, key=lambda picture: (picture.step, picture.path.name)))
+
+
+def _tail(path: Path) -> tuple[str, ...]:
+    """The last lines of a log that may be very long."""
+    try:
+        with path.open("rb") as file:
+            start = max(0, path.stat().st_size - _LOG_BYTES)
+            file.seek(start)
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return ()
+    return tuple(line for line in (lines[1:] if start else lines) if line.strip())
+
+
+def _touched(run: Path) -> float:
+    """When the run last wrote something, in seconds since 1970."""
+    names = ("config.json", "metrics.jsonl", "log.txt", "checkpoints", "pictures")
+    return max(path.stat().st_mtime for name in names if (path := run / name).exists())

@@ -1,0 +1,81 @@
+"""Numbers, times and values as a reader wants to see them."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+# An integer of JSON may be larger than any float.
+_MOST = 1.7e308
+
+
+def number(value: float) -> str:
+    """Four significant digits, thousands apart: 0.4321, 12,500, 1.5e-05."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not -_MOST < value < _MOST:
+        return "not a number" if isinstance(value, float) and math.isnan(value) else "infinite"
+    if value == 0 or (isinstance(value, int) and abs(value) < 10**15):
+        return f"{value:,.0f}"
+    if abs(value) >= 1e15 or abs(value) < 1e-3:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def tick(value: float) -> str:
+    """A label on an axis: short, and never in mathematical markup."""
+    size = abs(value)
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if size >= unit:
+            return f"{value / (1e3 if letter == 'k' else unit):.4g}{letter}"
+    if 0 < size < 1e-3:
+        digits, power = f"{value:.3e}".split("e")
+        return f"{float(digits):g}e{int(power)}"
+    return f"{value:.5g}"
+
+
+def plain(value: Any) -> str:
+    """A setting exactly as it is, without Python's or JSON's punctuation."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(item) for item in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {plain(item)}" for name, item in value.items()) or "none"
+    return str(value)
+
+
+def cell(value: Any) -> str:
+    """A cell of a table of results: numbers rounded, everything else as it is."""
+    return number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else plain(value)
+
+
+def duration(seconds: float) -> str:
+    """42 seconds, 3.5 minutes, 2.1 hours, 4.0 days: the unit that reads best."""
+    for unit, name in ((86400 * 2, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= unit:
+            return f"{seconds / (86400 if name == 'days' else unit):.1f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
+def date(iso: Any) -> str:
+    """23 November 2026, 01:53; what cannot be read as a time stays as it is."""
+    try:
+        time = datetime.fromisoformat(str(iso))
+    except ValueError:
+        return str(iso)
+    return f"{time.day} {time:%B %Y, %H:%M}"
+
+
+def count(amount: int, thing: str) -> str:
+    """1 picture, 2,000 pictures."""
+    return f"{amount:,} {thing}" if amount == 1 else f"{amount:,} {thing}s"
+
+
+def title(name: str) -> str:
+    """A metric's or picture's name as words: images_per_second is "Images per second"."""
+    spaced = name.replace("_", " ").strip()
+    return spaced[:1].upper() + spaced[1:]
