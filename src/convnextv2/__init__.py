@@ -1,3 +1,35 @@
-"""ConvNeXt V2 and FCMAE: pre-train on your own pictures, exactly and fast."""
+"""ConvNeXt V2 and FCMAE: pre-train on your own pictures, exactly and fast.
+
+The public names are loaded when they are first used, so that `import convnextv2` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "FCMAE": "convnextv2.tasks.pretrain.fcmae",
+    "ConvNeXt": "convnextv2.models",
+    "create_model": "convnextv2.models",
+    "load_pretrained": "convnextv2.tasks.pretrain.model_file",
+    "pretrain": "convnextv2.tasks.pretrain.run",
+}
+
+__all__ = ["FCMAE", "ConvNeXt", "create_model", "load_pretrained", "pretrain"]
+
+if TYPE_CHECKING:
+    from convnextv2.models import ConvNeXt, create_model
+    from convnextv2.tasks.pretrain.fcmae import FCMAE
+    from convnextv2.tasks.pretrain.model_file import load_pretrained
+    from convnextv2.tasks.pretrain.run import pretrain
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

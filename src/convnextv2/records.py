@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,3 +34,14 @@ class Preprocessing:
         if channels == 3:
             return Preprocessing()
         return Preprocessing((0.449,) * channels, (0.226,) * channels)
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """A micro-batch as the engine sees it: tensors to move to the device, and the names of its samples."""
+
+    tensors: Mapping[str, Tensor]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)

@@ -1,0 +1,1 @@
+"""Dictionaries of tensors in and out of files."""

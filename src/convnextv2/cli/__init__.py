@@ -1,0 +1,49 @@
+"""The command `convnextv2`: one file a verb. Each parses, calls one function below, and prints."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App
+from rich.console import Console
+
+import convnextv2
+from convnextv2.errors import ConvNeXtV2Error, RunFailed, Stopped, UserError
+
+app = App(
+    name="convnextv2",
+    help="Pre-train ConvNeXt V2 on your own pictures, and see what it learned.",
+    version=convnextv2.__version__,
+    version_flags=["--version"],
+    result_action="return_value",
+)
+for _verb in ("pretrain", "reconstruct", "embed", "demo"):
+    app.command(f"convnextv2.cli.{_verb}:{_verb}", name=_verb)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line. Exit codes: 0; 1 a run failed; 2 a mistake in the command; 128 + signal when stopped.
+
+    `--debug` anywhere shows the traceback behind an error's one line.
+    """
+    tokens = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in tokens
+    try:
+        app([token for token in tokens if token != "--debug"], exit_on_error=True, print_error=True)
+    except ConvNeXtV2Error as error:
+        if debug:
+            raise
+        Console(stderr=True, highlight=False).print(f"convnextv2: {error}", markup=False, soft_wrap=True)
+        sys.exit(_exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _exit_code(error: ConvNeXtV2Error) -> int:
+    match error:
+        case Stopped():
+            return 128 + error.signal
+        case UserError():
+            return 2
+        case RunFailed() | _:
+            return 1

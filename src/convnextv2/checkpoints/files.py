@@ -1,0 +1,84 @@
+"""Tensor files that are safe to read, and files that are either the old or the new one, never a torn one.
+
+Weights are safetensors with a content hash of our own in the metadata (the format has none); nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from convnextv2.errors import LoadError
+
+HASH_KEY = "content_sha256"
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors and text metadata to one safetensors file, atomically, with their hash in the metadata."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = dict(metadata or {})
+    metadata[HASH_KEY] = content_hash(plain, metadata)
+    write_atomically(path, lambda partial: save_file(plain, partial, metadata))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file written by `save_tensors`.
+
+    Raises LoadError where the file is missing, is not safetensors, or does not match its content hash.
+    """
+    if not path.is_file():
+        raise LoadError(f"no weights at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise LoadError(f"{path} is not a readable safetensors file: {error}") from error
+    recorded = metadata.get(HASH_KEY)
+    if recorded is None:
+        raise LoadError(f"{path} has no content hash, so convnextv2 did not write it")
+    if recorded != content_hash(tensors, metadata):
+        raise LoadError(f"{path} is damaged: its content does not match the hash it was saved with")
+    return tensors, metadata
+
+
+def content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over names, types, shapes and values, and over the metadata but the hash itself."""
+    digest = hashlib.sha256()
+    for key in sorted(set(metadata) - {HASH_KEY}):
+        digest.update(repr((key, metadata[key])).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, flush it to disk, then rename it over `path`."""
+    partial = path.with_name(f".{path.name}.partial")
+    write(partial)
+    flush_to_disk(partial)
+    os.replace(partial, path)
+    flush_to_disk(path.parent)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """The text, or what was there before; nothing in between."""
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def flush_to_disk(path: Path) -> None:
+    """fsync of a file or of a folder's entries."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

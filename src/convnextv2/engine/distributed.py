@@ -1,0 +1,75 @@
+"""One process or many: who am I, which device is mine, and sums over all of us."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from convnextv2.errors import UserError
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among `world_size`, and its device."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """The one process that writes files and speaks."""
+        return self.rank == 0
+
+    def mean(self, values: list[float]) -> list[float]:
+        """The average of each value over all processes."""
+        if self.world_size == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return (tensor / self.world_size).tolist()
+
+    def gather(self, value: object) -> list[object]:
+        """Everybody's value, on every process."""
+        if self.world_size == 1:
+            return [value]
+        values: list[object] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def leave(self) -> None:
+        """Close the group of processes, if there is one."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def join(device: str = "auto") -> Place:
+    """Take one's place: under `torchrun` in its group of processes, otherwise alone.
+
+    device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    chosen = _device(device, local_rank)
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world)
+    return Place(rank, world, chosen)
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name} is no device; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: torch finds no GPU here; use --device cpu")
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", local_rank)
+    return device

@@ -1,0 +1,260 @@
+"""The training loop: every promise that all tasks share is kept here once.
+
+Exact resume, kill safety, clean stops, accumulation, several processes, bf16, progress, metrics, report.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from convnextv2.engine import state
+from convnextv2.engine.distributed import Place
+from convnextv2.engine.optim import adamw
+from convnextv2.engine.precision import autocast
+from convnextv2.engine.runlog import RunLog, duration, rewind
+from convnextv2.engine.schedule import CosineSchedule
+from convnextv2.engine.signals import StopRequest
+from convnextv2.engine.task import Task
+from convnextv2.errors import RunFailed, Stopped
+from convnextv2.records import TaskBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """All that the loop needs to know; every number resolved.
+
+    batch_size: pictures of one optimiser step over all processes.  accumulate: micro-batches of a process a step.
+    log_every, pictures_every: in steps.  checkpoint_every: in steps, or 0 for by the clock alone.
+    """
+
+    total_steps: int
+    steps_per_epoch: int
+    batch_size: int
+    accumulate: int = 1
+    lr: float
+    min_lr: float = 0.0
+    warmup_steps: int = 0
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip_grad: float | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    seed: int = 0
+    log_every: int = 1
+    pictures_every: int = 0
+    checkpoint_every: int = 0
+    checkpoint_minutes: float = 5.0
+
+
+def fit(task: Task, settings: LoopSettings, run: Path, place: Place, *, resume: bool = False) -> Path:
+    """Train until `total_steps`, and return the folder of the last checkpoint.
+
+    Raises Stopped after a SIGTERM or Ctrl-C, when everything is saved, and RunFailed on a loss or a gradient
+    that is not finite. With `resume` the run goes on bit for bit from its newest checkpoint, if it has one.
+    """
+    with RunLog(run, quiet=not place.is_main) as log, StopRequest() as request:
+        loop = _Loop(task, settings, run, place, log)
+        if resume:
+            loop.go_back_to_checkpoint()
+        return loop.train(request)
+
+
+def seconds_per_step(task: Task, settings: LoopSettings, place: Place) -> float:
+    """Measure forward and backward of one optimiser step; leaves weights and random numbers as they were.
+
+    Timed on a micro-batch or two after one that warms up; the slowest process counts.
+    """
+    model, times = task.model.to(place.device).train(), []
+    for batch in task.batches(0, 3, settings.accumulate, place):
+        start = time.perf_counter()
+        with autocast(settings.precision, place.device):
+            task.step(model, _to_device(batch, place.device)).loss.backward()
+        if place.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+        if len(times) == 3 or sum(times) > 10:
+            break
+    model.zero_grad(set_to_none=True)
+    everyone = place.gather(min(times[1:] or times))
+    return max(float(str(seconds)) for seconds in everyone) * settings.accumulate
+
+
+class _Loop:
+    def __init__(self, task: Task, settings: LoopSettings, run: Path, place: Place, log: RunLog) -> None:
+        self.task, self.settings, self.run, self.place, self.log = task, settings, run, place, log
+        task.model.to(place.device)
+        self.optimizer = adamw(task.model, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas)
+        self.schedule = CosineSchedule(settings.lr, settings.min_lr, settings.warmup_steps, settings.total_steps)
+        self.model = self._wrap(task.model)
+        self.step = 0
+        self.seconds = 0.0
+        self.last_saved = time.monotonic()
+        self.checkpoints = run / "checkpoints"
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        if self.settings.compile:
+            model.compile()
+        if self.place.world_size == 1:
+            return model
+        device = [self.place.device] if self.place.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=device)
+
+    def go_back_to_checkpoint(self) -> None:
+        if self.place.is_main:
+            state.repair(self.checkpoints)
+        found = state.latest(self.checkpoints)
+        if found is None:
+            self.log.say("nothing was saved yet: starting from the first step")
+        else:
+            where = state.load(found, self.task.model, self.optimizer)
+            self.step, self.seconds = where.step, where.seconds
+            self.log.say(f"going on from {found} (step {self.step} of {self.settings.total_steps})")
+        if self.place.is_main:
+            rewind(self.run, self.step)
+
+    def train(self, request: StopRequest) -> Path:
+        s = self.settings
+        batches = self.task.batches(self.step, s.total_steps, s.accumulate, self.place)
+        self.model.train()
+        meter = _Meter()
+        while self.step < s.total_steps:
+            started = time.perf_counter()
+            losses, norm = self._step(batches)
+            self.step += 1
+            meter.add(losses, norm, time.perf_counter() - started)
+            self.seconds += meter.last_seconds
+
+            if self.step % s.log_every == 0 or self.step == s.total_steps:
+                self._log_training(meter)
+                meter = _Meter()
+            if s.pictures_every and self.step % s.pictures_every == 0 and self.step < s.total_steps:
+                self._show()
+            signals = self.place.gather(request.signal) if self.place.world_size > 1 else [request.signal]
+            stop = next((number for number in signals if number is not None), None)
+            if stop is not None:
+                raise Stopped(int(str(stop)), self._save())
+            if self._due():
+                self._save()
+        return self._finish()
+
+    def _step(self, batches: Iterator[TaskBatch]) -> tuple[dict[str, float], float]:
+        """One optimiser step. Returns the loss and its parts, averaged over everything, and the gradient's norm."""
+        s, lr = self.settings, self.schedule.at(self.step)
+        # What randomness a model has of its own (drop path) follows from the step, so a resume needs no state.
+        torch.manual_seed(hash((s.seed, self.step, self.place.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
+        sums: dict[str, Tensor] = {}
+        names: list[str] = []
+        for micro in range(s.accumulate):
+            batch = _to_device(next(batches), self.place.device)
+            names += batch.names
+            last = micro == s.accumulate - 1
+            with nullcontext() if last or self.place.world_size == 1 else self.model.no_sync():  # pyright: ignore
+                with autocast(s.precision, self.place.device):
+                    output = self.task.step(self.model, batch)
+                (output.loss / s.accumulate).backward()
+            for name, value in {"loss": output.loss, **output.parts}.items():
+                sums[name] = sums.get(name, 0) + value.detach().float() / s.accumulate
+        norm = nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
+        local = torch.stack([*sums.values(), norm]).tolist()
+        *values, norm_value = self.place.mean(local)
+        if not math.isfinite(values[0]) or not math.isfinite(norm_value):
+            self._fail(lr, values[0], norm_value, names if not all(map(math.isfinite, local)) else [])
+        if s.clip_grad is not None:
+            nn.utils.clip_grads_with_norm_(self.task.model.parameters(), s.clip_grad, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return dict(zip(sums, values, strict=True)), norm_value
+
+    def _fail(self, lr: float, loss: float, norm: float, names: list[str]) -> None:
+        everyone = [name for part in self.place.gather(names) for name in part]  # pyright: ignore
+        found = state.latest(self.checkpoints) if self.place.is_main else None
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        raise RunFailed(
+            f"the {what} is not finite at step {self.step} (loss {loss}, gradient norm {norm}, learning rate {lr:.3g})."
+            f" Files of that batch: {', '.join(everyone)}."
+            f" {f'The last good weights are in {found}.' if found else 'Nothing was saved before.'}"
+            " Try a lower --lr, a longer --warmup-epochs, or --precision fp32"
+        )
+
+    def _log_training(self, meter: _Meter) -> None:
+        s = self.settings
+        rate = s.batch_size * meter.steps / meter.seconds
+        values = meter.means() | {"lr": self.schedule.at(self.step - 1), "images_per_second": round(rate, 2)}
+        if self.place.device.type == "cuda":
+            values["memory_mib"] = round(torch.cuda.max_memory_allocated(self.place.device) / 2**20)
+        epoch = self.step / s.steps_per_epoch
+        self.log.metrics(self.step, epoch, "train", self.seconds, values)
+        self.log.progress(self.step, s.total_steps, epoch, values["loss"], rate)
+
+    def _show(self) -> None:
+        """Evaluate and draw with the model as it is now; the next step does not notice."""
+        if not self.place.is_main:
+            return
+        self.task.model.eval()
+        with torch.no_grad(), autocast(self.settings.precision, self.place.device):
+            values = dict(self.task.evaluate())
+            folder = self.run / "pictures"
+            folder.mkdir(exist_ok=True)
+            for name, picture in self.task.pictures():
+                picture.save(folder / f"step-{self.step:08d}-{name}.png")
+        if values:
+            self.log.metrics(self.step, self.step / self.settings.steps_per_epoch, "eval", self.seconds, values)
+        self.task.model.train()
+
+    def _due(self) -> bool:
+        s = self.settings
+        by_steps = s.checkpoint_every and self.step % s.checkpoint_every == 0
+        by_clock = time.monotonic() - self.last_saved > 60 * s.checkpoint_minutes
+        return self.step == s.total_steps or bool(by_steps) or (self.place.is_main and by_clock)
+
+    def _save(self) -> Path:
+        folder = self.checkpoints / f"step-{self.step:08d}"
+        if self.place.is_main:
+            where = state.LoopState(self.step, self.seconds)
+            folder = state.save(self.checkpoints, self.task.model, self.optimizer, where, self.task.metadata)
+            self.last_saved = time.monotonic()
+        return folder
+
+    def _finish(self) -> Path:
+        self._show()
+        s, folder = self.settings, self.checkpoints / f"step-{self.settings.total_steps:08d}"
+        rate = s.batch_size * s.total_steps / max(self.seconds, 1e-9)
+        end = {"hours": self.seconds / 3600, "images_per_second": round(rate, 2)}
+        self.log.metrics(self.step, self.step / s.steps_per_epoch, "end", self.seconds, end)
+        self.log.say(
+            f"finished {s.total_steps} steps in {duration(self.seconds)}; weights in {folder}/model.safetensors"
+        )
+        return folder
+
+
+class _Meter:
+    """Averages between two lines of the log."""
+
+    def __init__(self) -> None:
+        self.steps, self.seconds, self.last_seconds = 0, 0.0, 0.0
+        self.sums: dict[str, float] = {}
+
+    def add(self, losses: dict[str, float], norm: float, seconds: float) -> None:
+        self.steps, self.seconds, self.last_seconds = self.steps + 1, self.seconds + seconds, seconds
+        for name, value in {**losses, "grad_norm": norm}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        return {name: round(value / self.steps, 6) for name, value in self.sums.items()}
+
+
+def _to_device(batch: TaskBatch, device: torch.device) -> TaskBatch:
+    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.tensors.items()}
+    return TaskBatch(moved, batch.names)

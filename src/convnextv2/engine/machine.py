@@ -1,0 +1,61 @@
+"""What machine this is: free memory, processors, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from convnextv2 import __version__
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory free for a run on a device; on a CPU no more than a container's limit leaves."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            free = int(line.split()[1]) * 1024
+    limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    if limit and used and limit[0].isdigit():
+        free = min(free, int(limit[0]) - int(used[0]))
+    return max(free, 0)
+
+
+def processors() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def describe(device: torch.device) -> dict[str, object]:
+    """For a run's config.json."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_name()
+    return {
+        "system": platform.platform(),
+        "device": f"{device} ({name})",
+        "processors": processors(),
+        "threads": torch.get_num_threads(),
+        "free_memory_gib": round(free_bytes(device) / 2**30, 1),
+    }
+
+
+def versions() -> dict[str, str]:
+    """For a run's config.json."""
+    return {"convnextv2": __version__, "python": platform.python_version(), "torch": torch.__version__}
+
+
+def _processor_name() -> str:
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,137 @@
+"""What a run tells: to the console, to log.txt, to metrics.jsonl, and to TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from convnextv2.checkpoints.files import write_text_atomically
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class RunLog:
+    """The files and the voice of one run. Only the main process has one that writes (`quiet` otherwise)."""
+
+    def __init__(self, run: Path, *, quiet: bool = False) -> None:
+        self.run, self.quiet = run, quiet
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._progress: Progress | None = None
+        self._last_line = -math.inf
+        self._board: Any = None
+        self._metrics: Any = None
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        for file in (self._metrics, self._board):
+            if file is not None:
+                file.close()
+
+    def say(self, text: str) -> None:
+        """One line to the console and to log.txt."""
+        if self.quiet:
+            return
+        self.console.print(text, markup=False, soft_wrap=True)
+        self.note(text)
+
+    def note(self, text: str) -> None:
+        """One line to log.txt alone."""
+        if self.quiet:
+            return
+        with (self.run / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now().isoformat(timespec='seconds')} {text}\n")
+
+    def metrics(self, step: int, epoch: float, phase: str, seconds: float, values: Mapping[str, float]) -> None:
+        """One object to metrics.jsonl; the values to TensorBoard as `phase/name`."""
+        if self.quiet:
+            return
+        if self._metrics is None:
+            self._metrics = (self.run / "metrics.jsonl").open("a", encoding="utf-8")
+            self._board = _tensorboard(self.run)
+        line = {"step": step, "epoch": round(epoch, 4), "phase": phase, "time": round(seconds, 2), **values}
+        self._metrics.write(json.dumps(line) + "\n")
+        self._metrics.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{phase}/{name}", value, step)
+
+    def progress(self, step: int, total: int, epoch: float, loss: float, rate: float) -> None:
+        """A bar on a terminal; elsewhere a plain line now and then, and always the last.
+
+        step: optimiser steps done of `total`.  rate: images a second, over all processes.
+        """
+        if self.quiet:
+            return
+        if self.console.is_terminal:
+            self._bar(total).update(
+                self._task, completed=step, text=f"epoch {epoch:.1f}  loss {loss:.4f}  {rate:.0f} images/s"
+            )
+            return
+        now = time.monotonic()
+        if step < total and now - self._last_line < _SECONDS_BETWEEN_LINES:
+            return
+        if self._last_line == -math.inf:
+            self._first = (now, step)
+        started, first = self._first
+        pace = (now - started) / (step - first) if step > first else math.nan
+        left = f"  {duration(pace * (total - step))} left" if step < total and math.isfinite(pace) else ""
+        self._last_line = now
+        line = f"step {step}/{total}  epoch {epoch:.1f}  loss {loss:.4f}  {rate:.0f} images/s{left}"
+        print(line, file=sys.stderr, flush=True)
+
+    def _bar(self, total: int) -> Progress:
+        if self._progress is None:
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=self.console)
+            self._task = self._progress.add_task("training", total=total, text="")
+            self._progress.start()
+        return self._progress
+
+
+def rewind(run: Path, step: int) -> None:
+    """Drop what metrics.jsonl holds beyond `step`, and a line that a killed process left torn."""
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    write_text_atomically(path, "".join(kept))
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words: `40 s`, `12 min`, `3 h 20 min`, `2 d 5 h`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
+
+
+def _tensorboard(run: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # pyright: ignore[reportPrivateImportUsage]
+    except ImportError:
+        return None
+    return SummaryWriter(str(run / "tensorboard"))

@@ -1,0 +1,47 @@
+"""What the engine asks of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from convnextv2.records import StepOutput, TaskBatch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import nn
+
+    from convnextv2.engine.distributed import Place
+
+
+class Task(Protocol):
+    """A model, its batches, a step, an evaluation and its pictures: all that the loop knows of a task.
+
+    model: every parameter that requires a gradient must get one from every step.
+    metadata: text that travels inside the saved weights (architecture, preprocessing, ...).
+    """
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Iterator[TaskBatch]:
+        """The micro-batches of this process for the optimiser steps [start, stop), in order.
+
+        Which samples a step sees, and how they are augmented, must follow from the step alone.
+        """
+        ...
+
+    def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
+        """Loss of one micro-batch. `model` is `self.model`, perhaps wrapped for several processes."""
+        ...
+
+    def evaluate(self) -> Iterator[tuple[str, float]]:
+        """Names and values to log now and then; nothing if the task has no evaluation."""
+        ...
+
+    def pictures(self) -> Iterator[tuple[str, Image]]:
+        """Names and pictures that show what the model does now."""
+        ...

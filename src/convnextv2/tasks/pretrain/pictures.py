@@ -1,0 +1,60 @@
+"""Pictures that show what a masked autoencoder sees and what it makes of it."""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from convnextv2.records import Preprocessing
+from convnextv2.tasks.pretrain.masking import patchify, unpatchify
+
+_GAP = 4
+_SMALLEST = 128  # smaller pictures are enlarged to about this for the eye
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 (B, C, H, W) to the model's float32 input."""
+    mean, std = _statistics(preprocessing, images.device)
+    return (images.float() / 255 - mean) / std
+
+
+def reconstruction_grid(
+    images: Tensor, mask: Tensor, prediction: Tensor, preprocessing: Preprocessing, *, norm_pix: bool
+) -> Image.Image:
+    """One row a picture: original, masked, predicted, and predicted with the visible cells pasted in.
+
+    images: (B, C, H, W) as the model saw them.  mask: (B, h, w), True is hidden.
+    prediction: (B, h * w, p * p * C); with `norm_pix` brought back with each cell's true mean and deviation.
+    """
+    images, mask, prediction = images.float().cpu(), mask.cpu(), prediction.float().cpu()
+    rows, columns = mask.shape[1:]
+    cell = images.shape[2] // rows
+    if norm_pix:
+        variance, mean = torch.var_mean(patchify(images, cell), dim=-1, keepdim=True, correction=1)
+        prediction = prediction * (variance + 1e-6).sqrt() + mean
+    predicted = unpatchify(prediction, cell, rows, columns)
+    hidden = mask.repeat_interleave(cell, 1).repeat_interleave(cell, 2)[:, None]
+    columns_nchw = [
+        _to_bytes(images, preprocessing),
+        _to_bytes(images, preprocessing).masked_fill(hidden, 128),
+        _to_bytes(predicted, preprocessing),
+        _to_bytes(torch.where(hidden, predicted, images), preprocessing),
+    ]
+    factor = max(1, _SMALLEST // images.shape[2])
+    table = torch.stack(columns_nchw, 1)  # (B, 4, 3, H, W)
+    table = table.repeat_interleave(factor, 3).repeat_interleave(factor, 4)
+    table = torch.nn.functional.pad(table, (0, _GAP, 0, _GAP), value=255)
+    picture = table.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # (B * H, 4 * W, 3)
+    return Image.fromarray(picture[:-_GAP, :-_GAP].contiguous().numpy())
+
+
+def _to_bytes(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    mean, std = _statistics(preprocessing, images.device)
+    pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    return pixels if pixels.shape[1] == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
+
+
+def _statistics(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (preprocessing.mean, preprocessing.std))
+    return mean, std

@@ -1,0 +1,139 @@
+"""Pre-training as a task for the engine: masked pictures in, the reconstruction's error out."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from convnextv2.data.cache import PixelCache
+from convnextv2.data.folder import ImageList
+from convnextv2.data.geometry import CenterFit, RandomResizedCropFlip
+from convnextv2.data.loader import BadImages, GlobalBatches, ImageSet, make_loader
+from convnextv2.engine.distributed import Place
+from convnextv2.errors import BadImage
+from convnextv2.records import Preprocessing, StepOutput, TaskBatch
+from convnextv2.tasks.pretrain.fcmae import FCMAE
+from convnextv2.tasks.pretrain.masking import random_mask
+from convnextv2.tasks.pretrain.pictures import normalise, reconstruction_grid
+from convnextv2.tasks.pretrain.settings import PretrainSettings
+
+SHOWN = 8  # pictures of a reconstruction grid
+
+
+@dataclass(frozen=True)
+class CropAndMask:
+    """The augmentation of one picture, and its mask, from the same random numbers."""
+
+    crop: RandomResizedCropFlip
+    cells: int
+    mask_ratio: float
+
+    def __call__(self, picture: Tensor) -> dict[str, Tensor]:
+        """picture: uint8 (C, H, W).  Returns images (C, size, size) and mask (cells, cells)."""
+        return {
+            "images": self.crop(picture),
+            "mask": random_mask(1, self.cells, self.cells, self.mask_ratio)[0],
+        }
+
+
+class PretrainTask:
+    """FCMAE on a list of pictures. See `convnextv2.engine.task.Task`."""
+
+    def __init__(
+        self,
+        model: FCMAE,
+        images: ImageList,
+        settings: PretrainSettings,
+        *,
+        batch_size: int,
+        workers: int,
+        bad: BadImages,
+        cache: PixelCache | None,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self.model, self.metadata = model, metadata
+        # The final norm and a head take no part in pre-training: no gradient reaches them.
+        model.encoder.norm.requires_grad_(False)
+        model.encoder.head.requires_grad_(False)
+        self._images, self._settings, self._batch_size, self._workers = images, settings, batch_size, workers
+        self._bad, self._preprocessing = bad, Preprocessing.for_channels(settings.in_chans)
+        size = settings.image_size
+        crop = RandomResizedCropFlip(size, scale=(settings.min_scale, 1.0), flip=settings.flip)
+        self._set = ImageSet(
+            images,
+            CropAndMask(crop, size // model.cell, settings.mask_ratio),
+            channels=settings.in_chans,
+            max_pixels=settings.max_pixels,
+            min_side=min_side(size),
+            seed=settings.seed,
+            cache=cache,
+        )
+        self._shown: tuple[Tensor, Tensor] | None = None
+
+    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Iterator[TaskBatch]:
+        """Crops and masks that follow from (seed, epoch, picture) alone."""
+        order = GlobalBatches(
+            len(self._images),
+            self._batch_size,
+            seed=self._settings.seed,
+            start_step=start,
+            stop_step=stop,
+            rank=place.rank,
+            world_size=place.world_size,
+            accumulate=accumulate,
+        )
+        pin = place.device.type == "cuda"
+        for batch in make_loader(self._set, order, workers=self._workers, pin_memory=pin):
+            self._bad.add(batch.bad)
+            yield TaskBatch(batch.tensors, [self._images.names[i] for i in batch.indices.tolist()])
+
+    def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
+        """The error of the reconstruction over hidden cells."""
+        images = normalise(batch.tensors["images"], self._preprocessing)
+        return StepOutput(model(images, batch.tensors["mask"]).loss)
+
+    def evaluate(self) -> Iterator[tuple[str, float]]:
+        """The loss of the pictures that are shown, under their fixed masks: comparable over the whole run."""
+        images, mask = self._show()
+        if len(images):
+            yield "shown_loss", float(self.model(images, mask).loss)
+
+    def pictures(self) -> Iterator[tuple[str, Image]]:
+        """The same few pictures under the same masks every time."""
+        images, mask = self._show()
+        if len(images):
+            prediction = self.model.reconstruct(images, mask).prediction
+            norm_pix = self.model.norm_pix_loss
+            yield (
+                "reconstruction",
+                reconstruction_grid(images, mask, prediction, self._preprocessing, norm_pix=norm_pix),
+            )
+
+    def _show(self) -> tuple[Tensor, Tensor]:
+        if self._shown is None:
+            size, count = self._settings.image_size, min(SHOWN, len(self._images))
+            fit, found, total = CenterFit(size), [], len(self._images)
+            spread = (index * total // count for index in range(count))
+            for index in itertools.islice(itertools.chain(spread, range(total)), 10 * count):
+                with contextlib.suppress(BadImage):
+                    found.append(fit(self._set.read(index)))
+                if len(found) == count:
+                    break
+            device = self.model.mask_token.device
+            images = torch.stack(found) if found else torch.zeros(0, self._settings.in_chans, size, size)
+            cells = size // self.model.cell
+            generator = torch.Generator().manual_seed(self._settings.seed)
+            mask = random_mask(len(images), cells, cells, self.model.mask_ratio, generator)
+            self._shown = normalise(images.to(device), self._preprocessing), mask.to(device)
+        return self._shown
+
+
+def min_side(size: int) -> int:
+    """How small a large JPEG may be decoded: enough for the smallest crop not to be enlarged much."""
+    return 3 * size
