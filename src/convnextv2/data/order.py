@@ -1,0 +1,94 @@
+"""Which pictures each step of a run sees, on each process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from convnextv2.errors import UserError
+
+
+def mix(*numbers: int) -> int:
+    """A 64-bit seed from non-negative numbers; similar numbers give unrelated seeds."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+class GlobalBatches(Sampler[list[tuple[int, int]]]):
+    """The (epoch, index) pairs of every micro-batch of one process, step by step.
+
+    An epoch is `length // batch_size` steps over a permutation drawn from (seed, epoch); what is
+    left over of the permutation is dropped. The batch of a step is cut into
+    `accumulate * world_size` micro-batches; number `j * world_size + rank` is the j-th of `rank`.
+    So all processes together see, at each step, the very batch that one process would.
+
+    Args:
+        length: number of pictures.
+        batch_size: pictures of one optimiser step, over all processes and micro-batches.
+        seed: of the permutations, 0 or more.
+        start_step: first optimiser step, counted from the beginning of the run.
+        stop_step: the step after the last one.
+        rank: this process, 0 to world_size - 1.
+        world_size: number of processes.
+        accumulate: micro-batches a process runs for one step.
+
+    Raises:
+        UserError: there are fewer pictures than a batch, or the batch cannot be cut evenly.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        seed: int,
+        start_step: int,
+        stop_step: int,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"a batch of {batch_size} pictures: give --batch-size 1 or more")
+        if length < batch_size:
+            raise UserError(
+                f"{length} pictures make zero steps with a batch of {batch_size}:"
+                f" use --recipe auto, or --batch-size {length} or smaller"
+            )
+        pieces = world_size * accumulate
+        if batch_size % pieces:
+            raise UserError(
+                f"a batch of {batch_size} cannot be cut evenly for {world_size} processes times"
+                f" {accumulate} accumulated micro-batches:"
+                f" give --batch-size {-(-batch_size // pieces) * pieces}"
+            )
+        self.steps_per_epoch = length // batch_size
+        self._length = length
+        self._batch_size = batch_size
+        self._seed = seed
+        self._steps = range(start_step, stop_step)
+        self._rank = rank
+        self._world_size = world_size
+        self._accumulate = accumulate
+
+    def __len__(self) -> int:
+        """Number of micro-batches."""
+        return len(self._steps) * self._accumulate
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        size = self._batch_size // (self._world_size * self._accumulate)
+        drawn, order = -1, torch.empty(0)
+        for step in self._steps:
+            epoch, place = divmod(step, self.steps_per_epoch)
+            if epoch != drawn:
+                drawn, order = epoch, self._order(epoch)
+            for micro in range(self._accumulate):
+                start = place * self._batch_size + (micro * self._world_size + self._rank) * size
+                yield [(epoch, index) for index in order[start : start + size].tolist()]
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(mix(self._seed, epoch))
+        return torch.randperm(self._length, generator=generator)

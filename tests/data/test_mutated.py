@@ -1,0 +1,235 @@
+"""2,000 damaged files through listing, decoding and the loader: no crash, no hang, no disagreement.
+
+The oracle is Pillow alone: a file is readable if it opens as one of the six formats, within the
+pixel limit, and `load()` succeeds. On these files the two agree without exception. One difference
+is known (6 of 73,000 further mutations): Pillow given a path maps an uncompressed TIFF into memory
+and never looks at its table of strips, while `decode` reads it as a stream and so finds a damaged
+table bad.
+"""
+
+import io
+import struct
+import warnings
+import zlib
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from convnextv2.data.cache import decode_all
+from convnextv2.data.decode import decode
+from convnextv2.data.folder import list_images
+from convnextv2.data.geometry import RandomResizedCropFlip
+from convnextv2.data.loader import BadImages, GlobalBatches, ImageSet, make_loader
+from convnextv2.errors import BadImage
+
+MAX_PIXELS = 1_000_000
+"""Small, so that damaged headers that claim large sizes do not slow the test down."""
+
+COUNTS = {
+    "flipped bits": 600,
+    "cut short": 500,
+    "another's header": 200,
+    "wrong extension": 200,
+    "zeroed block": 150,
+    "random bytes": 150,
+    "untouched": 100,
+    "empty": 50,
+    "bomb": 50,
+}
+
+ENCODINGS = [
+    ("jpg", "JPEG", {"quality": 85}),
+    ("jpg", "JPEG", {"progressive": True}),
+    ("jpg", "JPEG", {"exif": 6}),
+    ("png", "PNG", {}),
+    ("webp", "WEBP", {}),
+    ("webp", "WEBP", {"lossless": True}),
+    ("tif", "TIFF", {}),
+    ("tif", "TIFF", {"compression": "tiff_lzw"}),
+    ("tif", "TIFF", {"compression": "jpeg"}),
+    ("gif", "GIF", {}),
+    ("bmp", "BMP", {}),
+]
+
+
+def encoded_pictures() -> list[tuple[str, bytes]]:
+    """(extension, bytes): two photographs at small sizes, in every format and some modes."""
+    pictures = []
+    for number, photo in enumerate(load_sample_images().images):
+        for extension, form, options in ENCODINGS:
+            for mode in ("RGB", "L"):
+                options = dict(options)
+                if "exif" in options:
+                    exif = Image.Exif()
+                    exif[0x0112] = 6
+                    options["exif"] = exif
+                image = Image.fromarray(photo).resize((60 + 12 * number, 48)).convert(mode)
+                buffer = io.BytesIO()
+                image.save(buffer, format=form, **options)
+                pictures.append((extension, buffer.getvalue()))
+        for mode, form, extension in (("P", "PNG", "png"), ("RGBA", "PNG", "png"), ("I;16", "TIFF", "tif"),
+                                      ("CMYK", "JPEG", "jpg"), ("F", "TIFF", "tif")):  # fmt: skip
+            image = Image.fromarray(photo).resize((60, 44))
+            image = image.convert("L").convert(mode) if mode in ("I;16", "F") else image.convert(mode)
+            buffer = io.BytesIO()
+            image.save(buffer, format=form)
+            pictures.append((extension, buffer.getvalue()))
+    return pictures
+
+
+def bomb(rng: np.random.Generator) -> bytes:
+    """A PNG whose header claims between a million and 3.6 thousand million pixels."""
+    width, height = (int(side) for side in rng.integers(1_001, 60_001, 2))
+    header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 2, 0, 0, 0)
+    pixels = b"IDAT" + zlib.compress(bytes(1_000_000), 9)
+    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, pixels)]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def mutate(kind: str, data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
+    changed = bytearray(data)
+    if kind == "flipped bits":
+        # Half of them in the first 200 bytes, where the structure of most formats lies.
+        reach = min(200, len(data)) if rng.random() < 0.5 else len(data)
+        for bit in rng.integers(0, 8 * reach, rng.integers(1, 20)):
+            changed[bit // 8] ^= 1 << (bit % 8)
+    elif kind == "cut short":
+        del changed[int(rng.integers(1, len(data))) :]
+    elif kind == "another's header":
+        length = int(rng.integers(4, 64))
+        changed[:length] = other[:length]
+    elif kind == "zeroed block":
+        start = int(rng.integers(0, len(data)))
+        changed[start : start + 64] = bytes(len(changed[start : start + 64]))
+    elif kind == "random bytes":
+        # Half of them after a genuine first sixteen bytes, so that a decoder takes them up.
+        kept = data[:16] if rng.random() < 0.5 else b""
+        return kept + rng.bytes(int(rng.integers(1, 4_000)))
+    elif kind == "empty":
+        return b""
+    elif kind == "bomb":
+        return bomb(rng)
+    return bytes(changed)
+
+
+@pytest.fixture(scope="module")
+def mutated(tmp_path_factory):
+    """The listed files, and the kind of damage by name."""
+    root = tmp_path_factory.mktemp("mutated")
+    rng = np.random.default_rng(20261123)
+    pictures = encoded_pictures()
+    kinds = {}
+    for number, kind in enumerate(kind for kind, count in COUNTS.items() for _ in range(count)):
+        extension, data = pictures[int(rng.integers(len(pictures)))]
+        other = pictures[int(rng.integers(len(pictures)))]
+        if kind == "wrong extension":
+            extension = rng.choice([e for e, _, _ in ENCODINGS if e != extension])
+        name = f"{number % 7}/{number:04}.{extension}"
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(mutate(kind, data, other[1], rng))
+        kinds[name] = kind
+    (root / "x.jpg").mkdir()
+    (root / "x.jpg" / "notes.txt").write_text("a folder named like a picture")
+    images = list_images(root)
+    assert set(images.names) == set(kinds)
+    assert len(images) == 2_000
+    assert images.ignored == {".txt": 1}
+    return images, kinds
+
+
+def verdict(path, **options) -> str | None:
+    try:
+        pixels = decode(path, max_pixels=MAX_PIXELS, **options)
+    except BadImage as error:
+        return error.reason if error.path == str(path) else f"names another file: {error.path}"
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[2] == 3
+    assert 0 < pixels.size <= 3 * MAX_PIXELS
+    return None
+
+
+@pytest.fixture(scope="module")
+def verdicts(mutated):
+    """Index to reason, None where the file is readable, by decoding each file alone."""
+    images, _ = mutated
+    return [verdict(images.path(index)) for index in range(len(images))]
+
+
+def oracle(path) -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    return False
+                image.load()
+        except Exception:
+            return False
+    return True
+
+
+def test_verdicts_agree_with_pillow(mutated, verdicts):
+    images, kinds = mutated
+    table = Counter()
+    disagreements = []
+    for index, reason in enumerate(verdicts):
+        good = oracle(images.path(index))
+        table[kinds[images.names[index]], "good" if reason is None else "bad"] += 1
+        if good != (reason is None):
+            disagreements.append((images.names[index], kinds[images.names[index]], reason))
+    print("\n" + "\n".join(f"{kind:18} {table[kind, 'good']:4} good {table[kind, 'bad']:4} bad" for kind in COUNTS))
+    assert disagreements == []
+    assert all(reason.isprintable() and "another file" not in reason for reason in verdicts if reason is not None)
+    assert "" not in verdicts
+    for kind, readable in (("empty", 0), ("bomb", 0), ("untouched", 100), ("wrong extension", 200)):
+        assert table[kind, "good"] == readable
+    for kind in ("flipped bits", "cut short", "zeroed block"):
+        assert table[kind, "bad"] > 20, f"too few {kind} do damage to say anything"
+
+
+def test_smaller_jpegs_get_the_same_verdict(mutated, verdicts):
+    """Decoding at a fraction of the size reads the same bytes, so it finds the same files bad."""
+    images, _ = mutated
+    small = [verdict(images.path(index), min_side=16) for index in range(len(images))]
+    assert small == verdicts
+
+
+def test_the_loader_finds_exactly_these_files_bad(mutated, verdicts):
+    images, _ = mutated
+    crop = RandomResizedCropFlip(16)
+    dataset = ImageSet(images, lambda image: {"image": crop(image)}, max_pixels=MAX_PIXELS)
+    batches = GlobalBatches(len(images), 40, seed=0, start_step=0, stop_step=len(images) // 40)
+    lines = []
+    ledger = BadImages(images, 1.0, lines.append)
+    used, asked = [], [index for batch in batches for _, index in batch]
+    for batch in make_loader(dataset, batches, workers=2):
+        assert batch.tensors["image"].shape == (40, 3, 16, 16)
+        used.extend(batch.indices.tolist())
+        ledger.add(batch.bad)
+    expected = {index: reason for index, reason in enumerate(verdicts) if reason is not None}
+    assert dict(ledger.state()) == expected
+    assert len(lines) == len(expected)
+    assert sorted(asked) == list(range(len(images)))
+    stand_in = {}
+    for index in reversed(range(2 * len(images))):
+        place = index % len(images)
+        stand_in[place] = place if verdicts[place] is None else stand_in.get((place + 1) % len(images))
+    assert used == [stand_in[index] for index in asked]
+
+
+def test_the_cache_holds_exactly_the_same(mutated, verdicts):
+    images, _ = mutated
+    cache = decode_all(images, max_pixels=MAX_PIXELS, budget_bytes=10**9, threads=2)
+    assert cache is not None
+    for index, reason in enumerate(verdicts):
+        if reason is None:
+            fresh = decode(images.path(index), max_pixels=MAX_PIXELS)
+            assert torch.equal(cache.get(index), torch.from_numpy(fresh).permute(2, 0, 1))
+        else:
+            with pytest.raises(BadImage) as caught:
+                cache.get(index)
+            assert caught.value.reason == reason

@@ -1,0 +1,37 @@
+"""Photographs as they come, where the data sets lie beside the project."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from convnextv2.data.decode import decode
+from convnextv2.data.folder import list_images
+from convnextv2.data.geometry import CenterFit
+from convnextv2.data.loader import GlobalBatches, ImageSet, make_loader
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no data sets in {DATA}")
+
+
+def folders():
+    return sorted(path.name for path in DATA.iterdir() if path.is_dir()) if DATA.is_dir() else []
+
+
+@pytest.mark.parametrize("name", folders())
+def test_a_spread_of_each_set_decodes_and_loads(name):
+    images = list_images(DATA / name)
+    assert not any(extension in (".jpg", ".png", ".jpeg") for extension in images.ignored)
+    for index in range(0, len(images), max(1, len(images) // 25)):
+        pixels = decode(images.path(index))
+        assert pixels.shape[2] == 3
+        assert min(pixels.shape[:2]) > 0
+        assert decode(images.path(index), channels=1).shape == (*pixels.shape[:2], 1)
+    fit = CenterFit(64)
+    dataset = ImageSet(images, lambda image: {"image": fit(image)}, min_side=74)
+    batches = GlobalBatches(len(images), 16, seed=0, start_step=0, stop_step=3)
+    for batch in make_loader(dataset, batches, workers=2):
+        assert batch.tensors["image"].shape == (16, 3, 64, 64)
+        assert batch.bad == ()
+        assert batch.tensors["image"].to(torch.float32).std() > 1
