@@ -35,7 +35,7 @@ def build(contestant: str, size: str) -> tuple[nn.Module, Callable[[nn.Module, T
         from birder.net.mim.fcmae import FCMAE as Peer
 
         encoder = registry.net_factory(f"convnext_v2_{size}", 0, 3, config={"drop_path_rate": 0.0}, size=(224, 224))
-        return Peer(encoder), lambda model, images: model(images)["loss"]
+        return Peer(encoder), lambda model, images: model(images)["loss"]  # pyright: ignore[reportArgumentType]
     from convnextv2.models import create_model
     from convnextv2.tasks.pretrain.fcmae import FCMAE
 

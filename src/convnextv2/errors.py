@@ -1,11 +1,11 @@
 """Every exception this package raises, in one tree.
 
-    ConvNeXtV2Error
-    ├── UserError          a mistake in what was asked for: one line, exit code 2
-    │   └── LoadError      weights that do not fit the model they were meant for
-    ├── BadImage           one file that is not a readable picture (skipped and counted)
-    ├── RunFailed          a run that had to stop: exit code 1
-    └── Stopped            a run that was asked to stop and saved first: exit code 128 + signal
+ConvNeXtV2Error
+├── UserError          a mistake in what was asked for: one line, exit code 2
+│   └── LoadError      weights that do not fit the model they were meant for
+├── BadImage           one file that is not a readable picture (skipped and counted)
+├── RunFailed          a run that had to stop: exit code 1
+└── Stopped            a run that was asked to stop and saved first: exit code 128 + signal
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,15 +75,16 @@ def seconds_per_step(task: Task, settings: LoopSettings, place: Place) -> float:
     Timed on a micro-batch or two after one that warms up; the slowest process counts.
     """
     model, times = task.model.to(place.device).train(), []
-    for batch in task.batches(0, 3, settings.accumulate, place):
-        start = time.perf_counter()
-        with autocast(settings.precision, place.device):
-            task.step(model, _to_device(batch, place.device)).loss.backward()
-        if place.device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-        if len(times) == 3 or sum(times) > 10:
-            break
+    with closing(task.batches(0, 3, settings.accumulate, place)) as batches:
+        for batch in batches:
+            start = time.perf_counter()
+            with autocast(settings.precision, place.device):
+                task.step(model, _to_device(batch, place.device)).loss.backward()
+            if place.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+            if len(times) == 3 or sum(times) > 10:
+                break
     model.zero_grad(set_to_none=True)
     everyone = place.gather(min(times[1:] or times))
     return max(float(str(seconds)) for seconds in everyone) * settings.accumulate
@@ -124,9 +125,13 @@ class _Loop:
 
     def train(self, request: StopRequest) -> Path:
         s = self.settings
-        batches = self.task.batches(self.step, s.total_steps, s.accumulate, self.place)
+        with closing(self.task.batches(self.step, s.total_steps, s.accumulate, self.place)) as batches:
+            self._train(batches, request)
+        return self._finish()
+
+    def _train(self, batches: Iterator[TaskBatch], request: StopRequest) -> None:
+        s, meter = self.settings, _Meter()
         self.model.train()
-        meter = _Meter()
         while self.step < s.total_steps:
             started = time.perf_counter()
             losses, norm = self._step(batches)
@@ -145,7 +150,6 @@ class _Loop:
                 raise Stopped(int(str(stop)), self._save())
             if self._due():
                 self._save()
-        return self._finish()
 
     def _step(self, batches: Iterator[TaskBatch]) -> tuple[dict[str, float], float]:
         """One optimiser step. Returns the loss and its parts, averaged over everything, and the gradient's norm."""

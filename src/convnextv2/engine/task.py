@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from convnextv2.records import StepOutput, TaskBatch
@@ -27,7 +27,7 @@ class Task(Protocol):
     @property
     def metadata(self) -> Mapping[str, str]: ...
 
-    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Iterator[TaskBatch]:
+    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Generator[TaskBatch, None, None]:
         """The micro-batches of this process for the optimiser steps [start, stop), in order.
 
         Which samples a step sees, and how they are augmented, must follow from the step alone.

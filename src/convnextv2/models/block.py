@@ -12,6 +12,17 @@ from convnextv2.models.grid import Grid
 LAYER_NORM_EPS = 1e-6
 
 
+class Depthwise(nn.Conv2d):
+    """The 7x7 depthwise convolution over the sites of a grid, channels last."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, dim, kernel_size=7, padding=3, groups=dim)
+
+    def forward(self, input: Tensor, grid: Grid) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        assert self.bias is not None
+        return grid.depthwise(input, self.weight, self.bias)
+
+
 class GRN(nn.Module):
     """Global response normalisation with its two parameters, (1, 1, 1, C) each and zero at the start."""
 
@@ -20,8 +31,8 @@ class GRN(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, 1, 1, dim))
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, dim))
 
-    def after_gelu(self, h: Tensor, grid: Grid) -> Tensor:
-        """`grn(gelu(h))` over the existing sites of each picture."""
+    def forward(self, h: Tensor, grid: Grid) -> Tensor:
+        """`grn(gelu(h))` over the existing sites of each picture; one operation, as GRN always follows GELU."""
         return ops.gelu_grn(grid.existing(h), self.gamma, self.beta)
 
 
@@ -30,7 +41,7 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, *, grn: bool = True, drop_path_rate: float = 0.0, layer_scale: float = 1e-6) -> None:
         super().__init__()
-        self.dwconv = nn.Conv2d(dim, dim, kernel_size=7, padding=3, groups=dim)
+        self.dwconv = Depthwise(dim)
         self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.pwconv1 = nn.Linear(dim, 4 * dim)
         self.grn = GRN(4 * dim) if grn else None
@@ -45,10 +56,10 @@ class Block(nn.Module):
         (len(keep), C) comes back. Only without drop path.
         """
         shortcut = x
-        x = grid.depthwise(x, self.dwconv.weight, self.dwconv.bias)
+        x = self.dwconv(x, grid)
         x = self.norm(x)
         x = self.pwconv1(x)  # (B, ..., 4C)
-        x = F.gelu(x) if self.grn is None else self.grn.after_gelu(x, grid)
+        x = F.gelu(x) if self.grn is None else self.grn(x, grid)
         if keep is not None:
             x, shortcut = (ops.gather_rows(t.flatten(0, -2), keep) for t in (x, shortcut))
         x = self.pwconv2(x)

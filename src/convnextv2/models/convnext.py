@@ -66,7 +66,7 @@ class ConvNeXt(nn.Module):
         stem = nn.Sequential(PatchConv(in_chans, dims[0], stem_stride), _norm(dims[0]))
         downsample = [nn.Sequential(_norm(dims[k - 1]), PatchConv(dims[k - 1], dims[k], 2)) for k in (1, 2, 3)]
         self.downsample_layers = nn.ModuleList([stem, *downsample])
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
+        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
         self.stages = nn.ModuleList(
             nn.ModuleList(
                 Block(dim, grn=grn, drop_path_rate=next(rates), layer_scale=layer_scale) for _ in range(depth)
@@ -114,9 +114,10 @@ class ConvNeXt(nn.Module):
         if images.ndim != 4 or images.shape[1] != self.in_chans:
             raise UserError(f"images must be (B, {self.in_chans}, H, W), got {tuple(images.shape)}")
         if min(images.shape[2:]) < smallest:
+            finer = f" or stem_stride={self.stem_stride // 2}" if self.stem_stride > 1 else ""
             raise UserError(
                 f"images of {images.shape[2]}x{images.shape[3]} are smaller than the total stride {smallest}; "
-                f"use larger images or stem_stride={max(1, self.stem_stride // 2)}"
+                f"use larger images{finer}"
             )
         return images.permute(0, 2, 3, 1)
 

@@ -34,8 +34,8 @@ def create_model(
         raise UserError(f"no model is called {name!r}; did you mean {', '.join(near)}?")
     size = SIZES[name]
     return ConvNeXt(
-        depths=depths or size.depths,
-        dims=dims or size.dims,
+        depths=size.depths if depths is None else depths,
+        dims=size.dims if dims is None else dims,
         grn=size.grn,
         num_classes=num_classes,
         in_chans=in_chans,

@@ -117,4 +117,6 @@ def _judge(features: NDArray[Any], labels: NDArray[np.int64]) -> list[str]:
         heads = (LogisticRegression(max_iter=1000), KNeighborsClassifier(1))
         fitted = [make_pipeline(StandardScaler(), head).fit(features[known], labels[known]) for head in heads]
         scores.append([head.score(features[rest], labels[rest]) for head in fitted])
-    return [f"{100 * mean:.1f} % ± {100 * std:.1f}" for mean, std in zip(np.mean(scores, 0), np.std(scores, 0), strict=True)]
+    return [
+        f"{100 * mean:.1f} % ± {100 * std:.1f}" for mean, std in zip(np.mean(scores, 0), np.std(scores, 0), strict=True)
+    ]

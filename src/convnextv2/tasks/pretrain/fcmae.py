@@ -155,9 +155,9 @@ class FCMAE(nn.Module):
         return nn.functional.mse_loss(prediction.to(exact), target)
 
     def _mask(self, images: Tensor, mask: Tensor | None) -> Tensor:
-        batch, channels, height, width = images.shape
-        if channels != self.encoder.in_chans:
-            raise UserError(f"images must have {self.encoder.in_chans} channels, got {channels}")
+        if images.ndim != 4 or images.shape[1] != self.encoder.in_chans:
+            raise UserError(f"images must be (B, {self.encoder.in_chans}, H, W), got {tuple(images.shape)}")
+        batch, _, height, width = images.shape
         if height % self.cell or width % self.cell:
             raise UserError(f"images of {height}x{width} are not multiples of the mask cell of {self.cell} pixels")
         shape = (batch, height // self.cell, width // self.cell)
@@ -165,8 +165,10 @@ class FCMAE(nn.Module):
             return random_mask(*shape, self.mask_ratio)
         if mask.dtype != torch.bool or tuple(mask.shape) != shape:
             raise UserError(f"mask must be boolean of shape {shape}, got {mask.dtype} {tuple(mask.shape)}")
-        if not mask.flatten(1).any():
+        if not mask.any():
             raise UserError("the mask hides nothing, so there is nothing to predict")
+        if mask.all():
+            raise UserError("the mask hides everything, so there is nothing to predict from")
         return mask
 
 

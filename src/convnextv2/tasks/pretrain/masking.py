@@ -19,7 +19,7 @@ def visible_cells(cells: int, mask_ratio: float) -> int:
             "a picture of one mask cell cannot be masked: use larger pictures, or a smaller stem stride "
             "(--stem-stride 2 or 1)"
         )
-    # Rounded first: 10 * (1 - 0.6) is 3.9999... in floating point, and means 4.
+    # Rounded first: 100 * (1 - 0.9) is 9.9999... in floating point, and means 10.
     return min(max(math.floor(round(cells * (1 - mask_ratio), 9)), 1), cells - 1)
 
 

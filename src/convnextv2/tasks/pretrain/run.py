@@ -32,6 +32,10 @@ from convnextv2.tasks.pretrain.task import PretrainTask, min_side
 _FREE_ON_RESUME = {"resume", "config", "out", "workers", "cache", "checkpoint_minutes", "checkpoint_every"}
 
 
+Chosen = list[tuple[str, object, str]]
+"""What was chosen for the user: name, value, why."""
+
+
 @dataclass(frozen=True)
 class PretrainResult:
     """run: the run's folder.  checkpoint: the folder of its last weights.  report: the page about it."""
@@ -149,7 +153,7 @@ def _prepare(
     chosen += [("precision", kind, why)] if settings.precision == "auto" else []
     micro = settings.micro_batch or _micro_batch(settings, model, recipe, place)
     if settings.micro_batch is None:
-        chosen.append(("micro_batch", micro, f"{place.world_size} process(es), half of the free memory"))
+        chosen.append(("micro_batch", micro, "what fits into half of the free memory"))
     workers = min(max(1, machine.processors() - 1), 8) if settings.workers is None else settings.workers
     metadata = describe(settings)
     task = PretrainTask(
@@ -159,10 +163,8 @@ def _prepare(
     seconds = seconds_per_step(task, loop, place)
     if settings.minutes is not None:
         steps = max(1, int(settings.minutes * 60 / seconds))
-        recipe = replace(recipe, epochs=round(steps / loop.steps_per_epoch, 2))
-        if settings.warmup_epochs is None:
-            recipe = replace(recipe, warmup_epochs=round(recipe.epochs / 20, 3))
-        chosen.append(("epochs", recipe.epochs, f"what fits into {settings.minutes:g} minutes"))
+        epochs = round(steps / loop.steps_per_epoch, 2)
+        recipe, chosen = _for_time(settings, recipe, epochs, chosen)
         loop = _loop_settings(settings, recipe, len(images), kind, loop.accumulate)
     if resuming:
         return task, loop
@@ -179,6 +181,18 @@ def _prepare(
         resolved = replace(settings, **fixed, precision=kind, log_every=loop.log_every, resume=False, config=None)
         runfolder.write_config(settings.out, _config(resolved, model, images, chosen, place))
     return task, loop
+
+
+def _for_time(settings: PretrainSettings, recipe: Recipe, epochs: float, chosen: Chosen) -> tuple[Recipe, Chosen]:
+    """The recipe with as many epochs as fit into --minutes, and a warm-up to match."""
+    recipe = replace(recipe, epochs=epochs)
+    why = f"what fits into {settings.minutes:g} minutes"
+    kept = [choice for choice in chosen if choice[0] != "warmup_epochs"]
+    added: Chosen = [("epochs", epochs, why)]
+    if settings.warmup_epochs is None:
+        recipe = replace(recipe, warmup_epochs=round(epochs / 20, 3))
+        added.append(("warmup_epochs", recipe.warmup_epochs, "a twentieth of the run"))
+    return recipe, kept + added
 
 
 def build(settings: PretrainSettings) -> FCMAE:
@@ -263,7 +277,7 @@ def _loop_settings(
 
 
 def _config(
-    settings: PretrainSettings, model: FCMAE, images: ImageList, chosen: list[tuple[str, object, str]], place: Place
+    settings: PretrainSettings, model: FCMAE, images: ImageList, chosen: Chosen, place: Place
 ) -> dict[str, Any]:
     return {
         "verb": "pretrain",

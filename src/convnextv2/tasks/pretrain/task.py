@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -76,7 +76,7 @@ class PretrainTask:
         )
         self._shown: tuple[Tensor, Tensor] | None = None
 
-    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Iterator[TaskBatch]:
+    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Generator[TaskBatch, None, None]:
         """Crops and masks that follow from (seed, epoch, picture) alone."""
         order = GlobalBatches(
             len(self._images),

@@ -1,0 +1,178 @@
+"""The rooms of the package: who may import whom, what a plain import costs, and what files are called."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+import convnextv2
+
+ROOT = Path(convnextv2.__file__).parent
+FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
+
+BELOW_ZOO = ["ops", "data", "report", "models", "checkpoints", "engine"]
+MAY_IMPORT = {  # besides errors, records and itself; "room" is the whole room, "room.file" that file only
+    "errors": [],
+    "records": [],
+    "ops": [],
+    "data": [],
+    "report": [],
+    "models": ["ops"],
+    "checkpoints": ["models.sizes"],
+    "engine": ["checkpoints.files", "report"],
+    "tasks": [],
+    "tasks.*": BELOW_ZOO,
+    "zoo": ["tasks", "models", "checkpoints", "data", "report"],
+    **{room: [*BELOW_ZOO, "tasks", "zoo"] for room in ("export", "analysis", "compare", "serve")},
+    "cli": ["tasks.*.settings"],  # and anything inside a function
+    "": [],  # the package itself: anything inside a function
+    "__main__": ["cli"],
+}
+LAZY = ("cli", "")  # rooms that import on use
+
+
+def room_of(module):
+    """`tasks.pretrain.fcmae` lives in `tasks.pretrain`, `ops.grn` in `ops`."""
+    parts = module.split(".")
+    return ".".join(parts[:2] if parts[0] == "tasks" else parts[:1])
+
+
+def module_of(file):
+    parts = file.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(file) for file in FILES}
+
+
+def imports(source, module, is_package):
+    """Yields (our module imported, the code is run when the file is imported) for every import of ours."""
+
+    def visit(node, now):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            start = node.module or ""
+            if node.level:
+                here = ["convnextv2", *filter(None, module.split("."))]
+                start = ".".join([*here[: len(here) + is_package - node.level], *filter(None, [node.module])])
+            names = [f"{start}.{alias.name}" for alias in node.names]
+        else:
+            names = []
+        for name in names:
+            first, _, inside = name.partition(".")
+            if first == "convnextv2":
+                while inside and inside not in MODULES:  # a name out of a module, or out of the package itself
+                    if inside == "__version__":
+                        break
+                    inside = inside.rpartition(".")[0]
+                yield inside, now
+        typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        later = typing_only or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, now and not later)
+
+    return list(visit(ast.parse(source), True))
+
+
+def forbidden(source, module, is_package=False):
+    """The imports of a file that the floors do not allow."""
+    room = room_of(module)
+    pattern = next((p for p in MAY_IMPORT if fnmatch(room, p)), None)
+    if pattern is None:
+        return [f"{room!r} is not a room of the drawing"]
+    wrong = []
+    for target, now in imports(source, module, is_package):
+        own = room_of(target) == room and target != ""
+        shared = target in ("errors", "records", "__version__") and room != "errors"
+        allowed = any(fnmatch(target, p) or fnmatch(target, f"{p}.*") for p in MAY_IMPORT[pattern])
+        lazy = room in LAZY and not now
+        the_package = room == "cli" and target == ""  # it loads its names on use, so it costs nothing
+        if not (own or shared or allowed or lazy or the_package):
+            wrong.append(target or "the package itself")
+    return wrong
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_imports_follow_the_floors(file):
+    wrong = forbidden((ROOT / file).read_text(), module_of(file), file.name == "__init__.py")
+    assert not wrong, f"{file} imports {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "wrong"),
+    [
+        ("models.block", "from convnextv2 import ops", []),
+        ("models.block", "from convnextv2.errors import UserError", []),
+        ("models.block", "from convnextv2.models.grid import Grid", []),
+        ("models.block", "import convnextv2.data.folder as f", ["data.folder"]),
+        ("models.block", "from convnextv2 import create_model", ["the package itself"]),
+        ("ops.grn", "from convnextv2 import models", ["models"]),
+        ("ops.grn", "def f():\n    from convnextv2.models import Size", ["models"]),
+        ("ops.grn", "from ..models import sizes", ["models.sizes"]),
+        ("ops.grn", "from . import dispatch", []),
+        ("data.folder", "import convnextv2.ops", ["ops"]),
+        ("report.page", "from convnextv2.engine import runlog", ["engine.runlog"]),
+        ("checkpoints.files", "from convnextv2.models.sizes import SIZES", []),
+        ("checkpoints.files", "from convnextv2.models import sizes", []),
+        ("checkpoints.files", "from convnextv2.models import SIZES", ["models"]),
+        ("checkpoints.files", "from convnextv2.models.convnext import ConvNeXt", ["models.convnext"]),
+        ("engine.loop", "from convnextv2.checkpoints import files", []),
+        ("engine.loop", "from convnextv2.report import write_report", []),
+        ("engine.loop", "from convnextv2 import __version__", []),
+        ("engine.loop", "from convnextv2.models import create_model", ["models"]),
+        ("engine.loop", "if TYPE_CHECKING:\n    from convnextv2.data import loader", ["data.loader"]),
+        ("tasks.pretrain.run", "from convnextv2.engine.loop import fit", []),
+        ("tasks.pretrain.run", "from convnextv2.tasks.pretrain import masking", []),
+        ("tasks.classify.run", "from convnextv2.tasks.pretrain import masking", ["tasks.pretrain.masking"]),
+        ("tasks.classify.run", "import convnextv2.zoo", ["zoo"]),
+        ("zoo.embed", "from convnextv2.tasks.pretrain import masking", []),
+        ("zoo.embed", "from convnextv2.cli import main", ["cli"]),
+        ("cli.pretrain", "from convnextv2.tasks.pretrain.settings import PretrainSettings", []),
+        ("cli.pretrain", "from convnextv2.tasks.pretrain.run import run", ["tasks.pretrain.run"]),
+        ("cli.pretrain", "def f():\n    from convnextv2.tasks.pretrain.run import run", []),
+        ("errors", "import convnextv2.records", ["records"]),
+        ("utils.text", "import os", ["'utils' is not a room of the drawing"]),
+    ],
+)
+def test_the_check_itself_sees_every_way_to_import(module, source, wrong):
+    assert forbidden(source, module) == wrong
+
+
+def test_relative_imports_of_a_package_start_at_itself():
+    assert forbidden("from .grid import Grid\nfrom ..engine import loop", "models", is_package=True) == ["engine.loop"]
+
+
+def test_a_plain_import_loads_nothing_heavy():
+    code = "import sys; before = set(sys.modules); import convnextv2; print(*set(sys.modules) - before)"
+    added = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"torch", "torchvision", "triton", "timm", "transformers", "matplotlib", "onnx", "pycocotools", "numpy"}
+    assert "convnextv2" in added
+    assert not heavy & set(added)
+
+
+def test_public_names_are_sorted_and_there():
+    names = convnextv2.__all__
+    assert names
+    # as the linter sorts: CONSTANTS, then Classes, then functions
+    assert names == sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    for name in names:
+        assert getattr(convnextv2, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = convnextv2.nothing
+
+
+@pytest.mark.parametrize("room", sorted({m.partition(".")[0] for m in MODULES} - {"", "__main__"}))
+def test_the_public_names_of_a_room_are_there(room):
+    package = importlib.import_module(f"convnextv2.{room}")
+    names = getattr(package, "__all__", [])
+    assert all(hasattr(package, name) for name in names)
+
+
+def test_no_file_is_a_drawer_for_everything():
+    drawers = {"utils", "util", "common", "misc", "base", "helpers", "helper"}
+    assert not [str(path) for path in FILES if drawers & {*path.parts, path.stem}]
