@@ -1,0 +1,228 @@
+"""Whole pre-training runs: what is promised of every one of them."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from small_run import SMALL, small_flags
+
+from convnextv2 import load_pretrained, pretrain
+from convnextv2.checkpoints.files import load_tensors
+from convnextv2.errors import RunFailed, Stopped, UserError
+
+
+def weights(run):
+    step = (run / "checkpoints" / "latest").read_text()
+    return load_tensors(run / "checkpoints" / step / "model.safetensors")[0]
+
+
+def losses(run):
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines if line["phase"] == "train"}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(picture_folder, tmp_path_factory):
+    """A run of 20 steps (4 epochs) that nothing disturbs."""
+    run = tmp_path_factory.mktemp("run") / "whole"
+    pretrain(picture_folder, run, **SMALL, epochs=4)
+    return run
+
+
+def test_a_run_leaves_all_that_is_promised(uninterrupted):
+    run = uninterrupted
+    config = json.loads((run / "config.json").read_text())
+    assert config["data"]["pictures"] == 40
+    assert config["settings"]["lr"] > 0
+    assert {"torch", "convnextv2"} <= set(config["versions"])
+    assert sorted(losses(run)) == list(range(1, 21))
+    assert (run / "report.html").read_text().count("<svg") >= 2
+    assert len(list((run / "pictures").glob("*.png"))) == 1
+    assert "finished 20 steps" in (run / "log.txt").read_text()
+    tensors = weights(run)
+    assert "mask_token" in tensors
+    assert "pred.weight" in tensors  # the decoder stays in the checkpoint
+
+
+def test_the_saved_model_is_built_again_from_its_file_alone(uninterrupted):
+    pretrained = load_pretrained(uninterrupted)
+    assert same(pretrained.model.state_dict(), weights(uninterrupted))
+    assert pretrained.image_size == 32
+    assert not pretrained.model.training
+
+
+def test_it_learns(picture_folder, tmp_path):
+    run = pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=60, lr=3e-3).run
+    found = losses(run)
+    first, last = found[1], sum(list(found.values())[-10:]) / 10
+    assert last < 0.9 * first
+
+
+@pytest.mark.parametrize("changes", [{"workers": 0}, {"workers": 2}, {"cache": False}, {"log_every": 7}])
+def test_how_a_run_is_fed_or_watched_changes_no_bit(picture_folder, tmp_path, uninterrupted, changes):
+    pretrain(picture_folder, tmp_path / "run", **SMALL | changes, epochs=4)
+    assert same(weights(tmp_path / "run"), weights(uninterrupted))
+
+
+def test_another_seed_is_another_run(picture_folder, tmp_path, uninterrupted):
+    pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=4, seed=1)
+    assert not same(weights(tmp_path / "run"), weights(uninterrupted))
+
+
+def test_accumulation_gives_the_same_losses(picture_folder, tmp_path, uninterrupted):
+    pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=4, micro_batch=2)
+    expected = losses(uninterrupted)
+    for step, loss in losses(tmp_path / "run").items():
+        assert loss == pytest.approx(expected[step], rel=1e-5)
+
+
+def test_a_config_alone_starts_the_run_again(picture_folder, tmp_path, uninterrupted):
+    pretrain(out=tmp_path / "again", config=uninterrupted / "config.json")
+    assert same(weights(tmp_path / "again"), weights(uninterrupted))
+
+
+def test_stopped_in_the_middle_of_an_epoch_and_resumed_is_bitwise_the_same(
+    picture_folder, tmp_path, uninterrupted, monkeypatch
+):
+    from convnextv2.tasks.pretrain.task import PretrainTask
+
+    step, calls = PretrainTask.step, []
+
+    def interrupt(self, model, batch):
+        calls.append(1)
+        if len(calls) == 3 + 7:  # three to measure the speed, then seven steps
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, model, batch)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainTask, "step", interrupt)
+        with pytest.raises(Stopped, match=r"SIGTERM; saved .*step-00000007; go on with --resume"):
+            pretrain(picture_folder, run, **SMALL, epochs=4)
+    assert (run / "report.html").is_file()
+    pretrain(picture_folder, run, **SMALL, epochs=4, resume=True)
+    assert same(weights(run), weights(uninterrupted))
+    assert losses(run) == losses(uninterrupted)
+
+
+def test_resume_needs_only_the_run(picture_folder, uninterrupted):
+    before = weights(uninterrupted)
+    pretrain(out=uninterrupted, resume=True)  # finished: nothing is left to do
+    assert same(weights(uninterrupted), before)
+
+
+def test_resume_with_other_settings_is_refused(picture_folder, uninterrupted):
+    with pytest.raises(UserError, match=r"--epochs was 4.*now 5"):
+        pretrain(picture_folder, uninterrupted, **SMALL, epochs=5, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_files(picture_folder, tmp_path):
+    with pytest.raises(RunFailed, match=r"not finite at step \d+ .*learning rate \S+e\+(19|20).*\.png") as error:
+        pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=4, lr=1e20, warmup_epochs=0)
+    assert str(error.value).count(".png") == 8
+    assert "not finite" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_broken_files_are_named_once_and_too_many_stop_the_run(picture_folder, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, path in enumerate(sorted(picture_folder.rglob("*.png"))):
+        (folder / path.name).write_bytes(path.read_bytes()[: 60 if number < 2 else None])
+    for cache in (True, False):
+        run = tmp_path / f"run-{cache}"
+        pretrain(folder, run, **SMALL, epochs=4, max_bad_fraction=0.05, cache=cache)
+        log = (run / "log.txt").read_text()
+        assert [log.count(f"skipped {name}") for name in ("01.png", "03.png")] == [1, 1]
+        with pytest.raises(RunFailed, match=r"of 40 files cannot be read.*--max-bad-fraction"):
+            pretrain(folder, tmp_path / f"stopped-{cache}", **SMALL, epochs=4, cache=cache)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "convnextv2_at"}, "did you mean convnextv2_atto"),
+        ({"image_size": 30}, "use --image-size 32"),
+        ({"recipe": "paper", "batch_size": None}, "zero steps with the paper's batch of 4096"),
+        ({"batch_size": 64}, "40 pictures make zero steps"),
+        ({"batch_size": 9, "micro_batch": 4}, "use --batch-size 8"),
+        ({"device": "cuda"} if not torch.cuda.is_available() else {"device": "tpu0"}, "--device"),
+        ({"epochs": 1, "minutes": 1}, "not both"),
+        ({"masking": 0.5}, "pretrain has no setting 'masking'"),
+    ],
+)
+def test_mistakes_get_one_line_and_leave_nothing_behind(picture_folder, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message) as error:
+        pretrain(picture_folder, tmp_path / "run", **SMALL | changes)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_is_not_empty_is_never_written_into(picture_folder, tmp_path, uninterrupted):
+    with pytest.raises(UserError, match="add --resume to go on with that run"):
+        pretrain(picture_folder, uninterrupted, **SMALL)
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="is not empty"):
+        pretrain(picture_folder, tmp_path, **SMALL)
+    with pytest.raises(UserError, match=r"no config\.json, so it is no run"):
+        pretrain(picture_folder, tmp_path, **SMALL, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_v1_and_bf16_and_grey_train(picture_folder, tmp_path):
+    changes = {"model": "convnext_atto", "precision": "bf16", "in_chans": 1}
+    run = pretrain(picture_folder, tmp_path / "run", **SMALL | changes, epochs=2).run
+    assert weights(run)["encoder.stages.0.0.gamma"].shape == (8,)
+    assert weights(run)["encoder.downsample_layers.0.0.weight"].shape == (8, 1, 1, 1)
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments_change_no_bit(picture_folder, tmp_path, uninterrupted, command):
+    """SIGKILL, anywhere: while starting, training, or in the middle of a save (every step is saved)."""
+    run = tmp_path / "run"
+    flags = ["pretrain", "--data", picture_folder, "--out", run, *small_flags(epochs=4, checkpoint_every=1)]
+    rng, kills, reached = random.Random(0), 0, []
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    while kills < 10:
+        line = [sys.executable, "-m", "convnextv2", *map(str, flags), "--resume"]
+        process = subprocess.Popen(
+            line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
+        log = run / "metrics.jsonl"
+        before = log.stat().st_size if log.exists() else 0
+        while process.poll() is None and (log.stat().st_size if log.exists() else 0) <= before and kills % 5:
+            time.sleep(0.01)  # most kills strike while it trains; two of the ten at any moment of the start
+        time.sleep(rng.uniform(0, 0.4) if kills % 5 else rng.uniform(0, 5))
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+        pointer = run / "checkpoints" / "latest"
+        reached.append(pointer.read_text() if pointer.exists() else "nothing")
+    finished = command(*flags, "--resume")
+    assert finished.returncode == 0, finished.stderr
+    assert same(weights(run), weights(uninterrupted)), reached
+    assert losses(run) == losses(uninterrupted)
+    assert kills == 10, f"the run ended after {kills} kills: {reached}"
+
+
+@pytest.mark.slow
+def test_two_processes_follow_one(picture_folder, tmp_path, uninterrupted, command):
+    """torchrun with two gloo processes: the same global batches, the same losses."""
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    flags = ["pretrain", "--data", picture_folder, "--out", tmp_path / "run", *small_flags(epochs=4, device="cpu")]
+    done = command(*flags, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    expected, found = losses(uninterrupted), losses(tmp_path / "run")
+    assert sorted(found) == list(range(1, 21))
+    assert max(abs(found[step] / expected[step] - 1) for step in found) <= 1e-5
