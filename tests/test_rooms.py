@@ -26,7 +26,7 @@ MAY_IMPORT = {  # besides errors, records and itself; "room" is the whole room, 
     "engine": ["checkpoints.files", "report"],
     "tasks": [],
     "tasks.*": BELOW_ZOO,
-    "zoo": ["tasks", "models", "checkpoints", "data", "report"],
+    "zoo": ["tasks", "engine", "models", "checkpoints", "data", "report"],
     **{room: [*BELOW_ZOO, "tasks", "zoo"] for room in ("export", "analysis", "compare", "serve")},
     "cli": ["tasks.*.settings"],  # and anything inside a function
     "": [],  # the package itself: anything inside a function

@@ -105,7 +105,7 @@ def cases(draw):
 
 
 @BOTH
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(case=cases())
 def test_packed_and_masked_paths_are_one_function(implementation, case):
     model, images, mask = case
@@ -310,15 +310,22 @@ def test_with_everything_visible_the_encoder_is_the_dense_model(layout, grn):
 # ---- what is hidden stays hidden
 
 
+def pixels_of(mask, cell):
+    """The mask, a value a pixel: (B, 1, H, W)."""
+    return mask.repeat_interleave(cell, 1).repeat_interleave(cell, 2)[:, None]
+
+
+HIDDEN_VALUES = pytest.mark.parametrize("value", [1e6, float("nan"), float("inf"), -float("inf")])
+
+
 @PATHS
 @FAMILIES
-@pytest.mark.parametrize("value", [1e6, float("nan"), float("inf"), -float("inf")])
+@HIDDEN_VALUES
 @torch.no_grad()
 def test_hidden_pixels_reach_nothing(value, grn, sparse):
     model, mask = build(grn), ragged_mask(2, 3, (4, 2))
     images = pictures(model, mask)
-    pixels = mask.repeat_interleave(model.cell, 1).repeat_interleave(model.cell, 2)[:, None]
-    changed = images.masked_fill(pixels, value)
+    changed = images.masked_fill(pixels_of(mask, model.cell), value)
     assert torch.equal(model.encode(images, mask, sparse), model.encode(changed, mask, sparse))
     before, after = (model.reconstruct(x, mask, sparse).prediction for x in (images, changed))
     assert before.isfinite().all()
@@ -326,12 +333,25 @@ def test_hidden_pixels_reach_nothing(value, grn, sparse):
 
 
 @PATHS
+@FAMILIES
+@HIDDEN_VALUES
+def test_hidden_pixels_reach_no_gradient(value, grn, sparse):
+    model, mask = build(grn), ragged_mask(2, 3, (4, 2))
+    images = pictures(model, mask)
+    changed = images.masked_fill(pixels_of(mask, model.cell), value)
+    before, after = (
+        gradients(model, model.reconstruct(x, mask, sparse).prediction.square().sum()) for x in (images, changed)
+    )
+    for name, gradient in before.items():
+        assert torch.equal(gradient, after[name]), name
+
+
+@PATHS
 @torch.no_grad()
 def test_visible_pixels_reach_the_prediction(sparse):
     model, mask = build(), ragged_mask(2, 3, (4, 2))
     images = pictures(model, mask)
-    pixels = mask.repeat_interleave(model.cell, 1).repeat_interleave(model.cell, 2)[:, None]
-    changed = torch.where(pixels, images, -images)
+    changed = torch.where(pixels_of(mask, model.cell), images, -images)
     before, after = (model.reconstruct(x, mask, sparse).prediction for x in (images, changed))
     assert (before - after).abs().flatten(2).amax(2).min() > 1e-3
 

@@ -160,14 +160,14 @@ def _prepare(
         model, images, settings, batch_size=recipe.batch_size, workers=workers, bad=bad, cache=cache, metadata=metadata
     )
     loop = _loop_settings(settings, recipe, len(images), kind, _accumulate(recipe, micro, place))
+    if resuming:
+        return task, loop
     seconds = seconds_per_step(task, loop, place)
     if settings.minutes is not None:
         steps = max(1, int(settings.minutes * 60 / seconds))
         epochs = round(steps / loop.steps_per_epoch, 2)
         recipe, chosen = _for_time(settings, recipe, epochs, chosen)
         loop = _loop_settings(settings, recipe, len(images), kind, loop.accumulate)
-    if resuming:
-        return task, loop
     for name, value, reason in chosen:
         log.say(f"  {name.replace('_', ' ')} {_short(value)} ({reason})")
     rate = recipe.batch_size / seconds
