@@ -105,7 +105,7 @@ def cases(draw):
 
 
 @BOTH
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(case=cases())
 def test_packed_and_masked_paths_are_one_function(implementation, case):
     model, images, mask = case
