@@ -102,7 +102,7 @@ def test_gelu_grn_takes_any_strides(implementation, run, assert_same):
 
 @BOTH
 @pytest.mark.parametrize("zero", ["one channel of one picture", "one picture", "everything"])
-def test_gradients_are_finite_where_values_are_zero(zero, dtype, implementation, run, assert_same):
+def test_gradients_are_finite_where_values_are_zero(zero, dtype, implementation, run):
     h, gamma, beta = make((2, 4, 5, 8), dtype)
     picture, channel = {
         "one channel of one picture": (0, 3),
@@ -114,11 +114,8 @@ def test_gradients_are_finite_where_values_are_zero(zero, dtype, implementation,
     with ops.force(implementation):
         y, dh, d_gamma, d_beta = run(ops.gelu_grn, (h, gamma, beta), d_out)
     assert all(t.isfinite().all() for t in (y, dh, d_gamma, d_beta))
-    # Where x is zero the norm passes nothing on: only the direct paths x * n and x are left, gelu'(0) being 1/2.
-    x = F.gelu(h.double())
-    g = x.square().sum((1, 2), keepdim=True).sqrt()
-    direct = d_out.double() * (gamma.double() * g / (g.mean(-1, keepdim=True) + 1e-6) + 1) / 2
-    assert_same([dh[picture, :, :, channel]], [direct[picture, :, :, channel]], dtype)
+    # There n is zero and the norm passes nothing on: what is left is the residual, and the slope 1/2 of GELU.
+    assert torch.equal(dh[picture, :, :, channel], d_out[picture, :, :, channel] / 2)
 
 
 @BOTH
