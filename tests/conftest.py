@@ -7,7 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+# Two threads that wait for each other while another process wants the core are many times slower than one.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,7 @@ def test_drop_path_drops_the_branch_of_whole_pictures(layout, randomise):
     x = torch.randn(batch, 4, 2, 2, 4, dtype=torch.float64)
     if layout == "packed":
         mask = torch.tensor([[False, True, False], [True, False, False]]).expand(batch, -1, -1)
-        grid = PackedGrid(Cells(mask), unit=2)
+        grid = PackedGrid(Cells.of(mask, mask.device), unit=2)
     else:
         x, grid = x.flatten(1, 2), DenseGrid()
     branch = block.eval()(x, grid) - x

@@ -6,6 +6,7 @@ Exact resume, kill safety, clean stops, accumulation, several processes, bf16, p
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
@@ -134,7 +135,7 @@ class _Loop:
         self.model.train()
         while self.step < s.total_steps:
             started = time.perf_counter()
-            losses, norm = self._step(batches)
+            losses, norm, stop = self._step(batches, request)
             self.step += 1
             meter.add(losses, norm, time.perf_counter() - started)
             self.seconds += meter.last_seconds
@@ -144,15 +145,16 @@ class _Loop:
                 meter = _Meter()
             if s.pictures_every and self.step % s.pictures_every == 0 and self.step < s.total_steps:
                 self._show()
-            signals = self.place.gather(request.signal) if self.place.world_size > 1 else [request.signal]
-            stop = next((number for number in signals if number is not None), None)
-            if stop is not None:
-                raise Stopped(int(str(stop)), self._save())
+            if stop:
+                raise Stopped(request.signal or signal.SIGTERM, self._save())
             if self._due():
                 self._save()
 
-    def _step(self, batches: Iterator[TaskBatch]) -> tuple[dict[str, float], float]:
-        """One optimiser step. Returns the loss and its parts, averaged over everything, and the gradient's norm."""
+    def _step(self, batches: Iterator[TaskBatch], request: StopRequest) -> tuple[dict[str, float], float, bool]:
+        """One optimiser step: the loss and its parts, averaged over everything; the gradient's norm; whether to stop.
+
+        All processes learn of a stop in the same step, with the same sum that gives them the loss.
+        """
         s, lr = self.settings, self.schedule.at(self.step)
         # What randomness a model has of its own (drop path) follows from the step, so a resume needs no state.
         torch.manual_seed(hash((s.seed, self.step, self.place.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
@@ -170,7 +172,7 @@ class _Loop:
                 sums[name] = sums.get(name, 0) + value.detach().float() / s.accumulate
         norm = nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
         local = torch.stack([*sums.values(), norm]).tolist()
-        *values, norm_value = self.place.mean(local)
+        *values, norm_value, stop = self.place.mean([*local, float(request.signal is not None)])
         if not math.isfinite(values[0]) or not math.isfinite(norm_value):
             self._fail(lr, values[0], norm_value, names if not all(map(math.isfinite, local)) else [])
         if s.clip_grad is not None:
@@ -179,7 +181,7 @@ class _Loop:
             group["lr"] = lr
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return dict(zip(sums, values, strict=True)), norm_value
+        return dict(zip(sums, values, strict=True)), norm_value, stop > 0
 
     def _fail(self, lr: float, loss: float, norm: float, names: list[str]) -> None:
         everyone = [name for part in self.place.gather(names) for name in part]  # pyright: ignore

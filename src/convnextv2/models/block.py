@@ -53,8 +53,9 @@ class Block(nn.Module):
         """x: (B, ..., C) in the layout of `grid`; returns the same.
 
         keep: numbers of the sites whose output is wanted, counted over all but the channel axis; then
-        (len(keep), C) comes back. Only without drop path.
+        (len(keep), C) comes back. Only without drop path, which needs whole pictures.
         """
+        assert keep is None or not self.drop_path_rate
         shortcut = x
         x = self.dwconv(x, grid)
         x = self.norm(x)

@@ -12,6 +12,9 @@ from convnextv2.errors import UserError
 from convnextv2.models.block import LAYER_NORM_EPS, Block
 from convnextv2.models.grid import DenseGrid, Grid
 
+CELL_UNIT = 8
+"""First-stage sites on a side of one last-stage site: the cell that masked pre-training shows or hides."""
+
 
 class PatchConv(nn.Conv2d):
     """A convolution whose stride is its kernel, as the linear map of patches that it is.

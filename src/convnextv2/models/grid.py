@@ -15,6 +15,7 @@ Three grids give the same function over the same visible sites:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -66,36 +67,37 @@ class MaskedGrid:
         return MaskedGrid(self.mask, self.unit // 2)
 
 
+@dataclass(frozen=True)
 class Cells:
-    """Which cells of a batch are visible and which are hidden, as index lists.
+    """Which cells of a batch are visible and which are hidden, as lists of cell numbers.
 
-    mask: (B, grid_h, grid_w) boolean, True is hidden. Pictures may hide different numbers of cells: every
-    picture then gets as many places as the one with the most visible cells, and `exists` tells the real ones.
+    The number of a cell is `picture * grid_h * grid_w + row * grid_w + column`. Pictures may hide different numbers of
+    cells: every picture then has as many places as the one with the most visible cells, and `exists` tells the real
+    ones.
 
-    visible: (B, V) cell numbers in the batch, `picture * grid_h * grid_w + row * grid_w + column`; B * grid_h *
-    grid_w, one past the last, where there is none.  exists: (B, V), or None if all do.  hidden: (number,) cell numbers.
+    shape: (B, grid_h, grid_w).  visible: (B, V); B * grid_h * grid_w, one past the last, in a place without a cell.
+    exists: (B, V) boolean, or None if all do.  hidden: (number of hidden cells,).
     """
 
-    def __init__(self, mask: Tensor) -> None:
-        self.shape = batch, rows, columns = mask.shape
+    shape: torch.Size
+    visible: Tensor
+    exists: Tensor | None
+    hidden: Tensor
+
+    @staticmethod
+    def of(mask: Tensor, device: torch.device) -> Cells:
+        """The cells of a mask, (B, grid_h, grid_w) boolean, True is hidden; the lists lie on `device`."""
+        batch, rows, columns = mask.shape
         flat = mask.flatten(1)
-        self.hidden = flat.flatten().nonzero().flatten()
         counts = (~flat).sum(1)
         most = int(counts.max())
-        self.visible = flat.to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-        self.visible += torch.arange(batch, device=mask.device)[:, None] * (rows * columns)
-        self.exists = None
+        visible = flat.to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+        visible = visible + torch.arange(batch, device=mask.device)[:, None] * (rows * columns)
+        exists = None
         if int(counts.min()) < most:
-            self.exists = torch.arange(most, device=mask.device) < counts[:, None]
-            self.visible = self.visible.where(self.exists, mask.numel())
-
-    def to(self, device: torch.device) -> Cells:
-        """The same lists on another device."""
-        for name in ("hidden", "visible", "exists"):
-            value = getattr(self, name)
-            if value is not None:
-                setattr(self, name, value.to(device, non_blocking=True))
-        return self
+            exists = torch.arange(most, device=mask.device) < counts[:, None]
+            visible, exists = visible.where(exists, mask.numel()), exists.to(device)
+        return Cells(mask.shape, visible.to(device), exists, flat.flatten().nonzero().flatten().to(device))
 
 
 class PackedGrid:
@@ -109,13 +111,16 @@ class PackedGrid:
         self.cells, self.unit = cells, unit
         batch, rows, columns = cells.shape
         self.canvas = (batch, rows * unit, columns * unit)
-        # The canvas as a table with u sites of one cell a row; `lines` are the table rows of the visible cells.
+        # The canvas is also a table: its line `(picture * H + y) * columns + column` holds the u sites that the cell
+        # in that column has on the canvas row y. So a cell is u lines, `columns` apart, and its sites lie in them
+        # as they lie in (u, u, C). `lines` are the lines of all visible cells, in order.
         picture_row = torch.div(cells.visible, columns, rounding_mode="floor")  # picture * grid_h + row
         first = picture_row * (unit * columns) + cells.visible % columns
         steps = torch.arange(unit, device=first.device) * columns
         self.lines = (first[..., None] + steps).flatten()
         self.length = batch * rows * unit * columns
-        self.spare = 0 if cells.exists is None else unit * columns  # where cells that do not exist are laid
+        # Places without a cell are numbered one past the last: they are laid on lines of their own, then dropped.
+        self.spare = 0 if cells.exists is None else unit * columns
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         table = ops.scatter_rows(x.reshape(len(self.lines), -1), self.lines, self.length + self.spare)

@@ -245,7 +245,7 @@ def textbook_error(model, x, picture, i, j):
 def test_a_block_is_the_textbooks(grn, sparse):
     block, mask, unit = randomise(Block(4, grn=grn)).double(), ragged_mask(2, 3, (3, 5)), 2
     x = torch.randn(2, 4, 6, 4, dtype=torch.float64)
-    cells = Cells(mask)
+    cells = Cells.of(mask, mask.device)
     if sparse:
         by_cell = x.view(2, 2, unit, 3, unit, 4).transpose(2, 3).reshape(12, unit, unit, 4)
         given = by_cell[cells.visible.clamp(max=11)]  # a place without a cell may hold anything
@@ -297,7 +297,7 @@ def test_with_everything_visible_the_encoder_is_the_dense_model(layout, grn):
     dense, cell = model.encoder.stage_outputs(images.permute(0, 2, 3, 1), DenseGrid()), model.cell
     if layout == "packed":
         pixels = images.view(2, 3, 2, cell, 3, cell).permute(0, 2, 4, 3, 5, 1).flatten(1, 2)
-        outputs = model.encoder.stage_outputs(pixels, PackedGrid(Cells(mask), unit=8))
+        outputs = model.encoder.stage_outputs(pixels, PackedGrid(Cells.of(mask, mask.device), unit=8))
         outputs = [
             y.unflatten(1, (2, 3)).transpose(2, 3).flatten(3, 4).flatten(1, 2) for y in outputs
         ]  # (B, V, u, u, C) to (B, h, u, w, u, C) to (B, H, W, C)

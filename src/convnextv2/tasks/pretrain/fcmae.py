@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from convnextv2.errors import UserError
-from convnextv2.models import ConvNeXt, init_weights
+from convnextv2.models import CELL_UNIT, ConvNeXt, init_weights
 from convnextv2.models.block import Block
 from convnextv2.models.grid import Cells, DenseGrid, MaskedGrid, PackedGrid
-from convnextv2.tasks.pretrain.masking import normalise_patches, patchify, random_mask, visible_cells
+from convnextv2.tasks.pretrain.masking import normalise_patches, random_mask, visible_cells
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class FCMAE(nn.Module):
         norm_pix_loss: bool = True,
     ) -> None:
         super().__init__()
+        if not 0 < mask_ratio < 1:
+            raise UserError(f"mask_ratio must lie between 0 and 1, got {mask_ratio}")
+        if decoder_dim < 1 or decoder_depth < 1:
+            raise UserError(f"decoder_dim and decoder_depth must be at least 1, got {decoder_dim} and {decoder_depth}")
         self.encoder = encoder
         self.mask_ratio, self.norm_pix_loss = mask_ratio, norm_pix_loss
         self.cell = encoder.strides[-1]
@@ -69,8 +73,7 @@ class FCMAE(nn.Module):
         used as it is; drawn at random if not given.  sparse: False takes the dense-masked path, which is the
         same function, slower and easier to read.
         """
-        mask = self._mask(images, mask)
-        cells = Cells(mask).to(images.device)
+        mask, cells = self._cells(images, mask)
         tokens = self._encode(images, mask, cells, sparse)  # (B, h, w, decoder_dim)
         decoded = self._decode(tokens, keep=cells.hidden)  # (hidden cells, decoder_dim)
         prediction = _pointwise(self.pred, decoded)  # (hidden cells, p * p * C)
@@ -78,17 +81,15 @@ class FCMAE(nn.Module):
 
     def reconstruct(self, images: Tensor, mask: Tensor | None = None, sparse: bool = True) -> Reconstruction:
         """As `forward`, and the prediction for every cell, hidden or not."""
-        mask = self._mask(images, mask)
-        cells = Cells(mask).to(images.device)
+        mask, cells = self._cells(images, mask)
         decoded = self._decode(self._encode(images, mask, cells, sparse))
         prediction = _pointwise(self.pred, decoded).flatten(1, 2)  # (B, h * w, p * p * C)
         hidden = prediction.flatten(0, 1)[cells.hidden]
         return Reconstruction(self._loss(hidden, images, cells), mask, prediction)
 
     def encode(self, images: Tensor, mask: Tensor, sparse: bool = True) -> Tensor:
-        """Features of the visible cells: (B, h, w, dims[3]), zero where hidden."""
-        mask = self._mask(images, mask)
-        cells = Cells(mask).to(images.device)
+        """Features of the visible cells: (B, h, w, dims[3]), zero where hidden. The mask may hide nothing."""
+        mask, cells = self._cells(images, mask)
         if not sparse:
             return self._encode_masked(images, mask)
         packed = self._encode_packed(images, cells)  # (B, V, dims[3])
@@ -101,7 +102,7 @@ class FCMAE(nn.Module):
         cells = (image_size // self.cell) ** 2
         shown = visible_cells(cells, self.mask_ratio)
         encoder = sum(
-            shown * (8 >> stage) ** 2 * depth * dim * 16
+            shown * (CELL_UNIT >> stage) ** 2 * depth * dim * 16
             for stage, (depth, dim) in enumerate(zip(self.encoder.depths, self.encoder.dims, strict=True))
         )
         decoder = cells * len(self.decoder) * self.mask_token.numel() * 16
@@ -120,24 +121,24 @@ class FCMAE(nn.Module):
         return full[:-1].view(*mask.shape, -1)
 
     def _encode_packed(self, images: Tensor, cells: Cells) -> Tensor:
-        pixels = self._gather_cells(images, cells)
-        grid = PackedGrid(cells, unit=8)
+        last = cells.shape.numel() - 1  # any cell will do where there is none: its pixels are blanked
+        pixels = self._pixels_of(images, cells.visible.clamp(max=last))
+        pixels = PackedGrid(cells, unit=self.cell).existing(pixels)  # (B, V, p, p, C)
+        grid = PackedGrid(cells, unit=CELL_UNIT)
         return self.encoder.stage_outputs(pixels, grid)[-1].flatten(2)
 
     def _encode_masked(self, images: Tensor, mask: Tensor) -> Tensor:
         mask = mask.to(images.device)
         pixels = MaskedGrid(mask, unit=self.cell).existing(images.permute(0, 2, 3, 1))
-        features = self.encoder.stage_outputs(pixels, MaskedGrid(mask, unit=8))[-1]
+        features = self.encoder.stage_outputs(pixels, MaskedGrid(mask, unit=CELL_UNIT))[-1]
         return MaskedGrid(mask, unit=1).existing(features)
 
-    def _gather_cells(self, images: Tensor, cells: Cells) -> Tensor:
-        """The pixels of visible cells, (B, V, p, p, C); a place without a cell holds zeros."""
-        batch, rows, columns = cells.shape
-        index = cells.visible.clamp(max=batch * rows * columns - 1)
-        column, row, picture = index % columns, index // columns % rows, index // (rows * columns)
-        x = images.view(batch, -1, rows, self.cell, columns, self.cell).permute(0, 2, 4, 3, 5, 1)
-        pixels = x[picture, row, column]
-        return pixels if cells.exists is None else PackedGrid(cells, unit=1).existing(pixels)
+    def _pixels_of(self, images: Tensor, cells: Tensor) -> Tensor:
+        """The pixels of cells by their numbers, channels last: (..., p, p, C)."""
+        batch, channels, height, width = images.shape
+        rows, columns = height // self.cell, width // self.cell
+        x = images.view(batch, channels, rows, self.cell, columns, self.cell).permute(0, 2, 4, 3, 5, 1)
+        return x[cells // (rows * columns), cells // columns % rows, cells % columns]
 
     def _decode(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
         """Decoder blocks over all cells; the last one only where its output is wanted."""
@@ -149,12 +150,15 @@ class FCMAE(nn.Module):
     def _loss(self, prediction: Tensor, images: Tensor, cells: Cells) -> Tensor:
         """Mean squared error over hidden cells.  prediction: (hidden cells, p * p * C)."""
         exact = torch.promote_types(prediction.dtype, torch.float32)
-        target = patchify(images, self.cell).flatten(0, 1)[cells.hidden].to(exact)
+        if not len(prediction):
+            raise UserError("the mask hides nothing, so there is nothing to predict")
+        target = self._pixels_of(images, cells.hidden).flatten(1).to(exact)
         if self.norm_pix_loss:
             target = normalise_patches(target)
         return nn.functional.mse_loss(prediction.to(exact), target)
 
-    def _mask(self, images: Tensor, mask: Tensor | None) -> Tensor:
+    def _cells(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, Cells]:
+        """The mask to use and its cells; UserError where pictures and mask do not fit."""
         if images.ndim != 4 or images.shape[1] != self.encoder.in_chans:
             raise UserError(f"images must be (B, {self.encoder.in_chans}, H, W), got {tuple(images.shape)}")
         batch, _, height, width = images.shape
@@ -162,14 +166,13 @@ class FCMAE(nn.Module):
             raise UserError(f"images of {height}x{width} are not multiples of the mask cell of {self.cell} pixels")
         shape = (batch, height // self.cell, width // self.cell)
         if mask is None:
-            return random_mask(*shape, self.mask_ratio)
-        if mask.dtype != torch.bool or tuple(mask.shape) != shape:
+            mask = random_mask(*shape, self.mask_ratio)
+        elif mask.dtype != torch.bool or tuple(mask.shape) != shape:
             raise UserError(f"mask must be boolean of shape {shape}, got {mask.dtype} {tuple(mask.shape)}")
-        if not mask.any():
-            raise UserError("the mask hides nothing, so there is nothing to predict")
-        if mask.all():
+        cells = Cells.of(mask, images.device)
+        if not cells.visible.numel():
             raise UserError("the mask hides everything, so there is nothing to predict from")
-        return mask
+        return mask, cells
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
