@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,6 +144,9 @@ def test_broken_files_are_named_once_and_too_many_stop_the_run(picture_folder, t
         pretrain(folder, run, **SMALL, epochs=4, max_bad_fraction=0.05, cache=cache)
         log = (run / "log.txt").read_text()
         assert [log.count(f"skipped {name}") for name in ("01.png", "03.png")] == [1, 1]
+        assert "2 files could not be read" in log
+        pretrain(out=run, resume=True)  # tells of them no second time
+        assert (run / "log.txt").read_text().count("skipped 01.png") == 1
         with pytest.raises(RunFailed, match=r"of 40 files cannot be read.*--max-bad-fraction"):
             pretrain(folder, tmp_path / f"stopped-{cache}", **SMALL, epochs=4, cache=cache)
 
@@ -183,6 +187,15 @@ def test_v1_and_bf16_and_grey_train(picture_folder, tmp_path):
     run = pretrain(picture_folder, tmp_path / "run", **SMALL | changes, epochs=2).run
     assert weights(run)["encoder.stages.0.0.gamma"].shape == (8,)
     assert weights(run)["encoder.downsample_layers.0.0.weight"].shape == (8, 1, 1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_it_follows_the_same_losses(picture_folder, tmp_path, uninterrupted):
+    pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=4, compile=True)
+    expected = losses(uninterrupted)
+    for step, loss in losses(tmp_path / "run").items():
+        assert loss == pytest.approx(expected[step], rel=1e-4)
 
 
 @pytest.mark.slow

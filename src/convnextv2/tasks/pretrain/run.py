@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from convnextv2.checkpoints.files import write_text_atomically
 from convnextv2.data.cache import PixelCache, decode_all
 from convnextv2.data.folder import ImageList, list_images
 from convnextv2.data.loader import BadImages
@@ -27,6 +29,8 @@ from convnextv2.tasks.pretrain.model_file import describe
 from convnextv2.tasks.pretrain.recipes import Recipe
 from convnextv2.tasks.pretrain.settings import PretrainSettings
 from convnextv2.tasks.pretrain.task import PretrainTask, min_side
+
+_BAD_IMAGES = "bad_images.json"
 
 # How a run is watched, not what it computes: these may differ when it is resumed.
 _FREE_ON_RESUME = {"resume", "config", "out", "workers", "cache", "checkpoint_minutes", "checkpoint_every"}
@@ -73,7 +77,10 @@ def run(asked: PretrainSettings) -> PretrainResult:
         with RunLog(settings.out, quiet=not place.is_main) as log:
             try:
                 task, loop = _prepare(settings, resuming, place, log)
-                checkpoint = fit(task, loop, settings.out, place, resume=resuming)
+                try:
+                    checkpoint = fit(task, loop, settings.out, place, resume=resuming)
+                finally:
+                    _note_bad_images(task, settings.out, place, log)
             except ConvNeXtV2Error as error:
                 log.note(str(error))
                 raise
@@ -82,6 +89,13 @@ def run(asked: PretrainSettings) -> PretrainResult:
         return PretrainResult(settings.out, checkpoint, report)
     finally:
         place.leave()
+
+
+def _note_bad_images(task: PretrainTask, run: Path, place: Place, log: RunLog) -> None:
+    """Count the files that could not be read, and keep their names so that a resumed run does not name them again."""
+    if place.is_main and len(task.bad):
+        write_text_atomically(run / _BAD_IMAGES, json.dumps(task.bad.state()))
+        log.say(f"{len(task.bad)} files could not be read and were skipped; {run / _BAD_IMAGES} has their reasons")
 
 
 def _take_up(asked: PretrainSettings, place: Place) -> tuple[PretrainSettings, bool]:
@@ -139,6 +153,9 @@ def _prepare(
     torch.manual_seed(settings.seed)
     model = build(settings)
     bad = BadImages(images, settings.max_bad_fraction, log.say)
+    known = settings.out / _BAD_IMAGES
+    if resuming and known.is_file():
+        bad.load(json.loads(known.read_text(encoding="utf-8")))
     cache = _cache(settings, images, place, log)
     if cache is not None:
         bad.add(cache.bad)

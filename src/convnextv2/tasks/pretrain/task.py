@@ -62,7 +62,7 @@ class PretrainTask:
         model.encoder.norm.requires_grad_(False)
         model.encoder.head.requires_grad_(False)
         self._images, self._settings, self._batch_size, self._workers = images, settings, batch_size, workers
-        self._bad, self._preprocessing = bad, Preprocessing.for_channels(settings.in_chans)
+        self.bad, self._preprocessing = bad, Preprocessing.for_channels(settings.in_chans)
         size = settings.image_size
         crop = RandomResizedCropFlip(size, scale=(settings.min_scale, 1.0), flip=settings.flip)
         self._set = ImageSet(
@@ -90,7 +90,7 @@ class PretrainTask:
         )
         pin = place.device.type == "cuda"
         for batch in make_loader(self._set, order, workers=self._workers, pin_memory=pin):
-            self._bad.add(batch.bad)
+            self.bad.add(batch.bad)
             yield TaskBatch(batch.tensors, [self._images.names[i] for i in batch.indices.tolist()])
 
     def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
