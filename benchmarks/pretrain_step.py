@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -96,10 +95,16 @@ def peak_memory(name: str, size: str, precision: str) -> float:
 def _child(name: str, size: str, precision: str) -> None:
     contestant = Contestant(name, size, precision)
     images = torch.randn(BATCH[size], 3, 224, 224)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _memory("VmRSS")
     for _ in range(3):
         contestant.step(images)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print(_memory("VmHWM") - before)
+
+
+def _memory(kind: str) -> float:
+    """MiB of this process now (VmRSS) or at its peak (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(kind))
 
 
 def main() -> None:

@@ -90,7 +90,7 @@ def test_one_picture_is_reconstructed(run, picture_folder, tmp_path, command):
 def test_embed_writes_features_and_names(run, picture_folder, tmp_path, command):
     done = command("embed", picture_folder, "--run", run, "--out", tmp_path / "f.npy")
     assert done.returncode == 0, done.stderr
-    features, names = np.load(tmp_path / "f.npy"), (tmp_path / "f.txt").read_text().splitlines()
+    features, names = np.load(tmp_path / "f.npy"), (tmp_path / "f.names.txt").read_text().splitlines()
     assert features.shape == (40, 16)
     assert names == sorted(names)
     assert (picture_folder / names[0]).is_file()

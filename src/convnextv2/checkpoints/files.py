@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from convnextv2.errors import LoadError
+from convnextv2.errors import LoadError, RunFailed
 
 HASH_KEY = "content_sha256"
 
@@ -25,7 +25,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = dict(metadata or {})
     metadata[HASH_KEY] = content_hash(plain, metadata)
-    write_atomically(path, lambda partial: save_file(plain, partial, metadata))
+    try:
+        write_atomically(path, lambda partial: save_file(plain, partial, metadata))
+    except (SafetensorError, OSError) as error:
+        raise RunFailed(f"{path} could not be written: {error}") from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

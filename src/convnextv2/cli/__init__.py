@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cyclopts import App
@@ -33,10 +34,22 @@ def main(arguments: list[str] | None = None) -> None:
     except ConvNeXtV2Error as error:
         if debug:
             raise
-        Console(stderr=True, highlight=False).print(f"convnextv2: {error}", markup=False, soft_wrap=True)
+        _say(error)
         sys.exit(_exit_code(error))
+    except OSError as error:  # a full disk, a folder that may not be written, a file that went away
+        if debug:
+            raise
+        _say(error)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _say(error: Exception) -> None:
+    if isinstance(error, Stopped) and os.environ.get("RANK", "0") != "0":
+        return  # said once for all processes
+    text = f"convnextv2: {error}".encode(errors="backslashreplace").decode()
+    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
 
 
 def _exit_code(error: ConvNeXtV2Error) -> int:

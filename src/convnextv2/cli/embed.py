@@ -15,7 +15,7 @@ def embed(data: Path, *, run: Path, out: Path, batch_size: int = 64, workers: in
     run
         The folder of a pre-training run, or its model.safetensors.
     out
-        features.npy (and features.txt with the names, line by line) or features.csv (name, then the features).
+        features.npy (and features.names.txt with the names, line by line) or features.csv (name, then the features).
     batch_size
         Pictures at a time.
     workers
@@ -23,12 +23,13 @@ def embed(data: Path, *, run: Path, out: Path, batch_size: int = 64, workers: in
     device
         auto, cpu, cuda or cuda:N.
     """
+    from convnextv2.data.folder import shown
     from convnextv2.zoo.embed import embed_folder
 
     done = embed_folder(run, data, out, batch_size=batch_size, workers=workers, device=device)
     skipped = f"; {len(done.bad)} files could not be read (named above)" if done.bad else ""
     for name, reason in done.bad:
-        print(f"skipped {name}: {reason}")
+        print(f"skipped {shown(name)}: {reason}")
     print(
         f"{len(done.names)} pictures x {done.features.shape[1]} features in {', '.join(map(str, done.files))}{skipped}"
     )

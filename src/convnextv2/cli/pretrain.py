@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from convnextv2.tasks.pretrain.settings import PretrainSettings
+from convnextv2.tasks.pretrain.settings import NAMES, PretrainSettings
 
 
 def pretrain(settings: Annotated[PretrainSettings, Parameter(name="*")] | None = None) -> None:
@@ -17,4 +18,11 @@ def pretrain(settings: Annotated[PretrainSettings, Parameter(name="*")] | None =
     """
     from convnextv2.tasks.pretrain.run import run
 
-    run(settings or PretrainSettings())
+    run(settings or PretrainSettings(), given=_named(sys.argv))
+
+
+def _named(arguments: list[str]) -> set[str]:
+    """The settings that a command line names, also where it names the default value."""
+    flags = (argument.partition("=")[0] for argument in arguments if argument.startswith("--"))
+    names = {flag.removeprefix("--").replace("-", "_") for flag in flags}
+    return {name for name in NAMES if name in names or f"no_{name}" in names}

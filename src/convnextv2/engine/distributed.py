@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from convnextv2.errors import UserError
+from convnextv2.errors import ConvNeXtV2Error, UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,29 @@ class Place:
         dist.all_gather_object(values, value)
         return values
 
+    def agree(self, decide: Callable[[], T]) -> T:
+        """What the main process decides, on every process; its error of ours is everybody's."""
+        outcome: list[Any] = [None]
+        if self.is_main:
+            try:
+                outcome = [decide()]
+            except ConvNeXtV2Error as error:
+                outcome = [error]
+        if self.world_size > 1:
+            dist.broadcast_object_list(outcome)
+        if isinstance(outcome[0], ConvNeXtV2Error):
+            raise outcome[0]
+        return outcome[0]
+
+    def wait(self) -> None:
+        """Until every process has come here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def share_of(self, amount: int) -> int:
+        """This process's share of something that the processes of one machine divide, at least 1."""
+        return max(1, amount // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
     def leave(self) -> None:
         """Close the group of processes, if there is one."""
         if dist.is_initialized():
@@ -64,12 +91,17 @@ def join(device: str = "auto") -> Place:
 def _device(name: str, local_rank: int) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name} is no device; use auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise UserError(f"--device {name} is no device; use auto, cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if not torch.cuda.is_available():
         raise UserError(f"--device {name}: torch finds no GPU here; use --device cpu")
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", local_rank)
-    return device
+    if number and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError(f"--device {name}: each of several processes takes a GPU of its own; use --device cuda")
+    index = int(number) if number else local_rank
+    if index >= count:
+        raise UserError(f"--device {name}: this machine has {count} GPUs, numbered from 0; number {index} is not there")
+    return torch.device("cuda", index)

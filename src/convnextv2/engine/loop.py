@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from convnextv2.checkpoints.files import write_atomically
 from convnextv2.engine import state
 from convnextv2.engine.distributed import Place
 from convnextv2.engine.optim import adamw
@@ -57,43 +58,48 @@ class LoopSettings:
     checkpoint_minutes: float = 5.0
 
 
-def fit(task: Task, settings: LoopSettings, run: Path, place: Place, *, resume: bool = False) -> Path:
-    """Train until `total_steps`, and return the folder of the last checkpoint.
+def fit(task: Task, settings: LoopSettings, log: RunLog, place: Place, *, resume: bool = False) -> Path:
+    """Train until `total_steps` in the folder of `log`, and return the folder of the last checkpoint.
 
     Raises Stopped after a SIGTERM or Ctrl-C, when everything is saved, and RunFailed on a loss or a gradient
     that is not finite. With `resume` the run goes on bit for bit from its newest checkpoint, if it has one.
     """
-    with RunLog(run, quiet=not place.is_main) as log, StopRequest() as request:
-        loop = _Loop(task, settings, run, place, log)
+    if place.device.type == "cuda":
+        torch.backends.cudnn.deterministic = True  # or a resumed run would not be bit for bit
+    with StopRequest() as request:
+        loop = _Loop(task, settings, log, place)
         if resume:
             loop.go_back_to_checkpoint()
         return loop.train(request)
 
 
 def seconds_per_step(task: Task, settings: LoopSettings, place: Place) -> float:
-    """Measure forward and backward of one optimiser step; leaves weights and random numbers as they were.
+    """Measure one optimiser step, reading of its pictures included; leaves weights and random numbers as they were.
 
-    Timed on a micro-batch or two after one that warms up; the slowest process counts.
+    A few micro-batches, more if they are quick, of which the first half warms up; the slowest process counts.
     """
     model, times = task.model.to(place.device).train(), []
-    with closing(task.batches(0, 3, settings.accumulate, place)) as batches:
+    with closing(task.batches(0, 12, settings.accumulate, place)) as batches:
+        start = time.perf_counter()
         for batch in batches:
-            start = time.perf_counter()
             with autocast(settings.precision, place.device):
                 task.step(model, _to_device(batch, place.device)).loss.backward()
             if place.device.type == "cuda":
                 torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
-            if len(times) == 3 or sum(times) > 10:
+            now = time.perf_counter()
+            times.append(now - start)
+            start = now
+            if len(times) == 12 or (len(times) >= 3 and sum(times) > 5):
                 break
     model.zero_grad(set_to_none=True)
-    everyone = place.gather(min(times[1:] or times))
+    warm = times[len(times) // 2 :]
+    everyone = place.gather(sum(warm) / len(warm))
     return max(float(str(seconds)) for seconds in everyone) * settings.accumulate
 
 
 class _Loop:
-    def __init__(self, task: Task, settings: LoopSettings, run: Path, place: Place, log: RunLog) -> None:
-        self.task, self.settings, self.run, self.place, self.log = task, settings, run, place, log
+    def __init__(self, task: Task, settings: LoopSettings, log: RunLog, place: Place) -> None:
+        self.task, self.settings, self.place, self.log, self.run = task, settings, place, log, log.run
         task.model.to(place.device)
         self.optimizer = adamw(task.model, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas)
         self.schedule = CosineSchedule(settings.lr, settings.min_lr, settings.warmup_steps, settings.total_steps)
@@ -101,7 +107,7 @@ class _Loop:
         self.step = 0
         self.seconds = 0.0
         self.last_saved = time.monotonic()
-        self.checkpoints = run / "checkpoints"
+        self.checkpoints = log.run / "checkpoints"
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.settings.compile:
@@ -121,8 +127,7 @@ class _Loop:
             where = state.load(found, self.task.model, self.optimizer)
             self.step, self.seconds = where.step, where.seconds
             self.log.say(f"going on from {found} (step {self.step} of {self.settings.total_steps})")
-        if self.place.is_main:
-            rewind(self.run, self.step)
+        self.place.agree(lambda: rewind(self.run, self.step))
 
     def train(self, request: StopRequest) -> Path:
         s = self.settings
@@ -165,9 +170,14 @@ class _Loop:
             names += batch.names
             last = micro == s.accumulate - 1
             with nullcontext() if last or self.place.world_size == 1 else self.model.no_sync():  # pyright: ignore
-                with autocast(s.precision, self.place.device):
-                    output = self.task.step(self.model, batch)
-                (output.loss / s.accumulate).backward()
+                try:
+                    with autocast(s.precision, self.place.device):
+                        output = self.task.step(self.model, batch)
+                    (output.loss / s.accumulate).backward()
+                except torch.OutOfMemoryError as error:
+                    raise RunFailed(
+                        f"out of memory with {len(batch)} pictures at a time; use a smaller --micro-batch"
+                    ) from error
             for name, value in {"loss": output.loss, **output.parts}.items():
                 sums[name] = sums.get(name, 0) + value.detach().float() / s.accumulate
         norm = nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
@@ -188,7 +198,8 @@ class _Loop:
         found = state.latest(self.checkpoints) if self.place.is_main else None
         what = "loss" if not math.isfinite(loss) else "gradient"
         raise RunFailed(
-            f"the {what} is not finite at step {self.step} (loss {loss}, gradient norm {norm}, learning rate {lr:.3g})."
+            f"the {what} is not finite at step {self.step + 1}"
+            f" (loss {loss}, gradient norm {norm}, learning rate {lr:.3g})."
             f" Files of that batch: {', '.join(everyone)}."
             f" {f'The last good weights are in {found}.' if found else 'Nothing was saved before.'}"
             " Try a lower --lr, a longer --warmup-epochs, or --precision fp32"
@@ -214,7 +225,8 @@ class _Loop:
             folder = self.run / "pictures"
             folder.mkdir(exist_ok=True)
             for name, picture in self.task.pictures():
-                picture.save(folder / f"step-{self.step:08d}-{name}.png")
+                target = folder / f"step-{self.step:08d}-{name}.png"
+                write_atomically(target, lambda partial, picture=picture: picture.save(partial, format="PNG"))
         if values:
             self.log.metrics(self.step, self.step / self.settings.steps_per_epoch, "eval", self.seconds, values)
         self.task.model.train()

@@ -21,7 +21,11 @@ def free_bytes(device: torch.device) -> int:
             free = int(line.split()[1]) * 1024
     limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
     if limit and used and limit[0].isdigit():
-        free = min(free, int(limit[0]) - int(used[0]))
+        # Files that were read lately count as used, but give way when memory is wanted.
+        cached = [
+            int(line.split()[1]) for line in _lines("/sys/fs/cgroup/memory.stat") if line.startswith("inactive_file ")
+        ]
+        free = min(free, int(limit[0]) - int(used[0]) + sum(cached))
     return max(free, 0)
 
 

@@ -3,29 +3,56 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from convnextv2.checkpoints.files import write_text_atomically
+from convnextv2.engine.distributed import Place
 from convnextv2.errors import UserError
 
+# What a run writes before it has its config.json: a folder that holds no more never was a run.
+_BEFORE_CONFIG = {"log.txt", ".lock", ".config.json.partial"}
 
-def open_new(run: Path) -> None:
-    """Make the folder of a new run. UserError where it holds anything: nothing is ever overwritten."""
-    if run.exists() and not run.is_dir():
-        raise UserError(f"--out {run} is a file; name a new folder")
-    if run.is_dir() and any(run.iterdir()):
-        hint = "add --resume to go on with that run, or" if (run / "config.json").exists() else "please"
+
+def open_new(run: Path, *, resume: bool = False) -> None:
+    """Make the folder of a new run. UserError where it holds anything: nothing is ever overwritten.
+
+    resume: whether the user asked to go on with a run, and there is none.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        held = {path.name for path in run.iterdir()} - _BEFORE_CONFIG
+    except OSError as error:
+        raise UserError(f"--out {run}: {error.strerror or error}; name a new folder that can be written") from error
+    if held and resume:
+        raise UserError(f"--resume: {run} holds files but no config.json, so it is no run; name a new --out")
+    if held:
+        hint = "add --resume to go on with that run, or" if "config.json" in held else "please"
         raise UserError(f"--out {run} is not empty; {hint} name a new folder")
-    run.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def locked(run: Path, place: Place) -> Iterator[None]:
+    """While inside, no other command works on this run. A killed process holds no lock."""
+    if not place.is_main:
+        yield
+        return
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"another process is working on {run}; wait for it, or name another --out") from error
+        yield
 
 
 def abandon(run: Path) -> None:
     """Take back the folder of a run that never began, so that the same command can be typed again, mended."""
     if not (run / "config.json").exists():
-        (run / "log.txt").unlink(missing_ok=True)
+        for name in _BEFORE_CONFIG:
+            (run / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             run.rmdir()
 
@@ -40,6 +67,9 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no run at {path.parent}: it has no config.json")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is damaged: it holds no object")
+    return config

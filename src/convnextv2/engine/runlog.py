@@ -45,15 +45,22 @@ class RunLog:
         """One line to the console and to log.txt."""
         if self.quiet:
             return
+        text = printable(text)
         self.console.print(text, markup=False, soft_wrap=True)
         self.note(text)
+
+    def warn(self, text: str) -> None:
+        """As `say`, but a process that is otherwise quiet tells the console, too: nothing is passed over silently."""
+        if self.quiet:
+            print(printable(text), file=sys.stderr, flush=True)
+        self.say(text)
 
     def note(self, text: str) -> None:
         """One line to log.txt alone."""
         if self.quiet:
             return
         with (self.run / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now().isoformat(timespec='seconds')} {text}\n")
+            file.write(f"{datetime.now().isoformat(timespec='seconds')} {printable(text)}\n")
 
     def metrics(self, step: int, epoch: float, phase: str, seconds: float, values: Mapping[str, float]) -> None:
         """One object to metrics.jsonl; the values to TensorBoard as `phase/name`."""
@@ -61,7 +68,7 @@ class RunLog:
             return
         if self._metrics is None:
             self._metrics = (self.run / "metrics.jsonl").open("a", encoding="utf-8")
-            self._board = _tensorboard(self.run)
+            self._board = _tensorboard(self.run, step)
         line = {"step": step, "epoch": round(epoch, 4), "phase": phase, "time": round(seconds, 2), **values}
         self._metrics.write(json.dumps(line) + "\n")
         self._metrics.flush()
@@ -103,14 +110,15 @@ class RunLog:
 
 
 def rewind(run: Path, step: int) -> None:
-    """Drop what metrics.jsonl holds beyond `step`, and a line that a killed process left torn."""
+    """Drop what metrics.jsonl holds beyond `step`, the line of its end, and one that a killed process left torn."""
     path = run / "metrics.jsonl"
     if not path.is_file():
         return
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            found = json.loads(line)
+            if found["step"] <= step and found["phase"] != "end":
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
@@ -129,9 +137,14 @@ def duration(seconds: float) -> str:
     return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
 
 
-def _tensorboard(run: Path) -> Any:
+def printable(text: str) -> str:
+    """The text with what no console can show, such as file names that are not UTF-8, written as escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _tensorboard(run: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter  # pyright: ignore[reportPrivateImportUsage]
     except ImportError:
         return None
-    return SummaryWriter(str(run / "tensorboard"))
+    return SummaryWriter(str(run / "tensorboard"), purge_step=step)

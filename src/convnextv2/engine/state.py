@@ -48,8 +48,9 @@ def save(
     os.replace(partial, final)
     flush_to_disk(folder)
     write_text_atomically(folder / "latest", name)
-    for old in _complete(folder)[:-KEPT]:
-        shutil.rmtree(folder / old, ignore_errors=True)
+    kept = [other for other in _complete(folder) if other <= name][-KEPT:]  # later ones are of a run gone back on
+    for other in set(_complete(folder)) - set(kept):
+        shutil.rmtree(folder / other, ignore_errors=True)
     return final
 
 
@@ -84,7 +85,10 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
         parameter = names[name]
         # AdamW keeps its count of steps on the CPU unless the fused kernel wants it on the device.
         optimizer.state[parameter][field] = value.to(parameter.device)
-    return LoopState(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
+    try:
+        return LoopState(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise LoadError(f"{checkpoint / 'state.json'} is damaged: {error}") from error
 
 
 def _flatten(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ class _FusedGeluGRN(torch.autograd.Function):
             x = F.gelu(h[part].to(norm.dtype))
             norm[part] = x.square().sum(1, keepdim=True).sqrt_()
             n = norm[part] / (norm[part].mean(-1, keepdim=True) + EPS)
-            y[part] = torch.addcmul(beta, x, gamma * n + 1)
+            y[part] = x.mul_(gamma * n + 1).add_(beta)
         ctx.save_for_backward(h, gamma, norm)
         return y
 
@@ -90,7 +90,7 @@ class _FusedGeluGRN(torch.autograd.Function):
             d_n = d_scale[part] * gamma
             d_norm = (d_n - (d_n * n[part]).mean(-1, keepdim=True)) / mean[part]
             along_x = torch.where(norm[part] > 0, d_norm / norm[part], 0)
-            dx = (dy_part * scale[part]).addcmul_(x, along_x)
+            dx = x.mul_(along_x).addcmul_(dy_part, scale[part])
             dh[part] = torch.ops.aten.gelu_backward(dx, h_part)
         d_gamma = (d_scale * n).sum((0, 1))
         return dh, d_gamma.to(gamma.dtype), d_beta.to(gamma.dtype)

@@ -26,13 +26,15 @@ class Command:
 
 
 def state(run: RunFolder) -> str:
-    """`finished`, `running` or `stopped`, as far as the files tell."""
+    """`finished`, `running`, `stopped` or `failed`, as far as the files tell."""
     if run.metrics.end is not None:
         said = run.metrics.end.get("state")
         return said if said in {"finished", "running", "stopped"} else "finished"
     # A resumed run logs on below the line with which it was stopped.
     if any("stopped by SIG" in line for line in run.log[-3:]):
         return "stopped"
+    if any(" failed: " in line for line in run.log[-3:]):
+        return "failed"
     return "running" if time.time() - run.touched < QUIET_SECONDS else "stopped"
 
 
@@ -50,7 +52,7 @@ def headline(run: RunFolder) -> tuple[str, str]:
 def sentence(run: RunFolder) -> str:
     """The run in one line of words and numbers."""
     state_now = state(run)
-    opening = {"finished": "Finished", "running": "Running", "stopped": "Stopped"}[state_now]
+    opening = {"finished": "Finished", "running": "Running", "stopped": "Stopped", "failed": "Failed"}[state_now]
     pictures = run.section("data").get("pictures")
     on = f" on {count(pictures, 'picture')}" if _is_count(pictures) else ""
     if not run.metrics.step and not run.metrics.series:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from convnextv2.checkpoints.files import write_atomically, write_text_atomically
 from convnextv2.data.decode import decode
-from convnextv2.data.folder import ImageList, list_images
+from convnextv2.data.folder import ImageList, list_images, shown
 from convnextv2.data.geometry import CenterFit
 from convnextv2.engine import distributed
 from convnextv2.errors import BadImage, RunFailed, UserError
@@ -38,12 +38,24 @@ class Embedding:
 def embed_folder(
     run: Path, data: Path, out: Path, *, batch_size: int = 64, workers: int = 1, device: str = "auto"
 ) -> Embedding:
-    """Write the features of a folder's pictures by a run's model to `out`, .npy (with .txt for the names) or .csv.
+    """Write the features of a folder's pictures by a run's model to `out`, .npy (with .names.txt beside it) or .csv.
 
     Raises UserError for another ending of `out`, a missing run or an empty folder.
     """
     if out.suffix not in (".npy", ".csv"):
         raise UserError(f"--out {out}: name a file that ends in .npy or .csv")
+    targets = (out, _names_file(out)) if out.suffix == ".npy" else (out,)
+    for target in targets:
+        if target.exists():
+            raise UserError(f"{target} is there already, and nothing is overwritten: remove it, or name another --out")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--out {out}: {error.strerror or error}; name a file in a folder that can be written"
+        ) from error
+    if batch_size < 1 or workers < 0:
+        raise UserError(f"--batch-size {batch_size} and --workers {workers}: give at least 1 and 0")
     pretrained = load_pretrained(run)
     images = list_images(data)
     found = embed(
@@ -55,7 +67,6 @@ def embed_folder(
         workers=workers,
         device=device,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
     return Embedding(found.features, found.names, found.bad, tuple(_write(found, out)))
 
 
@@ -113,6 +124,10 @@ def _collate(
     return pictures, [index for index, _ in good], bad
 
 
+def _names_file(out: Path) -> Path:
+    return out.with_suffix(".names.txt")
+
+
 def _write(found: Embedding, out: Path) -> Iterator[Path]:
     if out.suffix == ".npy":
 
@@ -121,8 +136,8 @@ def _write(found: Embedding, out: Path) -> Iterator[Path]:
                 np.save(file, found.features)
 
         write_atomically(out, save)
-        names = out.with_suffix(".txt")
-        write_text_atomically(names, "".join(f"{name}\n" for name in found.names))
+        names = _names_file(out)
+        write_text_atomically(names, "".join(f"{shown(name)}\n" for name in found.names))
         yield from (out, names)
         return
 
@@ -131,7 +146,7 @@ def _write(found: Embedding, out: Path) -> Iterator[Path]:
             writer = csv.writer(file)
             writer.writerow(["name", *(f"f{i}" for i in range(found.features.shape[1]))])
             for name, row in zip(found.names, found.features, strict=True):
-                writer.writerow([name, *row.tolist()])
+                writer.writerow([shown(name), *row.tolist()])
 
     write_atomically(out, table)
     yield out

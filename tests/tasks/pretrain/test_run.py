@@ -1,5 +1,6 @@
 """Whole pre-training runs: what is promised of every one of them."""
 
+import fcntl
 import json
 import os
 import random
@@ -16,6 +17,8 @@ from small_run import SMALL, small_flags
 from convnextv2 import load_pretrained, pretrain
 from convnextv2.checkpoints.files import load_tensors
 from convnextv2.errors import RunFailed, Stopped, UserError
+
+SETTINGS_LR = 1.5e-3 * (SMALL["batch_size"] / 256) ** 0.5
 
 
 def weights(run):
@@ -127,11 +130,56 @@ def test_resume_with_other_settings_is_refused(picture_folder, uninterrupted):
         pretrain(picture_folder, uninterrupted, **SMALL, epochs=5, resume=True)
 
 
+def test_resume_with_the_same_command_works_when_time_decided_the_epochs(picture_folder, tmp_path):
+    settings = SMALL | {"minutes": 0.02}
+    run = pretrain(picture_folder, tmp_path / "run", **settings).run
+    before = weights(run)
+    pretrain(picture_folder, run, **settings, resume=True)
+    assert same(weights(run), before)
+
+
+def test_a_default_that_is_named_counts_as_named(picture_folder, tmp_path, uninterrupted):
+    """Naming convnextv2_atto is a contradiction where another model is resumed, though it is the default."""
+    run = pretrain(picture_folder, tmp_path / "run", **SMALL | {"model": "convnext_atto"}, epochs=1).run
+    with pytest.raises(UserError, match="--model was convnext_atto, now convnextv2_atto"):
+        pretrain(out=run, model="convnextv2_atto", resume=True)
+    again = pretrain(out=tmp_path / "again", config=uninterrupted / "config.json", minutes=0.01).run
+    config = json.loads((again / "config.json").read_text())["settings"]
+    assert (config["minutes"], config["lr"]) == (None, SETTINGS_LR)
+
+
+def test_resume_needs_the_pictures_the_run_began_with(picture_folder, tmp_path):
+    folder = tmp_path / "pictures"
+    shutil.copytree(picture_folder, folder)
+    run = pretrain(folder, tmp_path / "run", **SMALL, epochs=1).run
+    (folder / "dogs" / "00.png").rename(folder / "dogs" / "new.png")
+    with pytest.raises(UserError, match="not those the run began with"):
+        pretrain(out=run, resume=True)
+
+
+def test_one_run_is_not_worked_on_twice(picture_folder, tmp_path, uninterrupted):
+    with (uninterrupted / ".lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is working on"):
+            pretrain(out=uninterrupted, resume=True)
+
+
+def test_what_a_run_leaves_before_it_begins_is_no_obstacle(picture_folder, tmp_path, uninterrupted):
+    """Killed while it decodes, a run leaves a log and no config: the same command, with or without --resume, works."""
+    for resume in (False, True):
+        run = tmp_path / f"run-{resume}"
+        run.mkdir()
+        (run / "log.txt").write_text("40 pictures")
+        pretrain(picture_folder, run, **SMALL, epochs=4, resume=resume)
+        assert same(weights(run), weights(uninterrupted))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_files(picture_folder, tmp_path):
     with pytest.raises(RunFailed, match=r"not finite at step \d+ .*learning rate \S+e\+(19|20).*\.png") as error:
         pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=4, lr=1e20, warmup_epochs=0)
     assert str(error.value).count(".png") == 8
-    assert "not finite" in (tmp_path / "run" / "log.txt").read_text()
+    assert "failed: the loss is not finite" in (tmp_path / "run" / "log.txt").read_text()
+    assert "Failed on 40 pictures" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_broken_files_are_named_once_and_too_many_stop_the_run(picture_folder, tmp_path):
@@ -161,6 +209,9 @@ def test_broken_files_are_named_once_and_too_many_stop_the_run(picture_folder, t
         ({"batch_size": 9, "micro_batch": 4}, "use --batch-size 8"),
         ({"device": "cuda"} if not torch.cuda.is_available() else {"device": "tpu0"}, "--device"),
         ({"epochs": 1, "minutes": 1}, "not both"),
+        ({"weight_decay": -1}, "--weight-decay -1"),
+        ({"dims": (8, 8, 16)}, "dims must be 4 numbers"),
+        ({"decoder_dim": 0}, "--decoder-dim"),
         ({"masking": 0.5}, "pretrain has no setting 'masking'"),
     ],
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convnextv2.checkpoints.files import load_tensors
+from convnextv2.data.folder import shown
 from convnextv2.engine import state
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import create_model
@@ -40,16 +41,16 @@ def describe(settings: PretrainSettings) -> dict[str, str]:
         "fcmae": json.dumps({name: getattr(settings, name) for name in _FCMAE}),
         "preprocessing": json.dumps(dataclasses.asdict(Preprocessing.for_channels(settings.in_chans))),
         "image_size": str(settings.image_size),
-        "trained_on": str(settings.data),
+        "trained_on": shown(settings.data.name) if settings.data else "",
     }
 
 
-def load_pretrained(source: Path) -> Pretrained:
+def load_pretrained(source: str | Path) -> Pretrained:
     """The model of a run's newest checkpoint, or of a `model.safetensors`, in evaluation mode.
 
     Raises UserError where there is none, LoadError where the file is damaged or of another kind.
     """
-    file = _weights_of(source)
+    file = _weights_of(Path(source))
     tensors, metadata = load_tensors(file)
     if metadata.get("format") != FORMAT:
         raise LoadError(f"{file} was not written by `convnextv2 pretrain`")

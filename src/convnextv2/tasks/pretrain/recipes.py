@@ -45,11 +45,13 @@ def auto(pictures: int) -> Recipe:
     return replace(paper(), batch_size=batch, epochs=epochs, warmup_epochs=epochs / 20, lr=lr)
 
 
-def resolve(settings: PretrainSettings, pictures: int) -> tuple[Recipe, list[tuple[str, object, str]]]:
+def resolve(
+    settings: PretrainSettings, pictures: int, processes: int = 1
+) -> tuple[Recipe, list[tuple[str, object, str]]]:
     """The recipe that the settings ask for, and what was chosen for the user: (name, value, why)."""
     named = paper() if settings.recipe == "paper" else auto(pictures)
     why = "Table 8 of the paper" if settings.recipe == "paper" else f"auto, for {pictures} pictures"
-    batch = settings.batch_size or named.batch_size
+    batch = settings.batch_size or max(named.batch_size // processes, 1) * processes
     lr = settings.lr
     if lr is None and settings.recipe == "paper":
         lr = 1.5e-4 * batch / 256

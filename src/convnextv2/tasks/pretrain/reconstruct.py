@@ -27,8 +27,11 @@ def reconstruct_files(
         raise UserError("name at least one picture: convnextv2 reconstruct --run RUN IMAGE...")
     pretrained = load_pretrained(run)
     model, size = pretrained.model, pretrained.image_size
-    ratio, cells = mask_ratio or model.mask_ratio, size // model.cell
-    out.mkdir(parents=True, exist_ok=True)
+    ratio, cells = model.mask_ratio if mask_ratio is None else mask_ratio, size // model.cell
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror or error}; name a folder that can be written") from error
     bad: list[str] = []
     for number, path in enumerate(images):
         try:

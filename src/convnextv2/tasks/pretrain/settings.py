@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -95,6 +96,7 @@ class PretrainSettings:
     """How often reconstructions are drawn during the run; the last are always drawn."""
 
     def __post_init__(self) -> None:
+        self._normalise()
         rules = [
             (self.epochs is None or self.minutes is None, "give --epochs or --minutes, not both"),
             (self.epochs is None or self.epochs > 0, f"--epochs {self.epochs}: give more than 0"),
@@ -109,7 +111,22 @@ class PretrainSettings:
             (self.stem_stride in (1, 2, 4), f"--stem-stride {self.stem_stride}: give 4, 2 or 1"),
             (self.decoder_dim > 0 and self.decoder_depth > 0, "--decoder-dim and --decoder-depth must be 1 or more"),
             (self.workers is None or self.workers >= 0, f"--workers {self.workers}: give 0 or more"),
-            (self.seed >= 0, f"--seed {self.seed}: give 0 or more"),
+            (0 <= self.seed < 2**63, f"--seed {self.seed}: give 0 or more, below 2**63"),
+            (math.isfinite((self.epochs or 0) + (self.minutes or 0)), "--epochs and --minutes must be finite"),
+            (
+                self.warmup_epochs is None or self.warmup_epochs >= 0,
+                f"--warmup-epochs {self.warmup_epochs}: give 0 or more",
+            ),
+            (
+                self.weight_decay is None or self.weight_decay >= 0,
+                f"--weight-decay {self.weight_decay}: give 0 or more",
+            ),
+            (self.clip_grad is None or self.clip_grad > 0, f"--clip-grad {self.clip_grad}: give more than 0"),
+            (self.log_every is None or self.log_every > 0, f"--log-every {self.log_every}: give 1 or more"),
+            (self.pictures >= 0, f"--pictures {self.pictures}: give 0 (only at the end) or more"),
+            (self.checkpoint_every >= 0, f"--checkpoint-every {self.checkpoint_every}: give 0 or more"),
+            (self.checkpoint_minutes > 0, f"--checkpoint-minutes {self.checkpoint_minutes}: give more than 0"),
+            (self.max_pixels > 0, f"--max-pixels {self.max_pixels}: give 1 or more"),
         ]
         for holds, message in rules:
             if not holds:
@@ -122,10 +139,14 @@ class PretrainSettings:
                 f"use --image-size {near}" + (", or a smaller --stem-stride" if self.stem_stride > 1 else "")
             )
 
-    def given(self) -> dict[str, object]:
-        """The settings that differ from their defaults, by name."""
-        return {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) != field.default
-        }
+    def _normalise(self) -> None:
+        """Paths and tuples, whatever Python or JSON gave for them."""
+        for name in ("data", "out", "config"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else Path(value))
+        for name in ("depths", "dims"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else tuple(value))
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(PretrainSettings))

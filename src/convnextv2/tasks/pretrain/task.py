@@ -12,7 +12,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from convnextv2.data.cache import PixelCache
-from convnextv2.data.folder import ImageList
+from convnextv2.data.folder import ImageList, shown
 from convnextv2.data.geometry import CenterFit, RandomResizedCropFlip
 from convnextv2.data.loader import BadImages, GlobalBatches, ImageSet, make_loader
 from convnextv2.engine.distributed import Place
@@ -91,7 +91,7 @@ class PretrainTask:
         pin = place.device.type == "cuda"
         for batch in make_loader(self._set, order, workers=self._workers, pin_memory=pin):
             self.bad.add(batch.bad)
-            yield TaskBatch(batch.tensors, [self._images.names[i] for i in batch.indices.tolist()])
+            yield TaskBatch(batch.tensors, [shown(self._images.names[i]) for i in batch.indices.tolist()])
 
     def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
         """The error of the reconstruction over hidden cells."""
