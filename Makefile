@@ -31,19 +31,22 @@ bench: $(VENV)/.bench  ## one pre-training step against the fastest peer (about 
 clean:  ## remove the environment and what tools left behind
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist
 
-$(BIN)/python:
+$(VENV)/.uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || \
+		{ echo "convnextv2 needs Python 3.11 or 3.12: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "Setting up $(VENV): fetching torch and what else is needed, about 2 GB ..."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "no venv module: apt install python3-venv"; rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@touch $@
 
-$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.uv
 	$(INSTALL) --editable ".[demo]"
 	@touch $@
 
-$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.uv
 	$(INSTALL) --editable ".[demo,tensorboard,timm]" --group test --group check
 	@touch $@
 
-$(VENV)/.bench: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.uv
 	$(INSTALL) --editable . --group bench
 	@touch $@
