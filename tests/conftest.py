@@ -14,6 +14,11 @@ from PIL import Image
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def picture_folder(tmp_path_factory) -> Path:
     """40 colourful pictures of blobs in two class folders."""

@@ -2,14 +2,7 @@
 
 import pytest
 import torch
-
-# Largest difference allowed, by the parity rule: relative to the largest absolute value of the reference.
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-2}
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
+from parity import TOLERANCE
 
 
 @pytest.fixture(params=TOLERANCE, ids=lambda dtype: str(dtype).removeprefix("torch."))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parity import TOLERANCE, randomise
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,30 +16,9 @@ from convnextv2.models.grid import Cells, DenseGrid, MaskedGrid, PackedGrid
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.masking import random_mask
 
-# Largest difference allowed, by the parity rule: relative to the largest absolute value of the reference.
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-2}
-
 PATHS = pytest.mark.parametrize("sparse", [True, False], ids=["packed", "masked"])
 FAMILIES = pytest.mark.parametrize("grn", [True, False], ids=["V2", "V1"])
 BOTH = pytest.mark.parametrize("implementation", ["reference", "fused"])
-
-
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
-@torch.no_grad()
-def randomise(module):
-    """Every parameter random, GRN's and LayerScale's included, with activations near one."""
-    for name, parameter in module.named_parameters():
-        if name.endswith("weight") and parameter.ndim > 1:
-            parameter.normal_(0, parameter[0].numel() ** -0.5)
-        elif name.endswith("weight"):
-            parameter.normal_(1, 0.2)
-        else:
-            parameter.normal_(0, 0.3)
-    return module
 
 
 def build(grn=True, *, channels=3, stem=4, dtype=torch.float64, depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), **options):
