@@ -20,7 +20,8 @@ from convnextv2.models import ConvNeXt
 from convnextv2.records import Preprocessing
 from convnextv2.report import write_report
 from convnextv2.tasks.pretrain.model_file import load_pretrained
-from convnextv2.tasks.pretrain.run import build, pretrain
+from convnextv2.tasks.pretrain.prepare import build
+from convnextv2.tasks.pretrain.run import pretrain
 from convnextv2.tasks.pretrain.settings import PretrainSettings
 from convnextv2.zoo.embed import embed
 
