@@ -36,11 +36,11 @@ class Place:
         dist.all_reduce(tensor)
         return (tensor / self.world_size).tolist()
 
-    def gather(self, value: object) -> list[object]:
+    def gather(self, value: T) -> list[T]:
         """Everybody's value, on every process."""
         if self.world_size == 1:
             return [value]
-        values: list[object] = [None] * self.world_size
+        values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 

@@ -93,8 +93,7 @@ def seconds_per_step(task: Task, settings: LoopSettings, place: Place) -> float:
                 break
     model.zero_grad(set_to_none=True)
     warm = times[len(times) // 2 :]
-    everyone = place.gather(sum(warm) / len(warm))
-    return max(float(str(seconds)) for seconds in everyone) * settings.accumulate
+    return max(place.gather(sum(warm) / len(warm))) * settings.accumulate
 
 
 class _Loop:
@@ -194,7 +193,7 @@ class _Loop:
         return dict(zip(sums, values, strict=True)), norm_value, stop > 0
 
     def _fail(self, lr: float, loss: float, norm: float, names: list[str]) -> None:
-        everyone = [name for part in self.place.gather(names) for name in part]  # pyright: ignore
+        everyone = [name for part in self.place.gather(names) for name in part]
         found = state.latest(self.checkpoints) if self.place.is_main else None
         what = "loss" if not math.isfinite(loss) else "gradient"
         raise RunFailed(

@@ -21,8 +21,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-    # The gain is the CPU library's: its own weight gradient is several times slower than this one,
-    # and it has no double precision.
+    # For CPUs alone: their library convolves forward much faster than backward, and not in double precision.
     if x.device.type == "cpu" and x.dtype != torch.float64 and implementation(x) == "fused":
         return _FusedDepthwise.apply(x, weight, bias)
     return _convolve(x, weight, bias)
