@@ -40,11 +40,11 @@ $(VENV)/.uv:
 	@touch $@
 
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.uv
-	$(INSTALL) --editable ".[demo]"
+	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.uv
-	$(INSTALL) --editable ".[demo,tensorboard,timm]" --group test --group check
+	$(INSTALL) --editable ".[tensorboard,timm]" --group test --group check
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.uv

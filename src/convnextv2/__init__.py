@@ -13,15 +13,17 @@ __version__ = "0.1.0.dev0"
 _HOMES = {
     "FCMAE": "convnextv2.tasks.pretrain.fcmae",
     "ConvNeXt": "convnextv2.models",
+    "classify": "convnextv2.tasks.classify.run",
     "create_model": "convnextv2.models",
     "load_pretrained": "convnextv2.tasks.pretrain.model_file",
     "pretrain": "convnextv2.tasks.pretrain.run",
 }
 
-__all__ = ["FCMAE", "ConvNeXt", "create_model", "load_pretrained", "pretrain"]
+__all__ = ["FCMAE", "ConvNeXt", "classify", "create_model", "load_pretrained", "pretrain"]
 
 if TYPE_CHECKING:
     from convnextv2.models import ConvNeXt, create_model
+    from convnextv2.tasks.classify.run import classify
     from convnextv2.tasks.pretrain.fcmae import FCMAE
     from convnextv2.tasks.pretrain.model_file import load_pretrained
     from convnextv2.tasks.pretrain.run import pretrain

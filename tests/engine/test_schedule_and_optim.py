@@ -36,3 +36,20 @@ def test_only_weights_of_convolutions_and_linear_maps_are_decayed(name):
     everything = {names[p] for group in optimizer.param_groups for p in group["params"]}
     assert everything == set(names.values())
     assert not decayed("mask_token", model.mask_token)
+
+
+def test_layer_wise_factors_make_groups_of_equal_rate():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    optimizer = adamw(model, lr=0.2, weight_decay=0.3, betas=(0.9, 0.999), lr_scales={"0.weight": 0.5, "0.bias": 0.5})
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    found = {
+        (names[parameter], group["lr_scale"], group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert found == {
+        ("0.weight", 0.5, 0.1, 0.3),
+        ("0.bias", 0.5, 0.1, 0.0),
+        ("1.weight", 1.0, 0.2, 0.3),
+        ("1.bias", 1.0, 0.2, 0.0),
+    }

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from convnextv2.checkpoints.files import checkpoint_of
 from convnextv2.engine import state
 from convnextv2.engine.optim import adamw
 from convnextv2.engine.state import LoopState
@@ -20,9 +21,9 @@ def trained(seed):
 
 def test_model_optimiser_and_place_come_back_bitwise(tmp_path):
     model, optimizer = trained(0)
-    folder = state.save(tmp_path, model, optimizer, LoopState(7, 12.5), {"architecture": "x"})
+    folder = state.save(tmp_path / "checkpoints", model, optimizer, LoopState(7, 12.5), {"architecture": "x"})
     other, other_optimizer = trained(1)
-    assert state.latest(tmp_path) == folder
+    assert checkpoint_of(tmp_path) == folder
     assert state.load(folder, other, other_optimizer) == LoopState(7, 12.5)
     for (name, a), b in zip(model.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b), name
@@ -33,31 +34,58 @@ def test_model_optimiser_and_place_come_back_bitwise(tmp_path):
 def test_the_newest_two_are_kept_and_half_written_ones_are_removed(tmp_path):
     model, optimizer = trained(0)
     for step in (1, 2, 3):
-        state.save(tmp_path, model, optimizer, LoopState(step, 0.0), {})
-    (tmp_path / ".step-00000004.partial").mkdir()
-    (tmp_path / ".latest.partial").write_text("step-0")
-    state.repair(tmp_path)
-    names = sorted(path.name for path in tmp_path.iterdir())
+        state.save(tmp_path / "checkpoints", model, optimizer, LoopState(step, 0.0), {})
+    (tmp_path / "checkpoints" / ".step-00000004.partial").mkdir()
+    (tmp_path / "checkpoints" / ".latest.partial").write_text("step-0")
+    state.repair(tmp_path / "checkpoints")
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["latest", "step-00000002", "step-00000003"]
-    assert state.latest(tmp_path) == tmp_path / "step-00000003"
+    assert checkpoint_of(tmp_path) == tmp_path / "checkpoints" / "step-00000003"
 
 
 def test_a_checkpoint_that_the_pointer_does_not_name_yet_is_replaced(tmp_path):
     """A process killed between the two renames leaves a complete folder and the old pointer."""
     model, optimizer = trained(0)
-    state.save(tmp_path, model, optimizer, LoopState(1, 0.0), {})
-    state.save(tmp_path, model, optimizer, LoopState(2, 0.0), {})
-    (tmp_path / "latest").write_text("step-00000001")
-    assert state.latest(tmp_path) == tmp_path / "step-00000001"
-    state.save(tmp_path, model, optimizer, LoopState(2, 0.0), {})
-    assert state.latest(tmp_path) == tmp_path / "step-00000002"
+    state.save(tmp_path / "checkpoints", model, optimizer, LoopState(1, 0.0), {})
+    state.save(tmp_path / "checkpoints", model, optimizer, LoopState(2, 0.0), {})
+    (tmp_path / "checkpoints" / "latest").write_text("step-00000001")
+    assert checkpoint_of(tmp_path) == tmp_path / "checkpoints" / "step-00000001"
+    state.save(tmp_path / "checkpoints", model, optimizer, LoopState(2, 0.0), {})
+    assert checkpoint_of(tmp_path) == tmp_path / "checkpoints" / "step-00000002"
+
+
+def test_the_average_and_the_best_are_kept(tmp_path):
+    folder = tmp_path / "checkpoints"
+    model, optimizer = trained(0)
+    average, _ = trained(2)
+    for step in (1, 2, 3, 4):
+        where = LoopState(step, 0.0, best=0.5, best_step=1, stale=step - 1, averaged=step)
+        state.save(folder, model, optimizer, where, {}, average)
+    assert checkpoint_of(tmp_path, "best") == folder / "step-00000001"
+    assert sorted(path.name for path in folder.glob("step-*")) == ["step-00000001", "step-00000003", "step-00000004"]
+    other, other_optimizer = trained(1)
+    other_average, _ = trained(3)
+    assert state.load(folder / "step-00000004", other, other_optimizer, other_average) == where
+    for a, b in ((model, other), (average, other_average)):
+        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_going_back_behind_the_best_forgets_it(tmp_path):
+    folder = tmp_path / "checkpoints"
+    model, optimizer = trained(0)
+    state.save(folder, model, optimizer, LoopState(1, 0.0), {})
+    state.save(folder, model, optimizer, LoopState(2, 0.0, best=0.5, best_step=2), {})
+    assert checkpoint_of(tmp_path, "best") == folder / "step-00000002"
+    state.load(folder / "step-00000001", model, optimizer)
+    assert checkpoint_of(tmp_path, "best") is None
 
 
 def test_a_pointer_to_nothing_is_named(tmp_path):
-    (tmp_path / "latest").write_text("step-00000009")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "latest").write_text("step-00000009")
     with pytest.raises(LoadError, match="step-00000009, which is not there"):
-        state.latest(tmp_path)
+        checkpoint_of(tmp_path)
 
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path):
-    assert state.latest(tmp_path / "absent") is None
+    assert checkpoint_of(tmp_path / "absent") is None

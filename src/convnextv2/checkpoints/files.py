@@ -18,6 +18,8 @@ from torch import Tensor
 from convnextv2.errors import LoadError, RunFailed
 
 HASH_KEY = "content_sha256"
+AVERAGE = "ema/"
+"""What the names of averaged weights begin with, beside the plain ones in one file."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -85,3 +87,23 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def checkpoint_of(run: Path, which: str = "latest") -> Path | None:
+    """The folder of a run's newest checkpoint, or of its best (`which="best"`); None where there is none.
+
+    Raises LoadError where the run names one that is not there.
+    """
+    folder = run / "checkpoints"
+    pointer = folder / which
+    if not pointer.is_file():
+        return None
+    found = folder / pointer.read_text(encoding="utf-8").strip()
+    if not found.is_dir():
+        raise LoadError(f"{pointer} names {found.name}, which is not there; name one of {checkpoints_in(folder)} in it")
+    return found
+
+
+def checkpoints_in(folder: Path) -> list[str]:
+    """Names of the complete checkpoints below a run's `checkpoints/`, oldest first."""
+    return sorted(path.name for path in folder.glob("step-*") if path.is_dir())

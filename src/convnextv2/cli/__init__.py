@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 
@@ -18,7 +19,7 @@ app = App(
     version_flags=["--version"],
     result_action="return_value",
 )
-for _verb in ("pretrain", "reconstruct", "embed", "demo"):
+for _verb in ("pretrain", "classify", "reconstruct", "embed", "demo"):
     app.command(f"convnextv2.cli.{_verb}:{_verb}", name=_verb)
 
 
@@ -43,6 +44,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def named(settings: type) -> set[str]:
+    """The settings that the command line names, also where it names the default value."""
+    flags = (argument.partition("=")[0] for argument in sys.argv if argument.startswith("--"))
+    names = {flag.removeprefix("--").replace("-", "_") for flag in flags}
+    known = (field.name for field in dataclasses.fields(settings))
+    return {name for name in known if name in names or f"no_{name}" in names}
 
 
 def _say(error: Exception) -> None:

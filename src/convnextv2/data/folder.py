@@ -70,6 +70,25 @@ def shown(name: str | Path) -> str:
     return text if text.isprintable() else ascii(text)
 
 
+def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in `folder` itself and is not hidden, sorted by name.
+
+    Raises:
+        UserError: the folder cannot be looked into.
+    """
+    try:
+        with os.scandir(folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError as error:
+        raise _cannot_look_into(folder, error) from error
+    return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _cannot_look_into(folder: Path, error: OSError) -> UserError:
+    reason = error.strerror or str(error)
+    return UserError(f"cannot look into {shown(folder)}: {reason}; make it readable or move it away")
+
+
 def _list_folder(root: Path) -> ImageList:
     names: list[str] = []
     ignored: Counter[str] = Counter()
@@ -93,18 +112,13 @@ def _walk(root: Path) -> Iterator[str]:
         where = root / folder
         try:
             status = where.stat()
-            if (status.st_dev, status.st_ino) in entered:
-                continue
-            entered.add((status.st_dev, status.st_ino))
-            with os.scandir(where) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(f"cannot look into {shown(where)}: {reason}; make it readable or move it away") from error
+            raise _cannot_look_into(where, error) from error
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
         below: list[str] = []
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
+        for entry in visible_entries(where):
             name = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir():
                 below.append(name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ from convnextv2.data.folder import ImageList, shown
 from convnextv2.data.order import GlobalBatches, mix
 from convnextv2.errors import BadImage, RunFailed
 
-__all__ = ["BadImages", "Batch", "GlobalBatches", "ImageSet", "Sample", "Transform", "make_loader"]
+__all__ = ["BadImages", "Batch", "GlobalBatches", "ImageSet", "Sample", "Transform", "in_order", "make_loader"]
 
 Transform = Callable[[Tensor], dict[str, Tensor]]
 """From one picture, uint8 (C, H, W), to named tensors of fixed shapes.
@@ -130,13 +130,13 @@ class ImageSet(Dataset[Sample]):
 
 
 def make_loader(
-    dataset: ImageSet, batches: GlobalBatches, *, workers: int, pin_memory: bool = False
+    dataset: ImageSet, batches: Iterable[list[tuple[int, int]]], *, workers: int, pin_memory: bool = False
 ) -> Iterator[Batch]:
     """Make the batches of `batches`, once through, in order.
 
     Args:
         dataset: what turns (epoch, index) into a sample.
-        batches: which samples, in which order.
+        batches: which samples, (epoch, index), in which order; such as `GlobalBatches`.
         workers: processes that decode, started at once; 0 decodes in this process. Workers live
             through Ctrl-C and SIGTERM sent to the whole group, so that this process can finish
             its step and save; they end with the iterator, or with this process.
@@ -164,6 +164,25 @@ def make_loader(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return _raising(stream)
+
+
+def in_order(dataset: ImageSet, indices: Sequence[int], *, batch_size: int, workers: int) -> Iterator[Batch]:
+    """Each of these pictures once, in this order, without those that cannot be read.
+
+    A batch holds up to `batch_size` samples; where none of its pictures can be read it has no tensors.
+
+    Raises:
+        RunFailed: (while iterating) not one picture of the dataset can be read.
+    """
+    asked = [
+        [(0, index) for index in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)
+    ]
+    for keys, batch in zip(asked, make_loader(dataset, asked, workers=workers), strict=True):
+        good = batch.indices == torch.tensor([index for _, index in keys])
+        broken = {index for (_, index), fine in zip(keys, good.tolist(), strict=True) if not fine}
+        bad = tuple((index, reason) for index, reason in dict(batch.bad).items() if index in broken)
+        tensors = {name: tensor[good] for name, tensor in batch.tensors.items()} if good.any() else {}
+        yield Batch(tensors, batch.indices[good], bad)
 
 
 class BadImages:

@@ -34,6 +34,8 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
         rank: this process, 0 to world_size - 1.
         world_size: number of processes.
         accumulate: micro-batches a process runs for one step.
+        weights: (length,) non-negative; then an epoch is drawn with replacement in proportion to them, in place
+            of a permutation.
 
     Raises:
         UserError: there are fewer pictures than a batch, or the batch cannot be cut evenly.
@@ -50,6 +52,7 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
+        weights: Tensor | None = None,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"a batch of {batch_size} pictures: give --batch-size 1 or more")
@@ -73,6 +76,7 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
         self._rank = rank
         self._world_size = world_size
         self._accumulate = accumulate
+        self._weights = weights
 
     def __len__(self) -> int:
         """Number of micro-batches."""
@@ -91,4 +95,6 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(mix(self._seed, epoch))
+        if self._weights is not None:
+            return torch.multinomial(self._weights, self._length, replacement=True, generator=generator)
         return torch.randperm(self._length, generator=generator)

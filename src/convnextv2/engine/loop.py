@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from convnextv2.checkpoints.files import write_atomically
+from convnextv2.checkpoints.files import checkpoint_of, write_atomically
 from convnextv2.engine import state
 from convnextv2.engine.distributed import Place
+from convnextv2.engine.ema import average_of
 from convnextv2.engine.optim import adamw
 from convnextv2.engine.precision import autocast
 from convnextv2.engine.runlog import RunLog, duration, rewind
@@ -36,7 +37,12 @@ class LoopSettings:
     """All that the loop needs to know; every number resolved.
 
     batch_size: pictures of one optimiser step over all processes.  accumulate: micro-batches of a process a step.
-    log_every, pictures_every: in steps.  checkpoint_every: in steps, or 0 for by the clock alone.
+    lr_scales: factor on the rate by parameter name, for layer-wise decay.  ema_decay: of the average of weights.
+    log_every, eval_every, pictures_every: in steps, 0 for at the end alone.
+    checkpoint_every: in steps, or 0 for by the clock alone.
+    best: name of the evaluated value, the higher the better, whose best checkpoint is kept; of the average's
+    evaluation where there is an average.  patience: evaluations without a new best after which the run ends; 0
+    for never.
     """
 
     total_steps: int
@@ -48,12 +54,18 @@ class LoopSettings:
     warmup_steps: int = 0
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
+    lr_scales: Mapping[str, float] = field(default_factory=dict)
+    ema_decay: float | None = None
+    ema_warmup: bool = False
     clip_grad: float | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     seed: int = 0
     log_every: int = 1
+    eval_every: int = 0
     pictures_every: int = 0
+    best: str | None = None
+    patience: int = 0
     checkpoint_every: int = 0
     checkpoint_minutes: float = 5.0
 
@@ -100,11 +112,21 @@ class _Loop:
     def __init__(self, task: Task, settings: LoopSettings, log: RunLog, place: Place) -> None:
         self.task, self.settings, self.place, self.log, self.run = task, settings, place, log, log.run
         task.model.to(place.device)
-        self.optimizer = adamw(task.model, lr=settings.lr, weight_decay=settings.weight_decay, betas=settings.betas)
+        self.optimizer = adamw(
+            task.model,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            betas=settings.betas,
+            lr_scales=settings.lr_scales,
+        )
         self.schedule = CosineSchedule(settings.lr, settings.min_lr, settings.warmup_steps, settings.total_steps)
+        self.average = None
+        if settings.ema_decay is not None:
+            self.average = average_of(task.model, settings.ema_decay, warmup=settings.ema_warmup)
         self.model = self._wrap(task.model)
         self.step = 0
         self.seconds = 0.0
+        self.best, self.best_step, self.stale = None, 0, 0
         self.last_saved = time.monotonic()
         self.checkpoints = log.run / "checkpoints"
 
@@ -119,12 +141,16 @@ class _Loop:
     def go_back_to_checkpoint(self) -> None:
         if self.place.is_main:
             state.repair(self.checkpoints)
-        found = state.latest(self.checkpoints)
+        found = checkpoint_of(self.run)
         if found is None:
             self.log.say("nothing was saved yet: starting from the first step")
         else:
-            where = state.load(found, self.task.model, self.optimizer)
+            average = None if self.average is None else self.average.module
+            where = state.load(found, self.task.model, self.optimizer, average)
             self.step, self.seconds = where.step, where.seconds
+            self.best, self.best_step, self.stale = where.best, where.best_step, where.stale
+            if self.average is not None:
+                self.average.n_averaged.fill_(where.averaged)
             self.log.say(f"going on from {found} (step {self.step} of {self.settings.total_steps})")
         self.place.agree(lambda: rewind(self.run, self.step))
 
@@ -137,7 +163,7 @@ class _Loop:
     def _train(self, batches: Iterator[TaskBatch], request: StopRequest) -> None:
         s, meter = self.settings, _Meter()
         self.model.train()
-        while self.step < s.total_steps:
+        while self.step < s.total_steps and not self._patience_is_out():
             started = time.perf_counter()
             losses, norm, stop = self._step(batches, request)
             self.step += 1
@@ -147,12 +173,19 @@ class _Loop:
             if self.step % s.log_every == 0 or self.step == s.total_steps:
                 self._log_training(meter)
                 meter = _Meter()
-            if s.pictures_every and self.step % s.pictures_every == 0 and self.step < s.total_steps:
-                self._show()
+            improved = self._is_time(s.eval_every) and self._evaluate()
+            if self.step < s.total_steps and self._is_time(s.pictures_every):
+                self._draw()
             if stop:
                 raise Stopped(request.signal or signal.SIGTERM, self._save())
-            if self._due():
+            if improved or self._due():
                 self._save()
+
+    def _is_time(self, every: int) -> bool:
+        return self.step == self.settings.total_steps or (every > 0 and self.step % every == 0)
+
+    def _patience_is_out(self) -> bool:
+        return 0 < self.settings.patience <= self.stale
 
     def _step(self, batches: Iterator[TaskBatch], request: StopRequest) -> tuple[dict[str, float], float, bool]:
         """One optimiser step: the loss and its parts, averaged over everything; the gradient's norm; whether to stop.
@@ -187,14 +220,16 @@ class _Loop:
         if s.clip_grad is not None:
             nn.utils.clip_grads_with_norm_(self.task.model.parameters(), s.clip_grad, norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_scale"]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.task.model)
         return dict(zip(sums, values, strict=True)), norm_value, stop > 0
 
     def _fail(self, lr: float, loss: float, norm: float, names: list[str]) -> None:
         everyone = [name for part in self.place.gather(names) for name in part]
-        found = state.latest(self.checkpoints) if self.place.is_main else None
+        found = checkpoint_of(self.run) if self.place.is_main else None
         what = "loss" if not math.isfinite(loss) else "gradient"
         raise RunFailed(
             f"the {what} is not finite at step {self.step + 1}"
@@ -214,45 +249,82 @@ class _Loop:
         self.log.metrics(self.step, epoch, "train", self.seconds, values)
         self.log.progress(self.step, s.total_steps, epoch, values["loss"], rate)
 
-    def _show(self) -> None:
-        """Evaluate and draw with the model as it is now; the next step does not notice."""
-        if not self.place.is_main:
-            return
-        self.task.model.eval()
-        with torch.no_grad(), autocast(self.settings.precision, self.place.device):
-            values = dict(self.task.evaluate())
-            folder = self.run / "pictures"
-            folder.mkdir(exist_ok=True)
-            for name, picture in self.task.pictures():
-                target = folder / f"step-{self.step:08d}-{name}.png"
-                write_atomically(target, lambda partial, picture=picture: picture.save(partial, format="PNG"))
+    def _evaluate(self) -> bool:
+        """Log what the task says of the weights, and of their average; whether there is a new best."""
+        values = self._values(self.task.model)
+        judged = values
+        if self.average is not None:
+            judged = self._values(self.average.module)
+            values |= {f"ema_{name}": value for name, value in judged.items()}
         if values:
             self.log.metrics(self.step, self.step / self.settings.steps_per_epoch, "eval", self.seconds, values)
+        if self.settings.best is None:
+            return False
+        value = self.place.agree(lambda: judged.get(self.settings.best or ""))
+        improved = value is not None and (self.best is None or value > self.best)
+        if improved:
+            self.best, self.best_step, self.stale = value, self.step, 0
+        else:
+            self.stale += 1
+        self._tell(value, improved)
+        return improved
+
+    def _values(self, model: nn.Module) -> dict[str, float]:
+        """An evaluation, of which the next step notices nothing."""
+        model.eval()
+        with torch.no_grad(), autocast(self.settings.precision, self.place.device):
+            values = dict(self.task.evaluate(model, self.place))
+        self.task.model.train()
+        return values
+
+    def _tell(self, value: float | None, improved: bool) -> None:
+        epoch = self.step / self.settings.steps_per_epoch
+        if value is not None:
+            against = "the best so far" if improved else f"best {self.best:.4f} at step {self.best_step}"
+            self.log.say(f"epoch {epoch:.1f}  {self.settings.best} {value:.4f}, {against}")
+        if self._patience_is_out() and self.step < self.settings.total_steps:
+            self.log.say(f"no better for {self.stale} evaluations: the run ends here (--patience)")
+
+    def _draw(self) -> None:
+        if not self.place.is_main:
+            return
+        model = self.task.model if self.average is None else self.average.module
+        model.eval()
+        with torch.no_grad(), autocast(self.settings.precision, self.place.device):
+            folder = self.run / "pictures"
+            folder.mkdir(exist_ok=True)
+            for name, picture in self.task.pictures(model):
+                target = folder / f"{state.name_of(self.step)}-{name}.png"
+                write_atomically(target, lambda partial, picture=picture: picture.save(partial, format="PNG"))
         self.task.model.train()
 
     def _due(self) -> bool:
         s = self.settings
         by_steps = s.checkpoint_every and self.step % s.checkpoint_every == 0
         by_clock = time.monotonic() - self.last_saved > 60 * s.checkpoint_minutes
-        return self.step == s.total_steps or bool(by_steps) or (self.place.is_main and by_clock)
+        last = self.step == s.total_steps or self._patience_is_out()
+        return last or bool(by_steps) or (self.place.is_main and by_clock)
 
     def _save(self) -> Path:
-        folder = self.checkpoints / f"step-{self.step:08d}"
+        folder = self.checkpoints / state.name_of(self.step)
         if self.place.is_main:
-            where = state.LoopState(self.step, self.seconds)
-            folder = state.save(self.checkpoints, self.task.model, self.optimizer, where, self.task.metadata)
+            averaged, average = 0, None
+            if self.average is not None:
+                averaged, average = int(self.average.n_averaged), self.average.module
+            where = state.LoopState(self.step, self.seconds, self.best, self.best_step, self.stale, averaged)
+            folder = state.save(self.checkpoints, self.task.model, self.optimizer, where, self.task.metadata, average)
             self.last_saved = time.monotonic()
         return folder
 
     def _finish(self) -> Path:
-        self._show()
-        s, folder = self.settings, self.checkpoints / f"step-{self.settings.total_steps:08d}"
-        rate = s.batch_size * s.total_steps / max(self.seconds, 1e-9)
+        self._draw()
+        s, folder = self.settings, self.checkpoints / state.name_of(self.step)
+        rate = s.batch_size * self.step / max(self.seconds, 1e-9)
         end = {"hours": self.seconds / 3600, "images_per_second": round(rate, 2)}
+        if self.best is not None:
+            end |= {f"best_{s.best}": self.best, "best_step": self.best_step}
         self.log.metrics(self.step, self.step / s.steps_per_epoch, "end", self.seconds, end)
-        self.log.say(
-            f"finished {s.total_steps} steps in {duration(self.seconds)}; weights in {folder}/model.safetensors"
-        )
+        self.log.say(f"finished {self.step} steps in {duration(self.seconds)}; weights in {folder}/model.safetensors")
         return folder
 
 

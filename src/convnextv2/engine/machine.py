@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from convnextv2 import __version__
 
@@ -27,6 +29,20 @@ def free_bytes(device: torch.device) -> int:
         ]
         free = min(free, int(limit[0]) - int(used[0]) + sum(cached))
     return max(free, 0)
+
+
+def bytes_kept(compute: Callable[[], Tensor]) -> int:
+    """Bytes of all tensors that autograd keeps for the backward pass of what `compute` gives."""
+    kept: dict[tuple[int, int], int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr(), storage.nbytes()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = compute()  # noqa: F841 (held until all is counted, so that no address is used twice)
+    return sum(kept.values())
 
 
 def processors() -> int:

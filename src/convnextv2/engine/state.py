@@ -1,9 +1,10 @@
-"""Checkpoints of a run: complete or absent, the newest two kept.
+"""Checkpoints of a run: complete or absent, the newest two kept, and the best.
 
-checkpoints/step-00001200/model.safetensors       the weights that users pass around
+checkpoints/step-00001200/model.safetensors       the weights that users pass around, and their average
 checkpoints/step-00001200/optimizer.safetensors   what the optimiser remembers
 checkpoints/step-00001200/state.json              where the loop stood
 checkpoints/latest                                the name of the newest, moved last
+checkpoints/best                                  the name of the best, where the task says what is good
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from convnextv2.checkpoints.files import flush_to_disk, load_tensors, save_tensors, write_text_atomically
+from convnextv2.checkpoints.files import (
+    AVERAGE,
+    checkpoints_in,
+    flush_to_disk,
+    load_tensors,
+    save_tensors,
+    write_text_atomically,
+)
 from convnextv2.errors import LoadError
 
 KEPT = 2
@@ -26,21 +34,40 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class LoopState:
-    """Where a run stands: optimiser steps done, and seconds of training so far."""
+    """Where a run stands.
+
+    step: optimiser steps done.  seconds: of training so far.  best, best_step: the highest value so far of the
+    metric that the run is judged by, and where.  stale: evaluations since then.  averaged: updates of the average.
+    """
 
     step: int
     seconds: float
+    best: float | None = None
+    best_step: int = 0
+    stale: int = 0
+    averaged: int = 0
 
 
 def save(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: LoopState, metadata: Mapping[str, str]
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: LoopState,
+    metadata: Mapping[str, str],
+    average: nn.Module | None = None,
 ) -> Path:
-    """Write a checkpoint below `folder` (the run's `checkpoints/`); returns its own folder."""
-    name = f"step-{state.step:08d}"
+    """Write a checkpoint below `folder` (the run's `checkpoints/`); returns its own folder.
+
+    average: the model with averaged weights, saved beside the plain ones under names that begin with `ema/`.
+    """
+    name = name_of(state.step)
     partial, final = folder / f".{name}.partial", folder / name
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_tensors(partial / "model.safetensors", model.state_dict(), {**metadata, "step": str(state.step)})
+    weights = dict(model.state_dict())
+    if average is not None:
+        weights |= {AVERAGE + name: value for name, value in average.state_dict().items()}
+    save_tensors(partial / "model.safetensors", weights, {**metadata, "step": str(state.step)})
     save_tensors(partial / "optimizer.safetensors", _flatten(model, optimizer))
     write_text_atomically(partial / "state.json", json.dumps(asdict(state)))
     flush_to_disk(partial)
@@ -48,10 +75,24 @@ def save(
     os.replace(partial, final)
     flush_to_disk(folder)
     write_text_atomically(folder / "latest", name)
-    kept = [other for other in _complete(folder) if other <= name][-KEPT:]  # later ones are of a run gone back on
-    for other in set(_complete(folder)) - set(kept):
+    best = _point_to_best(folder, state)
+    kept = [other for other in checkpoints_in(folder) if other <= name][-KEPT:]  # later ones are of a run gone back on
+    for other in set(checkpoints_in(folder)) - {*kept, best}:
         shutil.rmtree(folder / other, ignore_errors=True)
     return final
+
+
+def name_of(step: int) -> str:
+    """What the folder of a checkpoint is called."""
+    return f"step-{step:08d}"
+
+
+def _point_to_best(folder: Path, state: LoopState) -> str | None:
+    if state.best is None or not (folder / name_of(state.best_step)).is_dir():
+        (folder / "best").unlink(missing_ok=True)
+        return None
+    write_text_atomically(folder / "best", name_of(state.best_step))
+    return name_of(state.best_step)
 
 
 def repair(folder: Path) -> None:
@@ -63,21 +104,15 @@ def repair(folder: Path) -> None:
             partial.unlink()
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest checkpoint below `folder`, or None."""
-    pointer = folder / "latest"
-    if not pointer.is_file():
-        return None
-    found = folder / pointer.read_text(encoding="utf-8").strip()
-    if not found.is_dir():
-        raise LoadError(f"{pointer} names {found.name}, which is not there; name one of {_complete(folder)} in it")
-    return found
-
-
-def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> LoopState:
-    """Fill model and optimiser from a checkpoint's folder; returns where the run stood."""
+def load(
+    checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
+) -> LoopState:
+    """Fill model, optimiser and average from a checkpoint's folder; returns where the run stood."""
     weights, _ = load_tensors(checkpoint / "model.safetensors")
-    model.load_state_dict(weights)
+    model.load_state_dict({name: value for name, value in weights.items() if not name.startswith(AVERAGE)})
+    if average is not None:
+        found = {name: value for name, value in weights.items() if name.startswith(AVERAGE)}
+        average.load_state_dict({name.removeprefix(AVERAGE): value for name, value in found.items()})
     flat, _ = load_tensors(checkpoint / "optimizer.safetensors")
     names = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for key, value in flat.items():
@@ -86,9 +121,11 @@ def load(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -
         # AdamW keeps its count of steps on the CPU unless the fused kernel wants it on the device.
         optimizer.state[parameter][field] = value.to(parameter.device)
     try:
-        return LoopState(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
+        state = LoopState(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise LoadError(f"{checkpoint / 'state.json'} is damaged: {error}") from error
+    _point_to_best(checkpoint.parent, state)
+    return state
 
 
 def _flatten(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -97,7 +134,3 @@ def _flatten(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
         for name, parameter in model.named_parameters()
         for field, value in optimizer.state.get(parameter, {}).items()
     }
-
-
-def _complete(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("step-*") if path.is_dir())

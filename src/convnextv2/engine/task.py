@@ -38,10 +38,14 @@ class Task(Protocol):
         """Loss of one micro-batch. `model` is `self.model`, perhaps wrapped for several processes."""
         ...
 
-    def evaluate(self) -> Iterator[tuple[str, float]]:
-        """Names and values to log now and then; nothing if the task has no evaluation."""
+    def evaluate(self, model: nn.Module, place: Place) -> Iterator[tuple[str, float]]:
+        """Names and values to log now and then; nothing if the task has no evaluation.
+
+        model: `self.model` or the average of its weights, in evaluation mode. Every process comes here, so that
+        the work can be shared; what the main one gives is what counts.
+        """
         ...
 
-    def pictures(self) -> Iterator[tuple[str, Image]]:
-        """Names and pictures that show what the model does now."""
+    def pictures(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
+        """Names and pictures that show what the model does now, after `evaluate`. Only the main process asks."""
         ...

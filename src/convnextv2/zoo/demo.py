@@ -15,7 +15,6 @@ from PIL import Image
 from convnextv2.checkpoints.files import write_text_atomically
 from convnextv2.data.folder import ImageList, list_images
 from convnextv2.engine.runfolder import open_new
-from convnextv2.errors import UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.records import Preprocessing
 from convnextv2.report import write_report
@@ -82,10 +81,8 @@ def demo(out: Path, *, minutes: float = 2.0, seed: int = 0) -> DemoResult:
 
 
 def _digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UserError("the demo needs scikit-learn: pip install 'convnextv2[demo]'") from error
+    from sklearn.datasets import load_digits
+
     data, target = load_digits(return_X_y=True)
     return data.reshape(-1, 8, 8), target
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from convnextv2.checkpoints.files import write_atomically, write_text_atomically
+from convnextv2.data.colour import normalise
 from convnextv2.data.decode import decode
 from convnextv2.data.folder import ImageList, list_images, shown
 from convnextv2.data.geometry import CenterFit
@@ -22,7 +23,6 @@ from convnextv2.errors import BadImage, RunFailed, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.pretrain.model_file import load_pretrained
-from convnextv2.tasks.pretrain.pictures import normalise
 
 
 @dataclass(frozen=True)

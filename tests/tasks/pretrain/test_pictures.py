@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
+from convnextv2.data.colour import normalise
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.pretrain.masking import normalise_patches, patchify
-from convnextv2.tasks.pretrain.pictures import normalise, reconstruction_grid
+from convnextv2.tasks.pretrain.pictures import reconstruction_grid
 
 
 def test_a_perfect_prediction_gives_back_the_picture():

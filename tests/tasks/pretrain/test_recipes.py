@@ -29,8 +29,3 @@ def test_what_the_user_gives_is_used_and_not_told_as_a_choice():
     assert (recipe.batch_size, recipe.epochs, recipe.lr) == (100, 7, 1e-3)
     assert (recipe.warmup_epochs, recipe.weight_decay) == (0, 0)
     assert chosen == []
-
-
-@pytest.mark.parametrize(("share", "fits", "expected"), [(256, 1000, 256), (256, 100, 64), (48, 20, 16), (7, 3, 1)])
-def test_the_micro_batch_divides_the_share_and_fits(share, fits, expected):
-    assert recipes.micro_batch(share, bytes_per_picture=10, free_bytes=20 * fits) == expected

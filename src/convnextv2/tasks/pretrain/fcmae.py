@@ -11,7 +11,7 @@ from convnextv2.errors import UserError
 from convnextv2.models import CELL_UNIT, ConvNeXt, init_weights
 from convnextv2.models.block import Block
 from convnextv2.models.grid import Cells, DenseGrid, MaskedGrid, PackedGrid
-from convnextv2.tasks.pretrain.masking import normalise_patches, random_mask, visible_cells
+from convnextv2.tasks.pretrain.masking import normalise_patches, random_mask
 
 
 @dataclass(frozen=True)
@@ -96,18 +96,6 @@ class FCMAE(nn.Module):
         full = packed.new_zeros(mask.numel() + 1, packed.shape[-1])
         full = full.index_copy(0, cells.visible.flatten(), packed.flatten(0, 1))
         return full[:-1].view(*mask.shape, -1)
-
-    def activation_bytes(self, image_size: int) -> int:
-        """About how many bytes one picture keeps for the backward pass, in float32."""
-        cells = (image_size // self.cell) ** 2
-        shown = visible_cells(cells, self.mask_ratio)
-        encoder = sum(
-            shown * (CELL_UNIT >> stage) ** 2 * depth * dim * 16
-            for stage, (depth, dim) in enumerate(zip(self.encoder.depths, self.encoder.dims, strict=True))
-        )
-        decoder = cells * len(self.decoder) * self.mask_token.numel() * 16
-        pixels = image_size**2 * self.encoder.in_chans * 6
-        return 4 * (encoder + decoder + pixels)
 
     def _encode(self, images: Tensor, mask: Tensor, cells: Cells, sparse: bool) -> Tensor:
         """Encoder, projection, and the mask token in every hidden place: (B, h, w, decoder_dim)."""

@@ -6,17 +6,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from convnextv2.data.colour import to_bytes
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.pretrain.masking import patchify, unpatchify
 
 _GAP = 4
 _SMALLEST = 128  # smaller pictures are enlarged to about this for the eye
-
-
-def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 (B, C, H, W) to the model's float32 input."""
-    mean, std = _statistics(preprocessing, images.device)
-    return (images.float() / 255 - mean) / std
 
 
 def reconstruction_grid(
@@ -36,25 +31,15 @@ def reconstruction_grid(
     predicted = unpatchify(prediction, cell, rows, columns)
     hidden = mask.repeat_interleave(cell, 1).repeat_interleave(cell, 2)[:, None]
     columns_nchw = [
-        _to_bytes(images, preprocessing),
-        _to_bytes(images, preprocessing).masked_fill(hidden, 128),
-        _to_bytes(predicted, preprocessing),
-        _to_bytes(torch.where(hidden, predicted, images), preprocessing),
+        to_bytes(images, preprocessing),
+        to_bytes(images, preprocessing).masked_fill(hidden, 128),
+        to_bytes(predicted, preprocessing),
+        to_bytes(torch.where(hidden, predicted, images), preprocessing),
     ]
     factor = max(1, _SMALLEST // images.shape[2])
-    table = torch.stack(columns_nchw, 1)  # (B, 4, 3, H, W)
+    table = torch.stack(columns_nchw, 1)  # (B, 4, C, H, W)
+    table = table if table.shape[2] == 3 else table[:, :, :1].expand(-1, -1, 3, -1, -1)
     table = table.repeat_interleave(factor, 3).repeat_interleave(factor, 4)
     table = torch.nn.functional.pad(table, (0, _GAP, 0, _GAP), value=255)
     picture = table.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # (B * H, 4 * W, 3)
     return Image.fromarray(picture[:-_GAP, :-_GAP].contiguous().numpy())
-
-
-def _to_bytes(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    mean, std = _statistics(preprocessing, images.device)
-    pixels = ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-    return pixels if pixels.shape[1] == 3 else pixels[:, :1].expand(-1, 3, -1, -1)
-
-
-def _statistics(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (preprocessing.mean, preprocessing.std))
-    return mean, std

@@ -71,15 +71,6 @@ def resolve(
     return recipe, chosen
 
 
-def micro_batch(share: int, bytes_per_picture: int, free_bytes: int) -> int:
-    """The largest divisor of `share` whose activations fit into half of the free memory.
-
-    share: pictures of one step that fall to one process.
-    """
-    fits = max(1, int(0.5 * free_bytes / bytes_per_picture))
-    return max(n for n in range(1, min(share, fits) + 1) if share % n == 0)
-
-
 def _power_of_two(x: float) -> int:
     """The largest power of two up to x, at least 1."""
     return 2 ** int(math.log2(max(x, 1)))

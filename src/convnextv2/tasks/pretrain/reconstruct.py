@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
+from convnextv2.data.colour import normalise
 from convnextv2.data.decode import decode
 from convnextv2.data.geometry import CenterFit
 from convnextv2.errors import BadImage, UserError
 from convnextv2.tasks.pretrain.masking import random_mask
 from convnextv2.tasks.pretrain.model_file import load_pretrained
-from convnextv2.tasks.pretrain.pictures import normalise, reconstruction_grid
+from convnextv2.tasks.pretrain.pictures import reconstruction_grid
 
 
 def reconstruct_files(

@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from convnextv2.data.cache import PixelCache
+from convnextv2.data.colour import normalise
 from convnextv2.data.folder import ImageList, shown
 from convnextv2.data.geometry import CenterFit, RandomResizedCropFlip
 from convnextv2.data.loader import BadImages, GlobalBatches, ImageSet, make_loader
@@ -20,7 +21,7 @@ from convnextv2.errors import BadImage
 from convnextv2.records import Preprocessing, StepOutput, TaskBatch
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.masking import random_mask
-from convnextv2.tasks.pretrain.pictures import normalise, reconstruction_grid
+from convnextv2.tasks.pretrain.pictures import reconstruction_grid
 from convnextv2.tasks.pretrain.settings import PretrainSettings
 
 SHOWN = 8  # pictures of a reconstruction grid
@@ -98,18 +99,19 @@ class PretrainTask:
         images = normalise(batch.tensors["images"], self._preprocessing)
         return StepOutput(model(images, batch.tensors["mask"]).loss)
 
-    def evaluate(self) -> Iterator[tuple[str, float]]:
+    def evaluate(self, model: nn.Module, place: Place) -> Iterator[tuple[str, float]]:
         """The loss of the pictures that are shown, under their fixed masks: comparable over the whole run."""
         images, mask = self._show()
         if len(images):
-            yield "shown_loss", float(self.model(images, mask).loss)
+            yield "shown_loss", float(model(images, mask).loss)
 
-    def pictures(self) -> Iterator[tuple[str, Image]]:
+    def pictures(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
         """The same few pictures under the same masks every time."""
+        assert isinstance(model, FCMAE)
         images, mask = self._show()
         if len(images):
-            prediction = self.model.reconstruct(images, mask).prediction
-            norm_pix = self.model.norm_pix_loss
+            prediction = model.reconstruct(images, mask).prediction
+            norm_pix = model.norm_pix_loss
             yield (
                 "reconstruction",
                 reconstruction_grid(images, mask, prediction, self._preprocessing, norm_pix=norm_pix),

@@ -1,0 +1,106 @@
+"""What a `model.safetensors` that a run wrote says of itself, whatever the task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from convnextv2.checkpoints.files import AVERAGE, checkpoint_of, load_tensors
+from convnextv2.errors import LoadError, UserError
+from convnextv2.records import Preprocessing
+
+Weights = Literal["average", "plain"]
+
+PRETRAINED = "convnextv2.fcmae.1"
+CLASSIFIER = "convnextv2.classifier.1"
+
+ARCHITECTURE = ("model", "in_chans", "stem_stride", "depths", "dims")
+"""The arguments that build an encoder again."""
+
+
+@dataclass(frozen=True)
+class OwnFile:
+    """A file that a run wrote.
+
+    format: PRETRAINED or CLASSIFIER.  architecture: the encoder's arguments (ARCHITECTURE).  tensors: all of the
+    model's, averaged where the file has averages and they were asked for.  image_size: pixels on a side.
+    classes: names of a classifier's classes in order; empty otherwise.
+    """
+
+    file: Path
+    format: str
+    architecture: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    preprocessing: Preprocessing
+    image_size: int
+    classes: tuple[str, ...]
+    averaged: bool
+    metadata: Mapping[str, str]
+
+    def encoder(self) -> dict[str, Tensor]:
+        """The encoder's tensors under its own names; of a classifier with its final norm and its head."""
+        if self.format == PRETRAINED:
+            return {
+                name.removeprefix("encoder."): tensor
+                for name, tensor in self.tensors.items()
+                if name.startswith("encoder.")
+            }
+        return dict(self.tensors)
+
+
+def read_own(source: str | Path, *, weights: Weights = "average", which: str | None = None) -> OwnFile:
+    """Read a run's weights, or a `model.safetensors`.
+
+    weights: of a file that holds both, the averaged or the plain ones.  which: of a run, "best" or "latest"; by
+    default the best where the run has one.
+
+    Raises UserError where there is none, LoadError where the file is damaged or of another kind.
+    """
+    file = find_weights(Path(source), which)
+    tensors, metadata = load_tensors(file)
+    if metadata.get("format") not in (PRETRAINED, CLASSIFIER):
+        raise LoadError(f"{file} was not written by a run of convnextv2: its format is {metadata.get('format')}")
+    averaged = weights == "average" and any(name.startswith(AVERAGE) for name in tensors)
+    if averaged:
+        chosen = {n.removeprefix(AVERAGE): tensor for n, tensor in tensors.items() if n.startswith(AVERAGE)}
+    else:
+        chosen = {n: tensor for n, tensor in tensors.items() if not n.startswith(AVERAGE)}
+    try:
+        architecture = json.loads(metadata["encoder"])
+        statistics = json.loads(metadata["preprocessing"])
+        return OwnFile(
+            file=file,
+            format=metadata["format"],
+            architecture={name: _tuple(architecture[name]) for name in ARCHITECTURE},
+            tensors=chosen,
+            preprocessing=Preprocessing(tuple(statistics["mean"]), tuple(statistics["std"])),
+            image_size=int(metadata["image_size"]),
+            classes=tuple(json.loads(metadata.get("classes", "[]"))),
+            averaged=averaged,
+            metadata=metadata,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise LoadError(f"{file} does not say what it holds ({error}): it is of another version") from error
+
+
+def find_weights(source: Path, which: str | None = None) -> Path:
+    """The `model.safetensors` of a run's folder, of a checkpoint's folder, or the file itself."""
+    if source.is_file():
+        return source
+    if not source.is_dir():
+        raise UserError(f"no run and no file at {source}; name the --out folder of a run, or its model.safetensors")
+    if (source / "model.safetensors").is_file():
+        return source / "model.safetensors"
+    found = checkpoint_of(source, which) if which else checkpoint_of(source, "best") or checkpoint_of(source)
+    if found is None:
+        raise UserError(f"{source} holds no {which or ''} checkpoint" + ("" if which else " yet"))
+    return found / "model.safetensors"
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,34 @@
+"""The exponential moving average of a model's weights that fine-tuning is judged by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+def average_of(model: nn.Module, decay: float, *, warmup: bool) -> AveragedModel:
+    """A copy of `model` that `update_parameters(model)`, called after each optimiser step, moves towards it.
+
+    average = d * average + (1 - d) * weights, from the weights after the first step on; buffers too.
+
+    decay: d, 0.9999 in the paper.  warmup: d is `min(decay, (1 + n) / (10 + n))` at the n-th update after the
+    first (n from 1), so that a short run's average is not still made of its random beginning.
+    """
+    update = _warming(decay) if warmup else get_ema_multi_avg_fn(decay)
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    average.requires_grad_(False)
+    return average.eval()
+
+
+def decay_at(update: int, decay: float) -> float:
+    """The decay of the n-th update under warm-up."""
+    return min(decay, (1 + update) / (10 + update))
+
+
+def _warming(decay: float):  # noqa: ANN202 (the type is torch's)
+    def update(average: Any, current: Any, updates: Tensor | int) -> None:
+        get_ema_multi_avg_fn(decay_at(int(updates), decay))(average, current, updates)
+
+    return update

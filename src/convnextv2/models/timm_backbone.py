@@ -1,0 +1,239 @@
+"""Any image model of timm behind the interface of ours, so that both train under the same recipe.
+
+timm is optional: it is imported when a `timm:` model is made, and never before.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convnextv2.errors import UserError
+from convnextv2.models.convnext import ConvNeXt, init_weights
+from convnextv2.models.create import create_model
+
+PREFIX = "timm:"
+
+
+class TimmBackbone(nn.Module):
+    """A timm model with timm's initial weights; parameter names are timm's, under `net.`.
+
+    name: timm's name of the architecture, without the prefix. Trained weights are never fetched.
+    num_classes: 0 for no head; `model(images)` then gives pooled features.
+    image_size: pixels on a side that the model is built for if it depends on them (ViT, Swin, ...), and tried with one
+    black picture; None for timm's own size, untried.
+    drop_path_rate: in place of timm's default, also if 0.
+    head_init_scale: factor on weight and bias of the head's last linear map.
+
+    num_features: dimension of the pooled features.
+    ignored: which of "drop_path_rate" and "head_init_scale" were asked for and have no place in this model.
+
+    Raises UserError if timm is not installed, does not know the name, or the model does not fit the pictures.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        num_classes: int,
+        in_chans: int = 3,
+        image_size: int | None = None,
+        drop_path_rate: float = 0.0,
+        head_init_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        _check_name(name)
+        _check(num_classes, in_chans, image_size, drop_path_rate)
+        self.name, self.num_classes, self.in_chans, self.image_size = name, num_classes, in_chans, image_size
+        self.net: Any
+        try:
+            self.net, unknown = _build(
+                name,
+                {"num_classes": num_classes, "in_chans": in_chans},
+                {"img_size": image_size, "drop_path_rate": drop_path_rate},
+            )
+            if image_size is not None:
+                self._try(image_size)
+        except Exception as error:  # timm's models raise all kinds
+            raise UserError(_does_not_fit(name, in_chans, image_size, error)) from error
+        # Some models widen the last feature map in their head.
+        self.num_features: int = getattr(self.net, "head_hidden_size", None) or self.net.num_features
+        self._scale_head(head_init_scale)
+        without = {
+            "drop_path_rate": drop_path_rate != 0 and "drop_path_rate" in unknown,
+            "head_init_scale": head_init_scale != 1 and not self._last_maps(),
+        }
+        self.ignored = tuple(argument for argument, missing in without.items() if missing)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, in_chans, H, W), normalised.  Returns logits (B, num_classes)."""
+        return self.net(self._checked(images)) if self.num_classes else self.pooled_features(images)
+
+    def pooled_features(self, images: Tensor) -> Tensor:
+        """What the head's last linear map works on.  Returns (B, num_features)."""
+        return self.net.forward_head(self.net.forward_features(self._checked(images)), pre_logits=True)
+
+    def reset_head(self, num_classes: int, init_scale: float) -> None:
+        """A new head for `num_classes`, 0 for none, with weights as ours start: normal of std 0.02, times the scale."""
+        like = next(self.net.parameters())
+        self.net.reset_classifier(num_classes)
+        self.num_classes = num_classes
+        for classifier in self._classifiers():
+            classifier.to(like.device, like.dtype).apply(init_weights)
+        self._scale_head(init_scale)
+        self.train(self.training)
+
+    def _classifiers(self) -> list[nn.Module]:
+        """What makes the logits: one module, or several whose logits timm averages (heads for distillation)."""
+        found = self.net.get_classifier() if self.num_classes else ()
+        return list(found) if isinstance(found, tuple | list | nn.ModuleList) else [found]
+
+    def _last_maps(self) -> list[nn.Linear | nn.Conv2d]:
+        modules = [module for classifier in self._classifiers() for module in classifier.modules()]
+        linear = [module for module in modules if isinstance(module, nn.Linear | nn.Conv2d)]
+        return [module for module in linear if len(module.weight) == self.num_classes]
+
+    @torch.no_grad()
+    def _scale_head(self, scale: float) -> None:
+        for parameter in (p for module in self._last_maps() for p in module.parameters()):
+            parameter.mul_(scale)
+
+    @torch.no_grad()
+    def _try(self, size: int) -> None:
+        self.eval()
+        self(next(self.net.parameters()).new_zeros(1, self.in_chans, size, size))
+        self.train()
+
+    def _checked(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != self.in_chans:
+            raise UserError(f"images must be (B, {self.in_chans}, H, W), got {tuple(images.shape)}")
+        return images
+
+
+def lr_scales(model: TimmBackbone, decay: float) -> dict[str, float]:
+    """Factor on the learning rate of each parameter, by name: `decay` to the number of layers that follow its own.
+
+    What a layer is, timm says model by model (`group_matcher`); the head is the last one. In some families, ViT and
+    Swin among them, the norm before the head counts to the last block.
+
+    Raises UserError if timm does not say, and `decay` is not 1.
+    """
+    names = [name for name, _ in model.net.named_parameters()]
+    if decay == 1:
+        return {f"net.{name}": 1.0 for name in names}
+    if not hasattr(model.net, "group_matcher"):
+        raise UserError(f"timm does not say what the layers of {PREFIX}{model.name} are: give --layer-decay 1")
+    from timm.models import group_parameters
+
+    layers: Any = group_parameters(model.net, model.net.group_matcher(coarse=False), reverse=True)
+    last = max(layers.values())
+    return {f"net.{name}": decay ** (last - layers[name]) for name in names}
+
+
+def create_any(
+    name: str,
+    *,
+    image_size: int,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    stem_stride: int = 4,
+    drop_path_rate: float = 0.0,
+    depths: Sequence[int] | None = None,
+    dims: Sequence[int] | None = None,
+    head_init_scale: float = 1.0,
+) -> ConvNeXt | TimmBackbone:
+    """A randomly initialised model by name: one of ours, as `create_model`, or `timm:` and a name of timm's.
+
+    image_size: pixels on a side of the pictures; ours take any.
+    stem_stride, depths, dims: of our models only.
+
+    Raises UserError for an unknown name, or for what the model does not have.
+    """
+    if not name.startswith(PREFIX):
+        return create_model(
+            name,
+            num_classes=num_classes,
+            in_chans=in_chans,
+            stem_stride=stem_stride,
+            drop_path_rate=drop_path_rate,
+            depths=depths,
+            dims=dims,
+            head_init_scale=head_init_scale,
+        )
+    if stem_stride != 4:
+        raise UserError(f"--stem-stride {stem_stride} is for our models, and {name} has its own stem: leave it out")
+    for option, value in (("--depths", depths), ("--dims", dims)):
+        if value is not None:
+            raise UserError(f"{option} {tuple(value)} is for our models, and {name} has a fixed size: leave it out")
+    return TimmBackbone(
+        name.removeprefix(PREFIX),
+        num_classes=num_classes,
+        in_chans=in_chans,
+        image_size=image_size,
+        drop_path_rate=drop_path_rate,
+        head_init_scale=head_init_scale,
+    )
+
+
+def _build(name: str, needed: dict[str, Any], optional: dict[str, Any]) -> tuple[nn.Module, set[str]]:
+    """The timm model, and which of the optional arguments (None: not given) its constructor does not know."""
+    import timm
+
+    optional, unknown = dict(optional), set()
+    while True:
+        try:
+            return timm.create_model(name, pretrained=False, **needed, **optional), unknown
+        except TypeError as error:
+            named = re.findall(r"'(\w+)'", str(error).partition("unexpected keyword argument")[2])
+            refused = optional.keys() & set(named)
+            if not refused:
+                raise
+            unknown |= refused
+            optional = {argument: value for argument, value in optional.items() if argument not in refused}
+
+
+def _check_name(name: str) -> None:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise UserError(f"--model {PREFIX}{name} needs timm: pip install 'convnextv2[timm]'") from error
+    if not timm.is_model(name):
+        starts = sorted(timm.list_models(f"{glob.escape(name)}*"), key=len) if name else []
+        near = starts or difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        near = [PREFIX + known for known in near[:3] or ("vit_base_patch16_224", "resnet50")]
+        raise UserError(f"timm has no model called {name!r}; did you mean {', '.join(near)}?")
+    architecture, _, weights = name.partition(".")
+    if weights:
+        raise UserError(
+            f"{PREFIX}{name} names trained weights ({weights}), and a timm model starts from random ones here: "
+            f"give --model {PREFIX}{architecture}"
+        )
+
+
+def _check(num_classes: int, in_chans: int, image_size: int | None, drop: float) -> None:
+    rules = [
+        (num_classes >= 0, f"num_classes must be 0 (no head) or more, got {num_classes}"),
+        (in_chans >= 1, f"in_chans must be at least 1, got {in_chans}"),
+        (image_size is None or image_size >= 1, f"image_size must be at least 1, got {image_size}"),
+        (0 <= drop < 1, f"drop_path_rate must be at least 0 and below 1, got {drop}"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise UserError(message)
+
+
+def _does_not_fit(name: str, in_chans: int, image_size: int | None, error: Exception) -> str:
+    """One line: what was asked for, what timm said, and the pictures that the model is made for."""
+    from timm.models import get_pretrained_cfg
+
+    said = " ".join(str(error).split()) or type(error).__name__
+    pixels = f"{image_size}x{image_size} pixels" if image_size else "its own size"
+    known = get_pretrained_cfg(name)
+    hint = f"; it is made for {known.input_size[0]} channels and --image-size {known.input_size[1]}" if known else ""
+    return f"{PREFIX}{name} does not work for pictures of {in_chans} channels and {pixels} (timm: {said}){hint}"

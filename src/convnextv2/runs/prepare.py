@@ -1,0 +1,260 @@
+"""What lies between a task's decisions and its first step: portions, the estimate of the time, config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from convnextv2.data.cache import PixelCache, decode_all
+from convnextv2.data.folder import ImageList
+from convnextv2.data.loader import BadImages
+from convnextv2.engine import machine, precision, runfolder
+from convnextv2.engine.distributed import Place
+from convnextv2.engine.loop import LoopSettings, seconds_per_step
+from convnextv2.engine.runlog import RunLog, duration
+from convnextv2.engine.task import Task
+from convnextv2.errors import UserError
+from convnextv2.runs.settings import RunSettings, names
+
+BAD_IMAGES = "bad_images.json"
+"""In the run's folder: index and reason of every file that could not be read."""
+
+Chosen = list[tuple[str, object, str]]
+"""What was chosen for the user: name, value, why."""
+
+
+class Recipe(Protocol):
+    """What every task's recipe holds; it may hold more. A frozen dataclass."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def epochs(self) -> float: ...
+    @property
+    def warmup_epochs(self) -> float: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def betas(self) -> tuple[float, float]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a task has decided.
+
+    images: what an epoch goes through once.  compute: what one step computes for so many pictures, up to the
+    loss, for measuring its memory.  task: made with so many worker processes.  loop: more settings of the loop,
+    given the optimiser steps of the run and of an epoch.  model, data: about them, for config.json.  resolved:
+    settings that were decided besides the recipe's.  finish: what is left to do after the last step.
+    """
+
+    verb: str
+    name: str
+    parameters: int
+    images: ImageList
+    recipe: Any  # a Recipe
+    chosen: Chosen
+    compute: Callable[[int], Tensor]
+    task: Callable[[int], Task]
+    loop: Callable[[int, int], dict[str, Any]]
+    model: dict[str, Any]
+    data: dict[str, Any]
+    resolved: dict[str, Any] = field(default_factory=dict)
+    finish: Callable[[LoopSettings], None] = lambda loop: None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that `fit` needs, the pictures that could not be read, and what is left to do after the last step."""
+
+    task: Task
+    loop: LoopSettings
+    bad: BadImages
+    finish: Callable[[], None]
+
+
+def prepare(
+    plan: Plan, bad: BadImages, settings: RunSettings, given: set[str], resuming: bool, place: Place, log: RunLog
+) -> Prepared:
+    """Cut the batch into portions, estimate the time, tell what was chosen, and write config.json."""
+    recipe: Recipe = plan.recipe
+    chosen = list(plan.chosen)
+    kind, why = precision.resolve(settings.precision, place.device)
+    chosen += [("precision", kind, why)] if settings.precision == "auto" else []
+    micro = settings.micro_batch
+    if micro is None:
+        micro = _micro_batch(plan, recipe, kind, place)
+        chosen.append(("micro_batch", micro, "what fits into half of the free memory"))
+    workers = min(max(1, place.share_of(machine.processors()) - 1), 8)
+    task = plan.task(workers if settings.workers is None else settings.workers)
+    accumulate = _accumulate(recipe.batch_size, micro, place)
+    loop = _loop_settings(plan, settings, recipe, kind, accumulate)
+    if resuming:
+        return Prepared(task, loop, bad, lambda: plan.finish(loop))
+    seconds = seconds_per_step(task, loop, place)
+    if settings.minutes is not None:
+        steps = max(1, int(settings.minutes * 60 / seconds))
+        recipe, chosen = _for_time(settings, recipe, steps / loop.steps_per_epoch, chosen)
+        loop = _loop_settings(plan, settings, recipe, kind, accumulate)
+    for name, value, reason in chosen:
+        log.say(f"  {name.replace('_', ' ')} {_short(value)} ({reason})")
+    log.say(
+        f"{plan.name}, {plan.parameters:,} parameters, on {place.device}: {loop.total_steps} steps, "
+        f"about {duration(seconds * loop.total_steps)} at {recipe.batch_size / seconds:.0f} images/s"
+    )
+    if place.is_main:
+        decided = plan.resolved | {"micro_batch": micro, "precision": kind, "log_every": loop.log_every}
+        resolved = _resolved(settings, recipe, decided)
+        config = _config(plan, resolved, chosen, place)
+        config["given"] = {name: getattr(settings, name) for name in sorted(given)}
+        runfolder.write_config(log.run, config)
+    return Prepared(task, loop, bad, lambda: plan.finish(loop))
+
+
+def take_pictures(
+    images: ImageList, settings: RunSettings, *, channels: int, min_side: int, resuming: bool, place: Place, log: RunLog
+) -> tuple[BadImages, PixelCache | None]:
+    """The record of unreadable pictures, and all the others decoded where they fit into memory.
+
+    A resumed run must find exactly the pictures that it began with. min_side: see `data.decode.decode`.
+    """
+    bad = BadImages(images, settings.max_bad_fraction, log.warn)
+    if resuming:
+        _check_same_pictures(images, runfolder.read_config(log.run / "config.json"))
+        known = log.run / BAD_IMAGES
+        if known.is_file():
+            bad.load(json.loads(known.read_text(encoding="utf-8")))
+    cache = _cache(images, settings, channels, min_side, place, log) if settings.cache else None
+    if cache is not None:
+        bad.add(cache.bad)
+    return bad, cache
+
+
+def _cache(
+    images: ImageList, settings: RunSettings, channels: int, min_side: int, place: Place, log: RunLog
+) -> PixelCache | None:
+    cache = decode_all(
+        images,
+        channels=channels,
+        max_pixels=settings.max_pixels,
+        min_side=min_side,
+        budget_bytes=place.share_of(machine.free_bytes(torch.device("cpu")) // 4),
+        threads=place.share_of(machine.processors()),
+    )
+    if cache is not None:
+        log.say(f"decoded once into memory ({cache.nbytes / 2**20:.0f} MiB)")
+    return cache
+
+
+def _micro_batch(plan: Plan, recipe: Recipe, kind: Any, place: Place) -> int:
+    share = max(1, recipe.batch_size // place.world_size)
+    with precision.autocast(kind, place.device):
+        one, three = (machine.bytes_kept(lambda count=count: plan.compute(count)) for count in (1, 3))
+    free = machine.free_bytes(place.device)
+    free = free if place.device.type == "cuda" else place.share_of(free)
+    return fitting_divisor(share, max(1, (three - one) // 2), int(place.mean([free])[0]))
+
+
+def fitting_divisor(share: int, bytes_per_picture: int, free_bytes: int) -> int:
+    """The largest divisor of `share` pictures whose activations fit into half of the free memory."""
+    fits = max(1, int(0.5 * free_bytes / bytes_per_picture))
+    return max(n for n in range(1, min(share, fits) + 1) if share % n == 0)
+
+
+def _accumulate(batch_size: int, micro: int, place: Place) -> int:
+    portion = micro * place.world_size
+    if batch_size % portion:
+        raise UserError(
+            f"--batch-size {batch_size} is not a multiple of {place.world_size} process(es) times a "
+            f"micro-batch of {micro}; use --batch-size {max(1, round(batch_size / portion)) * portion}"
+        )
+    return batch_size // portion
+
+
+def _for_time(settings: RunSettings, recipe: Any, epochs: float, chosen: Chosen) -> tuple[Any, Chosen]:
+    """The recipe with as many epochs as fit into --minutes, and its warm-up in proportion."""
+    chosen = [choice for choice in chosen if choice[0] != "warmup_epochs"]
+    chosen.append(("epochs", epochs, f"what fits into {settings.minutes:g} minutes"))
+    warmup = recipe.warmup_epochs
+    if settings.warmup_epochs is None:
+        warmup = epochs * recipe.warmup_epochs / recipe.epochs
+        chosen.append(("warmup_epochs", warmup, "the recipe's share of the run"))
+    return replace(recipe, epochs=epochs, warmup_epochs=warmup), chosen
+
+
+def _loop_settings(plan: Plan, settings: RunSettings, recipe: Recipe, kind: Any, accumulate: int) -> LoopSettings:
+    per_epoch = max(1, len(plan.images) // recipe.batch_size)
+    total = max(1, round(recipe.epochs * per_epoch))
+    return LoopSettings(
+        total_steps=total,
+        steps_per_epoch=per_epoch,
+        batch_size=recipe.batch_size,
+        accumulate=accumulate,
+        lr=recipe.lr,
+        warmup_steps=round(recipe.warmup_epochs * per_epoch),
+        weight_decay=recipe.weight_decay,
+        betas=recipe.betas,
+        clip_grad=settings.clip_grad,
+        precision=kind,
+        compile=settings.compile,
+        seed=settings.seed,
+        log_every=settings.log_every or max(1, total // 1000),
+        checkpoint_every=settings.checkpoint_every,
+        checkpoint_minutes=settings.checkpoint_minutes,
+        **plan.loop(total, per_epoch),
+    )
+
+
+def _resolved(settings: RunSettings, recipe: Any, decided: dict[str, Any]) -> RunSettings:
+    """The settings with everything that was chosen written in, so that they alone start the run again."""
+    known = names(type(settings))
+    chosen = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name in known}
+    chosen["epochs"] = int(recipe.epochs) if recipe.epochs == int(recipe.epochs) else recipe.epochs
+    return replace(settings, **chosen | {"minutes": None, "resume": False, "config": None} | decided)
+
+
+def _config(plan: Plan, settings: RunSettings, chosen: Chosen, place: Place) -> dict[str, Any]:
+    return {
+        "verb": plan.verb,
+        "settings": dataclasses.asdict(settings),
+        "chosen": chosen,
+        "data": {
+            "source": str(settings.data),
+            "pictures": len(plan.images),
+            "names_sha256": _names_hash(plan.images),
+            **plan.data,
+        },
+        "model": {"name": plan.name, "parameters": plan.parameters, **plan.model},
+        "versions": machine.versions(),
+        "machine": {**machine.describe(place.device), "processes": place.world_size},
+        "command": " ".join(sys.argv),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def _names_hash(images: ImageList) -> str:
+    return hashlib.sha256("\n".join(images.names).encode(errors="surrogateescape")).hexdigest()
+
+
+def _check_same_pictures(images: ImageList, config: dict[str, Any]) -> None:
+    """A resumed run must find the pictures it began with: their order decides what every step sees."""
+    if config["data"].get("names_sha256") != _names_hash(images):
+        raise UserError(
+            f"--resume: the pictures in {config['data']['source']} are not those the run began with "
+            f"({config['data']['pictures']} then, {len(images)} now); put them back, or name a new --out"
+        )
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

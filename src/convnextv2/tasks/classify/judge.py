@@ -1,0 +1,93 @@
+"""A classifier's answers to labelled pictures, and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from convnextv2.data.colour import normalise
+from convnextv2.data.geometry import CenterFit
+from convnextv2.data.labels import LabelledImages
+from convnextv2.data.loader import ImageSet, in_order
+from convnextv2.engine import machine
+from convnextv2.engine.distributed import Place
+from convnextv2.records import Preprocessing
+from convnextv2.tasks.classify.metrics import score
+
+
+@dataclass(frozen=True)
+class Answers:
+    """logits: (N, K) float32.  labels: (N,) or (N, K).  indices: (N,), of the pictures in their list."""
+
+    logits: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class Judge:
+    """Labelled pictures, seen as the paper evaluates: resized, centre cut out; read once if they fit into memory."""
+
+    def __init__(
+        self,
+        data: LabelledImages,
+        *,
+        image_size: int,
+        channels: int,
+        preprocessing: Preprocessing,
+        crop_pct: float | None = None,
+        batch_size: int = 64,
+        workers: int = 0,
+        max_pixels: int = 100_000_000,
+    ) -> None:
+        self.data, self.workers = data, workers
+        self._preprocessing, self._batch_size = preprocessing, batch_size
+        fit = CenterFit(image_size, crop_pct=crop_pct)
+        self._set = ImageSet(
+            data.images, lambda picture: {"images": fit(picture)}, channels=channels, max_pixels=max_pixels
+        )
+        size = len(data) * channels * image_size**2
+        self._keep = size < machine.free_bytes(torch.device("cpu")) // 8
+        self._kept: list[tuple[Tensor, Tensor]] | None = None
+        self.bad: dict[int, str] = {}
+
+    def scores(self, model: nn.Module, place: Place) -> dict[str, float]:
+        """Names and values, on the main process; the pictures are shared among all."""
+        answers = self.answers(model, place)
+        return score(answers.logits, answers.labels) if place.is_main else {}
+
+    @torch.no_grad()
+    def answers(self, model: nn.Module, place: Place) -> Answers:
+        """What a model in evaluation mode says to every picture that can be read, in the order of the list."""
+        logits = [torch.zeros(0, len(self.data.classes))]
+        indices = [torch.zeros(0, dtype=torch.int64)]
+        for images, numbers in self._batches(place):
+            batch = normalise(images.to(place.device, non_blocking=True), self._preprocessing)
+            logits.append(model(batch).float().cpu())
+            indices.append(numbers)
+        everyone = place.gather((torch.cat(logits), torch.cat(indices)))
+        found = torch.cat([part[1] for part in everyone])
+        order = found.argsort()
+        return Answers(torch.cat([part[0] for part in everyone])[order], self.data.labels[found[order]], found[order])
+
+    def picture(self, index: int) -> Tensor:
+        """Picture `index` as the model sees it, uint8 (C, size, size)."""
+        return self._set[0, index].tensors["images"]
+
+    def _batches(self, place: Place) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept = []
+        share = range(place.rank, len(self.data), place.world_size)
+        for batch in in_order(self._set, share, batch_size=self._batch_size, workers=self.workers):
+            self.bad |= dict(batch.bad)
+            if len(batch.indices):
+                kept.append((batch.tensors["images"], batch.indices))
+                yield kept[-1]
+                if not self._keep:
+                    kept.clear()
+        if self._keep:
+            self._kept = kept

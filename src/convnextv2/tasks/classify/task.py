@@ -1,0 +1,162 @@
+"""Classification as a task for the engine: labelled pictures in, cross entropy out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from convnextv2.data.cache import PixelCache
+from convnextv2.data.colour import RandAugment, RandomErase, normalise
+from convnextv2.data.folder import shown
+from convnextv2.data.geometry import RandomResizedCropFlip
+from convnextv2.data.labels import LabelledImages
+from convnextv2.data.loader import BadImages, GlobalBatches, ImageSet, make_loader
+from convnextv2.data.mixing import Mixing, soft_targets
+from convnextv2.engine.distributed import Place
+from convnextv2.records import Preprocessing, StepOutput, TaskBatch
+from convnextv2.tasks.classify.judge import Judge
+from convnextv2.tasks.classify.pictures import prediction_sheet
+from convnextv2.tasks.classify.recipes import Recipe
+from convnextv2.tasks.classify.settings import ClassifySettings
+
+SHOWN = 24  # training pictures on their sheet
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Crop and flip, RandAugment, erasing: uint8 (C, H, W) to uint8 (C, size, size)."""
+
+    crop: RandomResizedCropFlip
+    colour: RandAugment | None
+    erase: RandomErase | None
+
+    @staticmethod
+    def of(recipe: Recipe, size: int, preprocessing: Preprocessing, *, flip: bool) -> Augment:
+        """The augmentation of a recipe."""
+        return Augment(
+            RandomResizedCropFlip(size, scale=(recipe.min_scale, 1.0), flip=flip),
+            RandAugment(recipe.rand_augment) if recipe.rand_augment else None,
+            RandomErase(recipe.erasing, preprocessing) if recipe.erasing else None,
+        )
+
+    def __call__(self, picture: Tensor) -> dict[str, Tensor]:
+        picture = self.crop(picture)
+        for change in (self.colour, self.erase):
+            picture = picture if change is None else change(picture)
+        return {"images": picture}
+
+
+class ClassifyTask:
+    """A classifier on labelled pictures. See `convnextv2.engine.task.Task`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: LabelledImages,
+        judge: Judge | None,
+        settings: ClassifySettings,
+        recipe: Recipe,
+        *,
+        image_size: int,
+        channels: int,
+        preprocessing: Preprocessing,
+        workers: int,
+        bad: BadImages,
+        cache: PixelCache | None,
+        metadata: Mapping[str, str],
+    ) -> None:
+        self.model, self.metadata, self.judge, self.bad = model, metadata, judge, bad
+        self._train, self._settings, self._recipe = train, settings, recipe
+        self._preprocessing, self._workers = preprocessing, workers
+        self._mixing = Mixing(recipe.mixup, recipe.cutmix)
+        self._weights = class_weights(train) if settings.class_weights == "balanced" else None
+        self._draw = sampling_weights(train) if settings.balanced_sampling else None
+        self._set = ImageSet(
+            train.images,
+            Augment.of(recipe, image_size, preprocessing, flip=settings.flip),
+            channels=channels,
+            max_pixels=settings.max_pixels,
+            min_side=min_side(image_size, recipe.min_scale),
+            seed=settings.seed,
+            cache=cache,
+        )
+
+    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Generator[TaskBatch, None, None]:
+        """Augmented pictures that follow from (seed, epoch, picture) alone, with their labels."""
+        order = GlobalBatches(
+            len(self._train),
+            self._recipe.batch_size,
+            seed=self._settings.seed,
+            start_step=start,
+            stop_step=stop,
+            rank=place.rank,
+            world_size=place.world_size,
+            accumulate=accumulate,
+            weights=self._draw,
+        )
+        names = self._train.images.names
+        for batch in make_loader(self._set, order, workers=self._workers, pin_memory=place.device.type == "cuda"):
+            self.bad.add(batch.bad)
+            tensors = {"images": batch.tensors["images"], "labels": self._train.labels[batch.indices]}
+            yield TaskBatch(tensors, [shown(names[i]) for i in batch.indices.tolist()])
+
+    def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
+        """Cross entropy against smoothed and perhaps mixed labels; of several labels a picture, binary ones."""
+        labels = batch.tensors["labels"]
+        images = normalise(batch.tensors["images"], self._preprocessing)
+        targets = soft_targets(labels, len(self._train.classes), self._recipe.smoothing)
+        if self._mixing.active:
+            images, targets = self._mixing(images, targets)
+        logits = model(images).float()
+        weights = None if self._weights is None else self._weights.to(logits.device)
+        if self._train.multi_label:
+            loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
+            return StepOutput(loss)
+        loss = F.cross_entropy(logits, targets, weight=weights)
+        # Of mixed pictures the larger part counts.
+        right = (logits.argmax(1) == targets.argmax(1)).float().mean()
+        return StepOutput(loss, {"top1": right})
+
+    def evaluate(self, model: nn.Module, place: Place) -> Iterator[tuple[str, float]]:
+        """The scores of the validation pictures."""
+        if self.judge is not None:
+            yield from self.judge.scores(model, place).items()
+
+    def pictures(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
+        """What the model is fed: augmented training pictures of one epoch, not yet mixed, with their labels."""
+        chosen = torch.randperm(len(self._train), generator=torch.Generator().manual_seed(self._settings.seed))
+        samples = [self._set[0, index] for index in chosen[:SHOWN].tolist()]
+        lines = [[shown(label)] for label in (self._label(sample.index) for sample in samples)]
+        yield "training-pictures", prediction_sheet(torch.stack([s.tensors["images"] for s in samples]), lines)
+
+    def _label(self, index: int) -> str:
+        label = self._train.labels[index]
+        if not self._train.multi_label:
+            return self._train.classes[int(label)]
+        return ", ".join(name for name, holds in zip(self._train.classes, label.tolist(), strict=True) if holds) or "-"
+
+
+def class_weights(train: LabelledImages) -> Tensor:
+    """(K,): weights in the loss by which every class counts the same; their mean over the pictures is 1.
+
+    Of several labels a picture: by how much the positives of each class count more, negatives over positives.
+    """
+    counts = train.counts().clamp(min=1).float()
+    if train.multi_label:
+        return (len(train) - counts).clamp(min=1) / counts
+    return len(train) / (len(counts) * counts)
+
+
+def sampling_weights(train: LabelledImages) -> Tensor:
+    """(N,): probabilities of the pictures, not normalised, by which every class is drawn equally often."""
+    return 1 / train.counts().clamp(min=1)[train.labels].double()
+
+
+def min_side(size: int, min_scale: float) -> int:
+    """How small a large JPEG may be decoded: enough for the smallest crop not to be enlarged."""
+    return round(size / min_scale**0.5)
