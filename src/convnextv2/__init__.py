@@ -15,18 +15,22 @@ _HOMES = {
     "ConvNeXt": "convnextv2.models",
     "classify": "convnextv2.tasks.classify.run",
     "create_model": "convnextv2.models",
+    "evaluate": "convnextv2.tasks.classify.evaluate",
     "load_pretrained": "convnextv2.tasks.pretrain.model_file",
+    "predict": "convnextv2.zoo.predict",
     "pretrain": "convnextv2.tasks.pretrain.run",
 }
 
-__all__ = ["FCMAE", "ConvNeXt", "classify", "create_model", "load_pretrained", "pretrain"]
+__all__ = ["FCMAE", "ConvNeXt", "classify", "create_model", "evaluate", "load_pretrained", "predict", "pretrain"]
 
 if TYPE_CHECKING:
     from convnextv2.models import ConvNeXt, create_model
     from convnextv2.tasks.classify.run import classify
+    from convnextv2.tasks.classify.evaluate import evaluate
     from convnextv2.tasks.pretrain.fcmae import FCMAE
     from convnextv2.tasks.pretrain.model_file import load_pretrained
     from convnextv2.tasks.pretrain.run import pretrain
+    from convnextv2.zoo.predict import predict
 
 
 def __getattr__(name: str) -> Any:

@@ -46,7 +46,7 @@ def test_the_pattern_sees_the_name_below_the_root(tmp_path):
 
 
 @st.composite
-def labelled(draw, several=False) -> WrittenLabels:
+def labelled_pictures(draw, several=False) -> WrittenLabels:
     """Up to 60 pictures of up to 5 classes, in up to 60 groups or none."""
     count = draw(st.integers(2, 60))
     word = st.sampled_from("abcde")
@@ -67,12 +67,12 @@ def units_of(data, label):
 
 @settings(max_examples=150, deadline=None)
 @given(
-    data=st.booleans().flatmap(labelled),
+    data=st.booleans().flatmap(labelled_pictures),
     fraction=st.floats(0.01, 0.99),
     seed=st.integers(0, 99),
     shuffled=st.randoms(use_true_random=False),
 )
-def test_every_draw(data, fraction, seed, shuffled):
+def test_every_draw(data: WrittenLabels, fraction, seed, shuffled):
     parts, _ = split_off(data, fraction, seed)
     train, val = parts.get("train", data), parts.get("val", data.subset([]))
     names = data.images.names

@@ -176,13 +176,13 @@ def test_labelled_from_a_table(tmp_path):
     source = table(tmp_path, "path,label,split", "a.png,x,train", "b.png,y;x,val", "c.png,,val")
     assert read_labelled(source, "validation", "yx", multi_label=True).labels.tolist() == [[1, 1], [0, 0]]
     assert len(read_labelled(source, None, "yx", multi_label=True)) == 3
-    with pytest.raises(UserError, match="several labels a picture.*the model knows one"):
+    with pytest.raises(UserError, match=r"several labels a picture.*the model knows one"):
         read_labelled(source, "val", "yx", multi_label=False)
     with pytest.raises(UserError, match=r"no test pictures.*\(train, val\)"):
         read_labelled(source, "test", "yx", multi_label=True)
     with pytest.raises(UserError, match="'dev': give train, val or test"):
         read_labelled(source, "dev", "yx", multi_label=True)
-    with pytest.raises(UserError, match="1 class that the model does not have.*'y'"):
+    with pytest.raises(UserError, match=r"1 class that the model does not have.*'y'"):
         read_labelled(source, "val", "x", multi_label=True)
 
 

@@ -98,7 +98,7 @@ def find_weights(source: Path, which: str | None = None) -> Path:
         return source / "model.safetensors"
     found = checkpoint_of(source, which) if which else checkpoint_of(source, "best") or checkpoint_of(source)
     if found is None:
-        raise UserError(f"{source} holds no {which or ''} checkpoint" + ("" if which else " yet"))
+        raise UserError(f"{source} holds no checkpoint yet" if which != "best" else f"{source} has no best checkpoint")
     return found / "model.safetensors"
 
 

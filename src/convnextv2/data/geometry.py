@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
+
+Resize = Literal["auto", "crop", "whole"]
+"""How a picture becomes a square, see `CenterFit`."""
 
 _BICUBIC = v2.InterpolationMode.BICUBIC
 _LONGEST = 16
@@ -47,26 +52,29 @@ class RandomResizedCropFlip:
 class CenterFit:
     """The middle of the picture at a fixed size, for evaluation and embedding. Nothing random.
 
-    The shorter side is brought to `int(size / crop_pct)` pixels and the centre is cut out. With
-    `crop_pct=None` that share is 0.875 below 384 pixels; from 384 on, the whole picture is
-    resized to the square without a cut, as ConvNeXt V2 was evaluated.
+    "crop" brings the shorter side to `int(size / crop_pct)` pixels and cuts out the centre; "whole"
+    resizes the whole picture to the square without a cut. "auto" does as ConvNeXt V2 was evaluated:
+    it crops below 384 pixels and where `crop_pct` is given, and else takes the whole.
 
     A picture more than 16 times as long as wide is first cut to its middle 16 to 1: enlarging
     all of a line of pixels would fill the memory.
 
     Args:
         size: height and width of the result, in pixels; one number for a square.
-        crop_pct: share of each side that is kept, above 0 and at most 1.
+        crop_pct: share of each side that a crop keeps, above 0 and at most 1; None for 0.875.
+        resize: which of the two.
     """
 
-    def __init__(self, size: int | tuple[int, int], *, crop_pct: float | None = None) -> None:
+    def __init__(
+        self, size: int | tuple[int, int], *, crop_pct: float | None = None, resize: Resize = "auto"
+    ) -> None:
         self.size = (size, size) if isinstance(size, int) else size
-        self._whole = crop_pct is None and min(self.size) >= 384
+        self.whole = resize == "whole" or (resize == "auto" and crop_pct is None and min(self.size) >= 384)
         self.crop_pct = 0.875 if crop_pct is None else crop_pct
 
     def __call__(self, image: Tensor) -> Tensor:
         """uint8 (C, H, W) to contiguous uint8 (C, height, width)."""
-        if self._whole:
+        if self.whole:
             return _resize(image, self.size).contiguous()
         height, width = image.shape[-2:]
         height, width = min(height, _LONGEST * width), min(width, _LONGEST * height)

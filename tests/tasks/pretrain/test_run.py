@@ -12,27 +12,12 @@ import time
 
 import pytest
 import torch
-from small_run import SMALL, small_flags
+from small_run import SMALL, run_losses, same, saved_weights, small_flags
 
 from convnextv2 import load_pretrained, pretrain
-from convnextv2.checkpoints.files import load_tensors
 from convnextv2.errors import RunFailed, Stopped, UserError
 
 SETTINGS_LR = 1.5e-3 * (SMALL["batch_size"] / 256) ** 0.5
-
-
-def weights(run):
-    step = (run / "checkpoints" / "latest").read_text()
-    return load_tensors(run / "checkpoints" / step / "model.safetensors")[0]
-
-
-def losses(run):
-    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return {line["step"]: line["loss"] for line in lines if line["phase"] == "train"}
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.fixture(scope="module")
@@ -49,25 +34,25 @@ def test_a_run_leaves_all_that_is_promised(uninterrupted):
     assert config["data"]["pictures"] == 40
     assert config["settings"]["lr"] > 0
     assert {"torch", "convnextv2"} <= set(config["versions"])
-    assert sorted(losses(run)) == list(range(1, 21))
+    assert sorted(run_losses(run)) == list(range(1, 21))
     assert (run / "report.html").read_text().count("<svg") >= 2
     assert len(list((run / "pictures").glob("*.png"))) == 1
     assert "finished 20 steps" in (run / "log.txt").read_text()
-    tensors = weights(run)
+    tensors = saved_weights(run)
     assert "mask_token" in tensors
     assert "pred.weight" in tensors  # the decoder stays in the checkpoint
 
 
 def test_the_saved_model_is_built_again_from_its_file_alone(uninterrupted):
     pretrained = load_pretrained(uninterrupted)
-    assert same(pretrained.model.state_dict(), weights(uninterrupted))
+    assert same(pretrained.model.state_dict(), saved_weights(uninterrupted))
     assert pretrained.image_size == 32
     assert not pretrained.model.training
 
 
 def test_it_learns(picture_folder, tmp_path):
     run = pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=60, lr=3e-3).run
-    found = losses(run)
+    found = run_losses(run)
     first, last = found[1], sum(list(found.values())[-10:]) / 10
     assert last < 0.9 * first
 
@@ -75,24 +60,24 @@ def test_it_learns(picture_folder, tmp_path):
 @pytest.mark.parametrize("changes", [{"workers": 0}, {"workers": 2}, {"cache": False}, {"log_every": 7}])
 def test_how_a_run_is_fed_or_watched_changes_no_bit(picture_folder, tmp_path, uninterrupted, changes):
     pretrain(picture_folder, tmp_path / "run", **SMALL | changes, epochs=4)
-    assert same(weights(tmp_path / "run"), weights(uninterrupted))
+    assert same(saved_weights(tmp_path / "run"), saved_weights(uninterrupted))
 
 
 def test_another_seed_is_another_run(picture_folder, tmp_path, uninterrupted):
     pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=4, seed=1)
-    assert not same(weights(tmp_path / "run"), weights(uninterrupted))
+    assert not same(saved_weights(tmp_path / "run"), saved_weights(uninterrupted))
 
 
 def test_accumulation_gives_the_same_losses(picture_folder, tmp_path, uninterrupted):
     pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=4, micro_batch=2)
-    expected = losses(uninterrupted)
-    for step, loss in losses(tmp_path / "run").items():
+    expected = run_losses(uninterrupted)
+    for step, loss in run_losses(tmp_path / "run").items():
         assert loss == pytest.approx(expected[step], rel=1e-5)
 
 
 def test_a_config_alone_starts_the_run_again(picture_folder, tmp_path, uninterrupted):
     pretrain(out=tmp_path / "again", config=uninterrupted / "config.json")
-    assert same(weights(tmp_path / "again"), weights(uninterrupted))
+    assert same(saved_weights(tmp_path / "again"), saved_weights(uninterrupted))
 
 
 def test_stopped_in_the_middle_of_an_epoch_and_resumed_is_bitwise_the_same(
@@ -114,14 +99,14 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed_is_bitwise_the_same(
             pretrain(picture_folder, run, **SMALL, epochs=4)
     assert (run / "report.html").is_file()
     pretrain(picture_folder, run, **SMALL, epochs=4, resume=True)
-    assert same(weights(run), weights(uninterrupted))
-    assert losses(run) == losses(uninterrupted)
+    assert same(saved_weights(run), saved_weights(uninterrupted))
+    assert run_losses(run) == run_losses(uninterrupted)
 
 
 def test_resume_needs_only_the_run(picture_folder, uninterrupted):
-    before = weights(uninterrupted)
+    before = saved_weights(uninterrupted)
     pretrain(out=uninterrupted, resume=True)  # finished: nothing is left to do
-    assert same(weights(uninterrupted), before)
+    assert same(saved_weights(uninterrupted), before)
 
 
 def test_resume_with_other_settings_is_refused(picture_folder, uninterrupted):
@@ -132,9 +117,9 @@ def test_resume_with_other_settings_is_refused(picture_folder, uninterrupted):
 def test_resume_with_the_same_command_works_when_time_decided_the_epochs(picture_folder, tmp_path):
     settings = SMALL | {"minutes": 0.02}
     run = pretrain(picture_folder, tmp_path / "run", **settings).run
-    before = weights(run)
+    before = saved_weights(run)
     pretrain(picture_folder, run, **settings, resume=True)
-    assert same(weights(run), before)
+    assert same(saved_weights(run), before)
 
 
 def test_a_default_that_is_named_counts_as_named(picture_folder, tmp_path, uninterrupted):
@@ -170,7 +155,7 @@ def test_what_a_run_leaves_before_it_begins_is_no_obstacle(picture_folder, tmp_p
         run.mkdir()
         (run / "log.txt").write_text("40 pictures")
         pretrain(picture_folder, run, **SMALL, epochs=4, resume=resume)
-        assert same(weights(run), weights(uninterrupted))
+        assert same(saved_weights(run), saved_weights(uninterrupted))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_files(picture_folder, tmp_path):
@@ -235,16 +220,16 @@ def test_a_folder_that_is_not_empty_is_never_written_into(picture_folder, tmp_pa
 def test_v1_and_bf16_and_grey_train(picture_folder, tmp_path):
     changes = {"model": "convnext_atto", "precision": "bf16", "in_chans": 1}
     run = pretrain(picture_folder, tmp_path / "run", **SMALL | changes, epochs=2).run
-    assert weights(run)["encoder.stages.0.0.gamma"].shape == (8,)
-    assert weights(run)["encoder.downsample_layers.0.0.weight"].shape == (8, 1, 1, 1)
+    assert saved_weights(run)["encoder.stages.0.0.gamma"].shape == (8,)
+    assert saved_weights(run)["encoder.downsample_layers.0.0.weight"].shape == (8, 1, 1, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_compiled_it_follows_the_same_losses(picture_folder, tmp_path, uninterrupted):
     pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=4, compile=True)
-    expected = losses(uninterrupted)
-    for step, loss in losses(tmp_path / "run").items():
+    expected = run_losses(uninterrupted)
+    for step, loss in run_losses(tmp_path / "run").items():
         assert loss == pytest.approx(expected[step], rel=1e-4)
 
 
@@ -274,8 +259,8 @@ def test_ten_kills_at_random_moments_change_no_bit(picture_folder, tmp_path, uni
         reached.append(pointer.read_text() if pointer.exists() else "nothing")
     finished = command(*flags, "--resume")
     assert finished.returncode == 0, finished.stderr
-    assert same(weights(run), weights(uninterrupted)), reached
-    assert losses(run) == losses(uninterrupted)
+    assert same(saved_weights(run), saved_weights(uninterrupted)), reached
+    assert run_losses(run) == run_losses(uninterrupted)
     assert kills == 10, f"the run ended after {kills} kills: {reached}"
 
 
@@ -286,6 +271,6 @@ def test_two_processes_follow_one(picture_folder, tmp_path, uninterrupted, comma
     flags = ["pretrain", "--data", picture_folder, "--out", tmp_path / "run", *small_flags(epochs=4, device="cpu")]
     done = command(*flags, launcher=launcher)
     assert done.returncode == 0, done.stderr
-    expected, found = losses(uninterrupted), losses(tmp_path / "run")
+    expected, found = run_losses(uninterrupted), run_losses(tmp_path / "run")
     assert sorted(found) == list(range(1, 21))
     assert max(abs(found[step] / expected[step] - 1) for step in found) <= 1e-5

@@ -1,19 +1,21 @@
-"""A classifier's answers to labelled pictures, and what they are worth."""
+"""A classifier's answers to pictures, in words too, and what they are worth where the pictures have labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from convnextv2.data.colour import normalise
-from convnextv2.data.geometry import CenterFit
+from convnextv2.data.decode import MAX_PIXELS
+from convnextv2.data.geometry import CenterFit, Resize
 from convnextv2.data.labels import LabelledImages
 from convnextv2.data.loader import ImageSet, in_order
 from convnextv2.engine import machine
 from convnextv2.engine.distributed import Place
+from convnextv2.errors import UserError
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.classify.metrics import score
 
@@ -27,6 +29,49 @@ class Answers:
     indices: Tensor
 
 
+@dataclass(frozen=True)
+class Guess:
+    """A class by name, and the model's probability for it, 0 to 1."""
+
+    label: str
+    confidence: float
+
+
+def in_words(
+    logits: Tensor, classes: Sequence[str], *, multi_label: bool, top: int = 1, threshold: float = 0.5
+) -> Iterator[tuple[tuple[Guess, ...], tuple[Guess, ...]]]:
+    """For each row of logits (N, K): the labels it gives the picture, and the `top` likeliest classes, surest first.
+
+    The labels are the likeliest class; with `multi_label` all above `threshold`, which may be none. Of equal logits
+    the first wins.
+    """
+    logits = logits.double().cpu()
+    chances = logits.sigmoid() if multi_label else logits.softmax(1)
+    orders = logits.sort(dim=1, descending=True, stable=True).indices
+    for row, order in zip(chances, orders, strict=True):
+        labels = int((row > threshold).sum()) if multi_label else 1
+        needed = order[: max(top, labels)]
+        guesses = tuple(Guess(classes[k], p) for k, p in zip(needed.tolist(), row[needed].tolist(), strict=True))
+        yield guesses[:labels], guesses[:top]
+
+
+def check_reading(batch_size: int, workers: int | None, max_pixels: int) -> None:
+    """UserError unless pictures can be read that way; see `readers` for `workers`."""
+    for flag, value, least in (("batch-size", batch_size, 1), ("workers", workers, 0), ("max-pixels", max_pixels, 1)):
+        if value is not None and value < least:
+            raise UserError(f"--{flag} {value}: give {least} or more")
+
+
+def readers(workers: int | None, batches: int) -> int:
+    """How many processes read so many batches: never more than can be busy beside the model.
+
+    workers: as asked for; None for as many as the processor has cores, less one, 1 to 8.
+    """
+    if workers is None:
+        workers = min(max(1, machine.processors() - 1), 8)
+    return min(workers, batches - 1)
+
+
 class Judge:
     """Labelled pictures, seen as the paper evaluates: resized, centre cut out; read once if they fit into memory."""
 
@@ -38,18 +83,21 @@ class Judge:
         channels: int,
         preprocessing: Preprocessing,
         crop_pct: float | None = None,
+        resize: Resize = "auto",
         batch_size: int = 64,
         workers: int = 0,
-        max_pixels: int = 100_000_000,
+        max_pixels: int = MAX_PIXELS,
+        keep: bool = True,
     ) -> None:
+        """crop_pct, resize: see `CenterFit`.  keep: whether to hold the pictures in memory, for the next model."""
         self.data, self.workers = data, workers
         self._preprocessing, self._batch_size = preprocessing, batch_size
-        fit = CenterFit(image_size, crop_pct=crop_pct)
+        self.fit = fit = CenterFit(image_size, crop_pct=crop_pct, resize=resize)
         self._set = ImageSet(
             data.images, lambda picture: {"images": fit(picture)}, channels=channels, max_pixels=max_pixels
         )
         size = len(data) * channels * image_size**2
-        self._keep = size < machine.free_bytes(torch.device("cpu")) // 8
+        self._keep = keep and size < machine.free_bytes(torch.device("cpu")) // 8
         self._kept: list[tuple[Tensor, Tensor]] | None = None
         self.bad: dict[int, str] = {}
 

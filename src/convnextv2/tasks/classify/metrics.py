@@ -147,7 +147,7 @@ def _single(logits: Tensor, labels: Tensor) -> dict[str, float | None]:
     if classes == 2:  # the difference still ranks pictures whose probabilities have rounded to 0 and 1
         auroc = _mean(_aurocs(labels[:, None] == 1, logits[:, 1:] - logits[:, :1]))
     else:
-        auroc = _mean(_aurocs(F.one_hot(labels, classes).bool(), log_probability))
+        auroc = _mean(_aurocs(labels[:, None] == torch.arange(classes), log_probability))
     return {
         "loss": F.nll_loss(log_probability, labels).item(),
         "top1": right.double().mean().item(),

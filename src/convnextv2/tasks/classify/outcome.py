@@ -66,11 +66,7 @@ def write_outcome(
     data = judges[shown_split].data
     write_text_atomically(run / "table-classes.json", json.dumps(class_table(answers, data, shown_split)))
     (run / "pictures").mkdir(exist_ok=True)
-    for name, picture in draw(answers, judges[shown_split]):
-        write_atomically(
-            run / "pictures" / f"{name}.png",
-            lambda partial, picture=picture: picture.save(partial, format="PNG"),
-        )
+    save_pictures(run / "pictures", answers, judges[shown_split])
     main = main_metric(data.multi_label)
     for split, by_weights in scores.items():
         said = ", ".join(
@@ -117,6 +113,15 @@ def class_table(answers: Answers, data: LabelledImages, split: str) -> dict[str,
         order = [c.accuracy if c.accuracy is not None else 2 for c in found]
     ranked = [row for _, row in sorted(zip(order, rows, strict=True), key=lambda pair: pair[0])]
     return {"title": title, "columns": columns, "rows": ranked, "note": ""}
+
+
+def save_pictures(folder: Path, answers: Answers, judge: Judge) -> list[Path]:
+    """What `draw` gives, as PNG files in a folder that is there; the files."""
+    files = []
+    for name, picture in draw(answers, judge):
+        files.append(folder / f"{name}.png")
+        write_atomically(files[-1], lambda partial, picture=picture: picture.save(partial, format="PNG"))
+    return files
 
 
 def draw(answers: Answers, judge: Judge) -> Iterator[tuple[str, Image]]:
