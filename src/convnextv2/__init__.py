@@ -19,18 +19,30 @@ _HOMES = {
     "load_pretrained": "convnextv2.tasks.pretrain.model_file",
     "predict": "convnextv2.zoo.predict",
     "pretrain": "convnextv2.tasks.pretrain.run",
+    "probe": "convnextv2.zoo.probe",
 }
 
-__all__ = ["FCMAE", "ConvNeXt", "classify", "create_model", "evaluate", "load_pretrained", "predict", "pretrain"]
+__all__ = [
+    "FCMAE",
+    "ConvNeXt",
+    "classify",
+    "create_model",
+    "evaluate",
+    "load_pretrained",
+    "predict",
+    "pretrain",
+    "probe",
+]
 
 if TYPE_CHECKING:
     from convnextv2.models import ConvNeXt, create_model
-    from convnextv2.tasks.classify.run import classify
     from convnextv2.tasks.classify.evaluate import evaluate
+    from convnextv2.tasks.classify.run import classify
     from convnextv2.tasks.pretrain.fcmae import FCMAE
     from convnextv2.tasks.pretrain.model_file import load_pretrained
     from convnextv2.tasks.pretrain.run import pretrain
     from convnextv2.zoo.predict import predict
+    from convnextv2.zoo.probe import probe
 
 
 def __getattr__(name: str) -> Any:

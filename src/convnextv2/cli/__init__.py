@@ -19,7 +19,7 @@ app = App(
     version_flags=["--version"],
     result_action="return_value",
 )
-for _verb in ("pretrain", "classify", "evaluate", "predict", "reconstruct", "embed", "demo"):
+for _verb in ("pretrain", "classify", "evaluate", "predict", "reconstruct", "embed", "probe", "demo"):
     app.command(f"convnextv2.cli.{_verb}:{_verb}", name=_verb)
 
 

@@ -13,7 +13,7 @@ def embed(data: Path, *, run: Path, out: Path, batch_size: int = 64, workers: in
     data
         A folder of pictures, or a text file of paths.
     run
-        The folder of a pre-training run, or its model.safetensors.
+        The folder of a run of pretrain or classify, or its model.safetensors.
     out
         features.npy (and features.names.txt with the names, line by line) or features.csv (name, then the features).
     batch_size

@@ -68,7 +68,7 @@ def split_off(train: WrittenLabels, fraction: float, seed: int) -> tuple[dict[st
         )
     val = draw_units(units, fraction, seed)
     if not val:
-        return {}, f"nothing can be kept for val, as no class has two {'groups' if train.groups else 'pictures'}"
+        return {}, f"no {'group' if train.groups else 'picture'} can be kept for val without taking a class from train"
     taken = [index for index, key in enumerate(keys) if key in val]
     rest = [index for index, key in enumerate(keys) if key not in val]
     of_groups = f", {len(val)} of {len(units)} groups," if train.groups else ""

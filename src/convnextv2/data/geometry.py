@@ -65,9 +65,7 @@ class CenterFit:
         resize: which of the two.
     """
 
-    def __init__(
-        self, size: int | tuple[int, int], *, crop_pct: float | None = None, resize: Resize = "auto"
-    ) -> None:
+    def __init__(self, size: int | tuple[int, int], *, crop_pct: float | None = None, resize: Resize = "auto") -> None:
         self.size = (size, size) if isinstance(size, int) else size
         self.whole = resize == "whole" or (resize == "auto" and crop_pct is None and min(self.size) >= 384)
         self.crop_pct = 0.875 if crop_pct is None else crop_pct

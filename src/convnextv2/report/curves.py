@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,29 +16,42 @@ from convnextv2.report.words import tick
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Look = Literal["training", "evaluation", "second"]
+
 POINTS = 500
 _FEW = 20  # so few points need no second line and have no average worth the name
 _HUGE = 1e100  # axes cannot be laid out near the end of float64's range
 # matplotlib knows no CSS variables: it draws with these stand-ins, which are then replaced in its text.
-_CURVE, _FAINT, _GRID, _QUIET, _DOTS = "#010101", "#020202", "#030303", "#040404", "#050505"
+_CURVE, _FAINT, _GRID, _QUIET, _DOTS, _SECOND = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _COLOURS = {
     _CURVE: "var(--curve)",
     _FAINT: "var(--faint)",
     _GRID: "var(--grid)",
     _QUIET: "var(--quiet)",
     _DOTS: "var(--dots)",
+    _SECOND: "var(--second)",
 }
 
 
 @dataclass(frozen=True)
+class Line:
+    """A series and how it is drawn: training as a curve, evaluations (of two kinds of weights) as joined dots."""
+
+    series: Series
+    look: Look = "training"
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
 class Style:
-    """How one curve is drawn. Sizes are CSS pixels."""
+    """How one drawing looks. Sizes are CSS pixels."""
 
     width: int = 375
     height: int = 210
     smooth: bool = True
     log: bool = False  # take a logarithmic scale where the values span about an order of magnitude
     from_zero: bool = False
+    percent: bool = False  # the values are shares, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -76,41 +90,42 @@ def smooth(x: Floats, values: Floats) -> tuple[Floats, Floats]:
     return x, np.array(means)
 
 
-def draw(key: str, train: Series | None, dots: Series | None = None, style: Style | None = None) -> Curve:
-    """The curve of `train`, with `dots` (an evaluation's values) on it; `key` keeps its ids apart."""
+def draw(key: str, lines: Sequence[Line], style: Style | None = None) -> Curve:
+    """The lines, at least one, in one frame, the last on top; `key` keeps the drawing's ids apart."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     style = style or Style()
-    drawn = [series for series in (train, dots) if series is not None]
-    by_epoch = all(np.isfinite(series.epoch).all() for series in drawn)
+    by_epoch = all(np.isfinite(line.series.epoch).all() for line in lines)
     figure = Figure(figsize=(style.width / 72, style.height / 72), dpi=72)
     FigureCanvasSVG(figure)
     axes = figure.add_axes((48 / style.width, 38 / style.height, 1 - 56 / style.width, 1 - 48 / style.height))
-    lines = [(s.epoch if by_epoch else s.step, np.clip(s.values, -_HUGE, _HUGE)) for s in drawn]
+    every: list[Floats] = []
     shown: list[Floats] = []
-    smoothed = train is not None and style.smooth and len(train.values) >= _FEW
-    if train is not None:
-        shown.append(_line(axes, *lines[0], smoothed))
-    if dots is not None:
-        # Alone, the dots are the curve.
-        mark = "o" if train is not None else "o-"
-        axes.plot(*bins(*lines[-1]), mark, color=_DOTS, markersize=4, linewidth=1)
-        shown.append(lines[-1][1])
-    steady = np.concatenate(shown)
-    log = style.log and bool(steady.min() > 0) and bool(steady.max() > 8 * steady.min())
-    every = np.concatenate([values for _, values in lines])
-    cut = _frame(axes, every, steady, log, style.from_zero)
+    smoothed = False
+    for line in lines:
+        x = line.series.epoch if by_epoch else line.series.step
+        values = np.clip(line.series.values, -_HUGE, _HUGE) * (100 if style.percent else 1)
+        every.append(values)
+        if line.look == "training":
+            smoothed = style.smooth and len(values) >= _FEW
+            shown.append(_curve(axes, x, values, smoothed))
+        else:
+            colour, size = (_DOTS, 4) if line.look == "evaluation" else (_SECOND, 3)
+            axes.plot(*bins(x, values), "o-", color=colour, markersize=size, linewidth=1)
+            shown.append(values)
+    cut, log = _frame(axes, np.concatenate(every), np.concatenate(shown), style)
     axes.set_xlabel("epoch" if by_epoch else "step", color=_QUIET, fontsize=11, labelpad=4)
     buffer = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": key}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = _inline(buffer.getvalue(), key)
-    return Curve(svg, "epoch" if by_epoch else "step", log, cut, dots is not None, smoothed)
+    dots = any(line.look != "training" for line in lines)
+    return Curve(svg, "epoch" if by_epoch else "step", log, cut, dots, smoothed)
 
 
-def _line(axes: Axes, x: Floats, values: Floats, smoothed: bool) -> Floats:
+def _curve(axes: Axes, x: Floats, values: Floats, smoothed: bool) -> Floats:
     """Draws the values and gives back those that the frame must show."""
     if not smoothed:
         axes.plot(*bins(x, values), color=_CURVE, linewidth=1.8, solid_joinstyle="round")
@@ -121,8 +136,8 @@ def _line(axes: Axes, x: Floats, values: Floats, smoothed: bool) -> Floats:
     return middle
 
 
-def _frame(axes: Axes, every: Floats, steady: Floats, log: bool, from_zero: bool) -> bool:
-    """Axes, grid and limits; true where single extreme values lie outside the frame."""
+def _frame(axes: Axes, every: Floats, steady: Floats, style: Style) -> tuple[bool, bool]:
+    """Axes, grid and limits; whether single extreme values lie outside the frame, and whether it is logarithmic."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     low = min(float(np.quantile(every, 0.005)), float(steady.min()))
@@ -133,7 +148,8 @@ def _frame(axes: Axes, every: Floats, steady: Floats, log: bool, from_zero: bool
         high = float(every.max())
     if slack == 0 or low - every.min() < slack:
         low = float(every.min())
-    if log and low > 0:
+    log = style.log and low > 0 and bool(steady.min() > 0) and bool(steady.max() > 8 * steady.min())
+    if log:
         axes.set_yscale("log")
         axes.set_ylim(low / 1.1, high * 1.1)
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
@@ -141,11 +157,13 @@ def _frame(axes: Axes, every: Floats, steady: Floats, log: bool, from_zero: bool
         axes.yaxis.set_tick_params(which="minor", length=0)
     else:
         pad = 0.05 * (high - low) or abs(high) * 0.1 or 1.0
-        axes.set_ylim(0 if from_zero and low >= 0 else low - pad, high + pad)
+        bottom, top = 0 if style.from_zero and low >= 0 else low - pad, high + pad
+        # Room for a dot, but no tick beyond what a share can be.
+        axes.set_ylim(*((max(bottom, -1), min(top, 101)) if style.percent else (bottom, top)))
         axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+    for axis, unit in ((axes.xaxis, ""), (axes.yaxis, " %" if style.percent else "")):
+        axis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: tick(value) + unit))
     axes.margins(x=0.01)
     axes.grid(axis="y", color=_GRID, linewidth=1)
     axes.set_axisbelow(True)
@@ -154,7 +172,7 @@ def _frame(axes: Axes, every: Floats, steady: Floats, log: bool, from_zero: bool
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_GRID)
     bottom, top = axes.get_ylim()
-    return bool(every.max() > top or every.min() < bottom)
+    return bool(every.max() > top or every.min() < bottom), log
 
 
 def _inline(svg: str, key: str) -> str:

@@ -13,6 +13,7 @@ from convnextv2.report.run_folder import Picture
 from convnextv2.report.words import title
 
 EARLIER = 8
+_ORDER = ("reconstruction", "confusion-matrix", "worst-predictions", "best-predictions", "training-pictures")
 _COLUMN = 780  # the page's text width in CSS pixels; earlier pictures stand two in a row
 _LATEST_BYTES = 1_000_000
 _ALL_EARLIER_BYTES = 1_200_000
@@ -42,11 +43,11 @@ class Gallery:
 
 
 def galleries(pictures: Sequence[Picture]) -> tuple[list[Gallery], list[str]]:
-    """One gallery a kind, reconstructions first; and the names of files that are no pictures."""
+    """One gallery a kind, the best known kinds first; and the names of files that are no pictures."""
     kinds: dict[str, list[Picture]] = {}
     for picture in pictures:
         kinds.setdefault(picture.kind, []).append(picture)
-    order = sorted(kinds, key=lambda kind: (kind != "reconstruction", kind))
+    order = sorted(kinds, key=lambda kind: (_ORDER.index(kind) if kind in _ORDER else len(_ORDER), kind))
     found: list[Gallery] = []
     unreadable: list[str] = []
     for kind in order:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 from convnextv2.errors import UserError
 from convnextv2.report.metrics import Metrics, read_metrics
+
+T = TypeVar("T")
 
 LOG_LINES = 30
 _LOG_BYTES = 256 * 1024
@@ -46,14 +49,28 @@ class RunFolder:
     pictures: tuple[Picture, ...] = ()
     log: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    table: Table | None = None
+    tables: tuple[Table, ...] = ()
+    scores: dict[str, Any] = field(default_factory=dict)
     touched: float = 0.0
     notices: tuple[str, ...] = field(default=())
+
+    @property
+    def verb(self) -> str:
+        """The command that made the run; empty where nothing says which."""
+        return str(self.config.get("verb") or "")
 
     def section(self, name: str) -> dict[str, Any]:
         """A part of `config.json` that should be an object; empty where it is missing or something else."""
         part = self.config.get(name)
         return part if isinstance(part, dict) else {}
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def read_run(run: Path) -> RunFolder:
@@ -65,11 +82,7 @@ def read_run(run: Path) -> RunFolder:
     notices = []
     if metrics.unreadable:
         notices.append(f"{metrics.unreadable} damaged lines of metrics.jsonl were left out.")
-    try:
-        table = _read_table(run / "table.json")
-    except (ValueError, TypeError, KeyError, RecursionError):
-        table = None
-        notices.append("table.json is damaged and was left out.")
+    tables = [_read_or_note(path, _table, notices) for path in (run / "table.json", *sorted(run.glob("table-*.json")))]
     log = _tail(run / "log.txt")
     warnings = tuple(dict.fromkeys(line for line in log if "warning" in line.lower()))[-5:]
     return RunFolder(
@@ -79,7 +92,8 @@ def read_run(run: Path) -> RunFolder:
         pictures=_pictures(run / "pictures"),
         log=log[-LOG_LINES:],
         warnings=warnings,
-        table=table,
+        tables=tuple(table for table in tables if table is not None),
+        scores=_read_or_note(run / "scores.json", _scores, notices) or {},
         touched=_touched(run),
         notices=tuple(notices),
     )
@@ -97,17 +111,30 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_table(path: Path) -> Table | None:
+def _read_or_note(path: Path, make: Callable[[Any], T], notices: list[str]) -> T | None:
+    """What `make` makes of a JSON file that need not be there; a damaged one is named in `notices`."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        return make(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        notices.append(f"{path.name} is damaged and was left out.")
+        return None
+
+
+def _table(table: Any) -> Table:
     return Table(
         title=str(table.get("title") or "Results") if isinstance(table, dict) else "Results",
         columns=tuple(str(column) for column in table["columns"]),
         rows=tuple(tuple(row) for row in table["rows"]),
         note=str(table.get("note") or ""),
     )
+
+
+def _scores(scores: Any) -> dict[str, Any]:
+    if not isinstance(scores, dict):
+        raise TypeError
+    return scores
 
 
 def _pictures(folder: Path) -> tuple[Picture, ...]:

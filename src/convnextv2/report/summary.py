@@ -6,11 +6,11 @@ import math
 import shlex
 import time
 from dataclasses import dataclass
-from typing import Any, TypeGuard
 
 import numpy as np
 
-from convnextv2.report.run_folder import RunFolder
+from convnextv2.report import classifier
+from convnextv2.report.run_folder import RunFolder, is_count, is_number
 from convnextv2.report.words import count, date, duration, number
 
 # A step of the largest model on a slow machine, with its checkpoint, still takes less than this.
@@ -40,24 +40,31 @@ def state(run: RunFolder) -> str:
 
 def headline(run: RunFolder) -> tuple[str, str]:
     """The page's title and the line under it."""
-    verb = str(run.config.get("verb") or "run")
     model = str(run.section("model").get("name") or "unnamed model")
+    title = classifier.headline(run, model) if run.verb == "classify" else f"{run.verb or 'run'} {model}"
     parts = [f"Data: {source}" for source in [run.section("data").get("source")] if source]
     started = run.config.get("started")
     if started:
         parts.append(f"started {date(started)}")
-    return f"{verb} {model}", ", ".join(parts)
+    return title, ", ".join(parts)
 
 
 def sentence(run: RunFolder) -> str:
-    """The run in one line of words and numbers."""
+    """The run in a line of words and numbers; a classifier's in two or three sentences."""
     state_now = state(run)
-    opening = {"finished": "Finished", "running": "Running", "stopped": "Stopped", "failed": "Failed"}[state_now]
+    opening, begun = state_now.capitalize(), bool(run.metrics.step or run.metrics.series)
+    if run.verb == "classify":
+        what = f"{opening}: {'trained' if state_now == 'finished' else 'training'} {classifier.origin(run)}."
+        if not begun:
+            return f"{what} No training step has been recorded yet."
+        passed = ", ".join([*_progress(run), *_pace(run)])
+        amount = "In all" if state_now == "finished" else "So far"
+        return " ".join([what, *classifier.results(run), f"{amount}: {passed}{_remaining(run, state_now)}."])
     pictures = run.section("data").get("pictures")
-    on = f" on {count(pictures, 'picture')}" if _is_count(pictures) else ""
-    if not run.metrics.step and not run.metrics.series:
+    on = f" on {count(pictures, 'picture')}" if is_count(pictures) else ""
+    if not begun:
         return f"{opening}{on}: no training step has been recorded yet."
-    return f"{opening}{on}: {', '.join(_progress(run) + _measured(run))}{_remaining(run, state_now)}."
+    return f"{opening}{on}: {', '.join([*_progress(run), *_loss(run), *_pace(run)])}{_remaining(run, state_now)}."
 
 
 def _progress(run: RunFolder) -> list[str]:
@@ -65,28 +72,32 @@ def _progress(run: RunFolder) -> list[str]:
     epochs = run.section("settings").get("epochs")
     if math.isfinite(run.metrics.epoch):
         done = f"{run.metrics.epoch:,.2f}".rstrip("0").rstrip(".")
-        finished = _is_count(epochs) and run.metrics.epoch >= epochs
-        of = f" of {epochs:,}" if _is_count(epochs) and not finished else ""
+        finished = is_count(epochs) and run.metrics.epoch >= epochs
+        of = f" of {epochs:,}" if is_count(epochs) and not finished else ""
         parts.append(f"{done}{of} epoch{'' if done == '1' and not of else 's'}")
     return [*parts, count(run.metrics.step, "step")]
 
 
-def _measured(run: RunFolder) -> list[str]:
+def _loss(run: RunFolder) -> list[str]:
+    end, loss = run.metrics.end or {}, run.metrics.find("loss")
+    if is_number(end.get("loss")):
+        return [f"final loss {number(end['loss'])}"]
+    if loss is None:
+        return []
+    # One batch's loss is noisy; the average of the last fiftieth is what the curve ends at.
+    recent = loss.values[-max(1, len(loss.values) // 50) :]
+    return [f"loss {number(float(recent.mean()))}"]
+
+
+def _pace(run: RunFolder) -> list[str]:
     end = run.metrics.end or {}
     parts = []
-    loss = run.metrics.find("loss")
-    if _is_number(end.get("loss")):
-        parts.append(f"final loss {number(end['loss'])}")
-    elif loss is not None:
-        # One batch's loss is noisy; the average of the last fiftieth is what the curve ends at.
-        recent = loss.values[-max(1, len(loss.values) // 50) :]
-        parts.append(f"loss {number(float(recent.mean()))}")
     speed = run.metrics.find("images_per_second")
-    if _is_number(end.get("images_per_second")):
+    if is_number(end.get("images_per_second")):
         parts.append(f"{number(end['images_per_second'])} images per second")
     elif speed is not None:
         parts.append(f"{number(float(np.median(speed.values)))} images per second")
-    seconds = end["hours"] * 3600 if _is_number(end.get("hours")) else run.metrics.seconds
+    seconds = end["hours"] * 3600 if is_number(end.get("hours")) else run.metrics.seconds
     if math.isfinite(seconds):
         parts.append(duration(seconds))
     return parts
@@ -94,7 +105,7 @@ def _measured(run: RunFolder) -> list[str]:
 
 def _remaining(run: RunFolder, state_now: str) -> str:
     epochs, done, seconds = run.section("settings").get("epochs"), run.metrics.epoch, run.metrics.seconds
-    if state_now != "running" or not _is_count(epochs) or not 0 < done < epochs or not seconds > 0:
+    if state_now != "running" or not is_count(epochs) or not 0 < done < epochs or not seconds > 0:
         return ""
     return f"; about {duration(seconds / done * (epochs - done))} to go"
 
@@ -103,7 +114,7 @@ def notices(run: RunFolder, unreadable_pictures: list[str]) -> list[str]:
     """What a reader should know before believing the rest."""
     found = list(run.notices)
     bad = run.section("data").get("bad")
-    if _is_count(bad) and bad:
+    if is_count(bad) and bad:
         found.append(f"{count(bad, 'file')} of the data could not be read as a picture and took no part.")
     for series in run.metrics.series:
         if series.lost:
@@ -116,15 +127,29 @@ def notices(run: RunFolder, unreadable_pictures: list[str]) -> list[str]:
 
 def commands(run: RunFolder) -> list[Command]:
     """How to go on, with this run's own path."""
-    verb = str(run.config.get("verb") or "pretrain")
     path = shlex.quote(str(run.path))
     resume = Command(
-        f"convnextv2 {shlex.quote(verb)} ... --out {path} --resume",
+        f"convnextv2 {shlex.quote(run.verb or 'pretrain')} ... --out {path} --resume",
         "Go on from the newest checkpoint: the command that started the run (... stands for the rest of it) "
         "with --resume added.",
     )
     use = []
-    if verb == "pretrain":
+    if run.verb == "classify":
+        resume = Command(
+            f"convnextv2 classify --out {path} --resume",
+            "Go on from the newest checkpoint, with the settings that the run began with.",
+        )
+        use = [
+            Command(
+                f"convnextv2 predict --run {path} pictures/",
+                "The classes of your own pictures, here those in the folder pictures/.",
+            ),
+            Command(
+                f"convnextv2 evaluate --run {path} --data DATA",
+                "Scores on other labelled pictures, laid out like those the run learned from.",
+            ),
+        ]
+    if run.verb in ("", "pretrain"):
         use = [
             Command(
                 f"convnextv2 embed --run {path} DIR --out features.npy",
@@ -136,11 +161,3 @@ def commands(run: RunFolder) -> list[Command]:
             ),
         ]
     return [*use, resume] if state(run) == "finished" else [resume, *use]
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
-
-
-def _is_count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

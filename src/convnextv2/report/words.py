@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 # An integer of JSON may be larger than any float.
 _MOST = 1.7e308
+_FOLDED_FROM, _UNFOLDED = 31, 15
+
+TITLES = {
+    "lr": "Learning rate",
+    "top1": "Top-1",
+    "top5": "Top-5",
+    "mean_class": "Mean per class",
+    "map": "mAP",
+    "auroc": "AUROC",
+    "f1": "F1",
+    "ece": "Calibration error",
+}
+"""Of values whose names are no words."""
+
+SHARES = frozenset({"top1", "top5", "mean_class", "map", "f1"})
+"""Evaluated values that read best in percent."""
 
 
 def number(value: float) -> str:
@@ -21,6 +38,11 @@ def number(value: float) -> str:
     if abs(value) >= 1e15 or abs(value) < 1e-3:
         return f"{value:.3g}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def percent(share: float) -> str:
+    """A share, 0 to 1, with one decimal: 28.8 %."""
+    return f"{100 * share:.1f} %"
 
 
 def tick(value: float) -> str:
@@ -70,12 +92,18 @@ def date(iso: Any) -> str:
     return f"{time.day} {time:%B %Y, %H:%M}"
 
 
-def count(amount: int, thing: str) -> str:
-    """1 picture, 2,000 pictures."""
-    return f"{amount:,} {thing}" if amount == 1 else f"{amount:,} {thing}s"
+def count(amount: int, thing: str, things: str = "") -> str:
+    """1 picture, 2,000 pictures, 3 classes."""
+    return f"{amount:,} {thing if amount == 1 else things or f'{thing}s'}"
 
 
 def title(name: str) -> str:
-    """A metric's or picture's name as words: images_per_second is "Images per second"."""
+    """A metric's or picture's name as words: images_per_second is "Images per second", ece "Calibration error"."""
     spaced = name.replace("_", " ").strip()
-    return spaced[:1].upper() + spaced[1:]
+    return TITLES.get(name, spaced[:1].upper() + spaced[1:])
+
+
+def fold(items: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """What of a list is shown at once, and what only when asked for: of up to 30 nothing, else all but 15."""
+    at = len(items) if len(items) < _FOLDED_FROM else _UNFOLDED
+    return items[:at], items[at:]

@@ -115,7 +115,8 @@ def pooled(
     fit = CenterFit(image_size, crop_pct=crop_pct)
     pictures = ImageSet(images, lambda picture: {"images": fit(picture)}, channels=models[0].in_chans)
     found: list[list[NDArray[np.float32]]] = [[] for _ in models]
-    good, bad = [np.zeros(0, np.int64)], []
+    good: list[NDArray[np.int64]] = []
+    bad: list[tuple[int, str]] = []
     done = 0
     for batch in in_order(pictures, indices, batch_size=batch_size, workers=workers):
         done += len(batch.indices) + len(batch.bad)
@@ -126,8 +127,10 @@ def pooled(
                 rows.append(model.pooled_features(pixels).float().cpu().numpy())
             good.append(batch.indices.numpy())
         seen(done)
-    if len(good) == 1:
-        raise RunFailed(f"none of the {len(indices)} files of {shown(images.source)} can be read; the first: {bad[0][1]}")
+    if not found[0]:
+        raise RunFailed(
+            f"none of the {len(indices)} files in {shown(images.source)} can be read; the first: {bad[0][1]}"
+        )
     features = tuple(np.concatenate(rows) for rows in found)
     if not all(np.isfinite(rows).all() for rows in features):
         raise RunFailed(

@@ -51,7 +51,7 @@ def in_words(
     for row, order in zip(chances, orders, strict=True):
         labels = int((row > threshold).sum()) if multi_label else 1
         needed = order[: max(top, labels)]
-        guesses = tuple(Guess(classes[k], p) for k, p in zip(needed.tolist(), row[needed].tolist(), strict=True))
+        guesses = tuple(Guess(classes[int(k)], float(row[k])) for k in needed)
         yield guesses[:labels], guesses[:top]
 
 
@@ -69,7 +69,7 @@ def readers(workers: int | None, batches: int) -> int:
     """
     if workers is None:
         workers = min(max(1, machine.processors() - 1), 8)
-    return min(workers, batches - 1)
+    return min(workers, max(0, batches - 1))
 
 
 class Judge:

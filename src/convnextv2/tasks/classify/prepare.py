@@ -151,6 +151,7 @@ def _labelled(settings: ClassifySettings, log: RunLog) -> tuple[Splits, Labelled
         val_fraction=settings.val_fraction,
         group_column=settings.group_column,
         group_pattern=settings.group_pattern,
+        label_separator=settings.label_separator,
         multi_label=settings.multi_label,
         seed=settings.seed,
     )

@@ -39,7 +39,9 @@ class ClassifySettings(RunSettings):
     group_pattern: str | None = None
     """The same for folders: a regular expression whose match in a file's name is its group, as 'patient(\\d+)'."""
     multi_label: bool = False
-    """Several labels a picture (CSV with labels separated by ;), each decided by itself."""
+    """Several labels a picture, each decided by itself; also chosen where a CSV has several in a cell."""
+    label_separator: str = ";"
+    """What stands between the labels of a picture in a CSV."""
     label_fraction: float = 1.0
     """Use only this part of the training pictures of each class: to see what few labels give."""
 
