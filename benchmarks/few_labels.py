@@ -1,0 +1,115 @@
+"""Does pre-training pay? Fine-tuning from a pre-trained encoder against the same from random weights, few labels.
+
+    python benchmarks/few_labels.py --data DIR --init PRETRAINED_RUN --label-fraction 0.1 --out FOLDER
+
+Both sides: the same labelled pictures for a seed, the same recipe and number of epochs, the same seed. What is reported
+is the accuracy after the last epoch on the validation pictures, never that of the best epoch; mean and
+standard deviation over seeds. Runs that are in --out already, finished, are read and not made again. Writes
+results.json and curves.png into --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+import convnextv2
+from convnextv2.checkpoints.own import read_own
+from convnextv2.engine import machine
+from convnextv2.engine.distributed import join
+
+
+def main() -> None:
+    arguments, more = _arguments()
+    held = read_own(arguments.init)
+    shape = {name: value for name, value in held.architecture.items() if value is not None}
+    shape["image_size"] = arguments.image_size or held.image_size
+    sides: dict[str, dict[str, Any]] = {
+        "from scratch": {},
+        "pre-trained": {"init": arguments.init},
+    }
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    for seed in arguments.seeds:
+        for name, side in sides.items():
+            run = arguments.out / f"{name.replace(' ', '-')}-{seed}"
+            if not _finished(run):
+                settings = {**shape, **side, "label_fraction": arguments.label_fraction, "seed": seed, **more}
+                convnextv2.classify(arguments.data, run, resume=run.exists(), **settings)
+            found[name].append(_read(run))
+            print(f"{name}, seed {seed}: {_last(found[name][-1]):.4f}", flush=True)
+    _report(arguments, found, more)
+
+
+def _read(run: Path) -> dict[str, Any]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    curve = [line for line in lines if line["phase"] == "eval"]
+    settings = json.loads((run / "config.json").read_text())["settings"]
+    return {"epochs": [line["epoch"] for line in curve], "curve": curve, "settings": settings}
+
+
+def _last(run: dict[str, Any]) -> float:
+    line = run["curve"][-1]
+    return line.get("ema_top1", line["top1"])
+
+
+def _finished(run: Path) -> bool:
+    return (run / "scores.json").is_file()
+
+
+def _report(arguments: argparse.Namespace, found: dict[str, list[dict[str, Any]]], more: dict[str, Any]) -> None:
+    results = {}
+    for name, runs in found.items():
+        values = [_last(run) for run in runs]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        results[name] = {"top1": values, "mean": statistics.mean(values), "std": spread}
+        print(f"{name:>14}: {100 * results[name]['mean']:.2f} % ± {100 * spread:.2f} ({len(values)} seeds)")
+    gain = results["pre-trained"]["mean"] - results["from scratch"]["mean"]
+    print(f"pre-training adds {100 * gain:.2f} points")
+    record = {
+        "results": results,
+        "gain": gain,
+        "label_fraction": arguments.label_fraction,
+        "settings": {name: runs[0]["settings"] for name, runs in found.items()},
+        "curves": {name: [run["curve"] for run in runs] for name, runs in found.items()},
+        "more": more,
+        "machine": machine.describe(join("auto").device),
+        "versions": machine.versions(),
+    }
+    (arguments.out / "results.json").write_text(json.dumps(record, indent=1, default=str))
+    _draw(found, arguments.out / "curves.png")
+
+
+def _draw(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for (name, runs), colour in zip(found.items(), ("#b5651d", "#1f4e8c"), strict=True):
+        for number, run in enumerate(runs):
+            values = [100 * line.get("ema_top1", line["top1"]) for line in run["curve"]]
+            axes.plot(run["epochs"], values, color=colour, alpha=0.8, label=name if number == 0 else None)
+    axes.set_xlabel("epochs of fine-tuning")
+    axes.set_ylabel("top-1, %")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _arguments() -> tuple[argparse.Namespace, dict[str, Any]]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--init", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--label-fraction", type=float, default=0.1)
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="of classify")
+    arguments = parser.parse_args()
+    return arguments, {name: json.loads(value) for name, value in arguments.set}
+
+
+if __name__ == "__main__":
+    main()
