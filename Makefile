@@ -25,8 +25,9 @@ check: $(VENV)/.test  ## format, lint, types, and the fast tests
 	$(BIN)/pyright
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-bench: $(VENV)/.bench  ## one pre-training step against the fastest peer (about 10 minutes)
+bench: $(VENV)/.bench  ## a pre-training step and an epoch of fine-tuning against the fastest peers (half an hour)
 	$(BIN)/python benchmarks/pretrain_step.py
+	$(BIN)/python benchmarks/finetune_epoch.py $(if $(DATA),--data "$(DATA)")
 
 clean:  ## remove the environment and what tools left behind
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist

@@ -80,6 +80,19 @@ def test_center_fit_at_384_and_above_keeps_the_whole_picture():
     assert CenterFit(384, crop_pct=0.875)(picture(100, 200))[1, :, 0].min() > 50
 
 
+@pytest.mark.parametrize("size", [32, 384])
+def test_either_way_to_fit_can_be_forced(size):
+    image = picture(100, 200)
+    whole = CenterFit(size, resize="whole")(image)
+    expected = Image.fromarray(image.permute(1, 2, 0).numpy()).resize((size, size), Image.Resampling.BICUBIC)
+    assert (whole.int() - torch.from_numpy(np.array(expected)).permute(2, 0, 1).int()).abs().max() <= 1
+    cropped = CenterFit(size, resize="crop")(image)
+    assert torch.equal(cropped, CenterFit(size, crop_pct=0.875)(image))
+    assert not torch.equal(cropped, whole)
+    assert torch.equal(CenterFit(size)(image), whole if size >= 384 else cropped)
+    assert torch.equal(CenterFit(size, crop_pct=0.5, resize="whole")(image), whole)
+
+
 def test_crop_pct_of_one_keeps_the_shorter_side():
     image = picture(32, 32)
     assert torch.equal(CenterFit(32, crop_pct=1.0)(image), image)

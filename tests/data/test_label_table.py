@@ -25,6 +25,11 @@ def test_tables_of_every_form(tmp_path, lines, encoding):
     assert splits.train.images.path(1).read_bytes() == PNG
 
 
+def test_without_a_header_the_path_tells_the_delimiter(tmp_path):
+    splits = read(table(tmp_path, "a.png;cat,big", "b.png;dog,small"), val_fraction=0, label_separator="|")
+    assert splits.train.classes == ("cat,big", "dog,small")
+
+
 def test_split_column_and_absolute_paths(tmp_path):
     source = table(
         tmp_path, "split,path,label", f"train,{tmp_path}/a.png,10", "Training,b.png,9", "train,c.png,9",

@@ -61,7 +61,7 @@ def test_class_folders_are_split(tmp_path):
 def test_one_picture_a_class_leaves_none_for_val(tmp_path):
     splits = read(fill(tmp_path, a=1, b=1))
     assert (len(splits.train), splits.val) == (2, None)
-    assert "no class has two pictures" in splits.notes[0]
+    assert "no picture can be kept for val" in splits.notes[0]
 
 
 def test_several_labels_from_folders(tmp_path):

@@ -55,6 +55,7 @@ class Parsed(HTMLParser):
     tags: list = field(default_factory=list)
     open: list = field(default_factory=list)
     text: str = ""
+    folded: str = ""
     sections: dict = field(default_factory=dict)
 
     def __post_init__(self):
@@ -81,6 +82,8 @@ class Parsed(HTMLParser):
         if "style" in inside:
             return
         self.text += data
+        if "details" in inside:
+            self.folded += data
         for tag, attrs in self.open:
             if tag == "section":
                 self.sections[attrs["id"]] = self.sections.get(attrs["id"], "") + data

@@ -1,11 +1,13 @@
 """Metrics as columns, thinning and smoothing, numbers as words."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from convnextv2.report import curves, words, write_report
+from convnextv2.report.curves import Line
 from convnextv2.report.metrics import Series, read_metrics
 
 
@@ -13,6 +15,11 @@ def series(values, epoch=None, phase="train"):
     values = np.asarray(values, dtype=float)
     step = np.arange(1.0, len(values) + 1)
     return Series("loss", phase, step, step / 10 if epoch is None else epoch, values)
+
+
+def draw(train, evaluated=None, style=None):
+    dots = [] if evaluated is None else [Line(series(evaluated, phase="eval"), "evaluation")]
+    return curves.draw("a", [Line(train), *dots], style)
 
 
 def test_a_resumed_run_replaces_what_it_repeats(make_run, line):
@@ -101,35 +108,47 @@ def test_smoothing_recovers_from_an_explosion():
 
 def test_the_scale_follows_the_values():
     wide = curves.Style(log=True)
-    assert curves.draw("a", series(np.geomspace(100, 0.1, 200)), style=wide).log
-    assert not curves.draw("a", series(np.linspace(2, 1, 200)), style=wide).log
-    assert not curves.draw("a", series(np.linspace(-1, 100, 200)), style=wide).log
-    assert not curves.draw("a", series(np.geomspace(100, 0.1, 200))).log
+    assert draw(series(np.geomspace(100, 0.1, 200)), style=wide).log
+    assert not draw(series(np.linspace(2, 1, 200)), style=wide).log
+    assert not draw(series(np.linspace(-1, 100, 200)), style=wide).log
+    assert not draw(series(np.geomspace(100, 0.1, 200))).log
 
 
 def test_a_lone_spike_is_cut_off_and_said():
     values = np.linspace(1, 0.5, 5000)
-    assert not curves.draw("a", series(values)).cut
+    assert not draw(series(values)).cut
     values[2500] = 80
-    assert curves.draw("a", series(values)).cut
+    assert draw(series(values)).cut
 
 
 def test_without_epochs_the_axis_counts_steps():
-    curve = curves.draw("a", series([3, 2, 1], epoch=np.full(3, np.nan)))
+    curve = draw(series([3, 2, 1], epoch=np.full(3, np.nan)))
     assert curve.x == "step"
     assert ">step<" in curve.svg
 
 
 @pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1e308, -1e308], [1e-300, 2e-300], list(range(30))])
 def test_odd_values_are_drawn(values):
-    assert "<path" in curves.draw("a", series(values), series(values, phase="eval")).svg
+    assert "<path" in draw(series(values), values).svg
+
+
+def test_shares_in_percent():
+    percent = curves.Style(percent=True)
+    ticks = re.findall(r">(\S+) %<", draw(series([0.98, 1.0]), style=percent).svg)
+    assert "100" in ticks
+    assert max(map(float, ticks)) <= 100
+    ticks = re.findall(r">(\S+) %<", draw(series([0.0, 0.04]), style=percent).svg)
+    assert min(map(float, ticks)) == 0
+    assert max(map(float, ticks)) == 4
+    assert " %<" not in draw(series([0.0, 0.04])).svg
 
 
 def test_the_colours_are_the_pages():
-    svg = curves.draw("key", series(range(50)), series(range(50), phase="eval")).svg
+    lines = [Line(series(range(50)), look) for look in ("training", "evaluation", "second")]
+    svg = curves.draw("key", lines).svg
     assert "#0" not in svg.replace("#key", "")
     assert "DejaVu" not in svg
-    for name in ("curve", "faint", "grid", "quiet", "dots"):
+    for name in ("curve", "faint", "grid", "quiet", "dots", "second"):
         assert f"var(--{name})" in svg
 
 
@@ -178,6 +197,21 @@ def test_dates_that_are_none_stay_as_they_are():
     assert words.date("2026-11-03T04:05:06.7+00:00") == "3 November 2026, 04:05"
     assert words.date("yesterday") == "yesterday"
     assert words.date(None) == "None"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("images_per_second", "Images per second"), ("map", "mAP"), ("top1", "Top-1"), ("ece", "Calibration error")],
+)
+def test_titles(name, text):
+    assert words.title(name) == text
+
+
+@pytest.mark.parametrize(("length", "shown"), [(0, 0), (30, 30), (31, 15), (1000, 15)])
+def test_long_lists_are_folded(length, shown):
+    first, rest = words.fold(range(length))
+    assert len(first) == shown
+    assert [*first, *rest] == list(range(length))
 
 
 def test_plain_values():

@@ -1,14 +1,23 @@
 """Embedding a folder."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from convnextv2 import create_model
+from convnextv2.checkpoints.files import save_tensors
+from convnextv2.data.decode import decode
 from convnextv2.data.folder import list_images
-from convnextv2.errors import RunFailed
+from convnextv2.data.geometry import CenterFit
+from convnextv2.errors import RunFailed, UserError
+from convnextv2.models.timm_backbone import create_any
 from convnextv2.records import Preprocessing
-from convnextv2.zoo.embed import embed
+from convnextv2.tasks.classify.weights import describe
+from convnextv2.zoo.embed import embed, embed_folder
+from convnextv2.zoo.encoder import Encoder, load_encoder
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +48,45 @@ def test_broken_files_are_told_and_left_out(picture_folder, encoder, tmp_path):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(RunFailed, match="none of the 3 files"):
         embed(encoder, list_images(tmp_path), preprocessing=Preprocessing(), image_size=32, workers=0)
+
+
+@pytest.mark.parametrize("model", ["convnextv2_atto", "timm:test_convnext"])
+def test_a_classifier_gives_what_its_head_works_on(model, picture_folder, tmp_path):
+    if model.startswith("timm:"):
+        pytest.importorskip("timm")
+    shape: dict[str, Any] = {} if model.startswith("timm:") else {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
+    arguments = {"model": model, "in_chans": 3, "stem_stride": 4, "depths": None, "dims": None, **shape}
+    classifier = create_any(model, image_size=64, num_classes=2, **shape).eval()
+    metadata = describe(
+        arguments,
+        classes=("cats", "dogs"),
+        multi_label=False,
+        preprocessing=Preprocessing((0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
+        image_size=64,
+        crop_pct=1.0,
+        trained_on="",
+        init=None,
+    )
+    save_tensors(tmp_path / "model.safetensors", classifier.state_dict(), metadata)
+    found = embed_folder(tmp_path / "model.safetensors", picture_folder, tmp_path / "f.npy", workers=0)
+    assert found.names == list_images(picture_folder).names
+    picture = torch.from_numpy(decode(picture_folder / found.names[7])).permute(2, 0, 1)
+    pixels = (CenterFit(64, crop_pct=1.0)(picture).float() / 255 - 0.5) / 0.2
+    with torch.no_grad():
+        expected = classifier.pooled_features(pixels[None])[0].numpy()
+    np.testing.assert_allclose(found.features[7], expected, rtol=1e-4, atol=1e-5)
+    encoder = load_encoder(tmp_path / "model.safetensors")
+    assert encoder.at_size(96).image_size == 96
+    random = encoder.with_random_weights(1).model.state_dict()
+    assert random.keys() == classifier.state_dict().keys()
+
+
+def test_a_model_of_one_size_refuses_another():
+    pytest.importorskip("timm")
+    arguments = {"name": "timm:test_coatnet", "image_size": 64, "num_classes": 2}
+    encoder = Encoder(
+        create_any(**arguments).eval(), Preprocessing(), 64, None, arguments, Path("run/model.safetensors")
+    )
+    assert encoder.at_size(64) is encoder
+    with pytest.raises(UserError, match=r"--image-size 96: timm:test_coatnet .* 64 pixels: leave it out"):
+        encoder.at_size(96)

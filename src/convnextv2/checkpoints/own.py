@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from convnextv2.checkpoints.files import AVERAGE, checkpoint_of, load_tensors
+from convnextv2.checkpoints.files import AVERAGE, checkpoint_of, load_tensors, save_tensors
 from convnextv2.errors import LoadError, UserError
 from convnextv2.records import Preprocessing
 
@@ -18,6 +18,8 @@ Weights = Literal["average", "plain"]
 
 PRETRAINED = "convnextv2.fcmae.1"
 CLASSIFIER = "convnextv2.classifier.1"
+ENCODER = "convnextv2.encoder.1"
+_FORMATS = (PRETRAINED, CLASSIFIER, ENCODER)
 
 ARCHITECTURE = ("model", "in_chans", "stem_stride", "depths", "dims")
 """The arguments that build an encoder again."""
@@ -25,10 +27,10 @@ ARCHITECTURE = ("model", "in_chans", "stem_stride", "depths", "dims")
 
 @dataclass(frozen=True)
 class OwnFile:
-    """A file that a run wrote.
+    """A file that a run wrote, or `write_encoder`.
 
-    format: PRETRAINED or CLASSIFIER.  architecture: the encoder's arguments (ARCHITECTURE).  tensors: all of the
-    model's, averaged where the file has averages and they were asked for.  image_size: pixels on a side.
+    format: PRETRAINED, CLASSIFIER or ENCODER.  architecture: the encoder's arguments (ARCHITECTURE).  tensors: all
+    of the model's, averaged where the file has averages and they were asked for.  image_size: pixels on a side.
     classes: names of a classifier's classes in order; empty otherwise.
     """
 
@@ -63,7 +65,7 @@ def read_own(source: str | Path, *, weights: Weights = "average", which: str | N
     """
     file = find_weights(Path(source), which)
     tensors, metadata = load_tensors(file)
-    if metadata.get("format") not in (PRETRAINED, CLASSIFIER):
+    if metadata.get("format") not in _FORMATS:
         raise LoadError(f"{file} was not written by a run of convnextv2: its format is {metadata.get('format')}")
     averaged = weights == "average" and any(name.startswith(AVERAGE) for name in tensors)
     if averaged:
@@ -86,6 +88,24 @@ def read_own(source: str | Path, *, weights: Weights = "average", which: str | N
         )
     except (KeyError, ValueError, TypeError) as error:
         raise LoadError(f"{file} does not say what it holds ({error}): it is of another version") from error
+
+
+def write_encoder(source: str | Path, target: Path, *, half: bool = True) -> OwnFile:
+    """Write the encoder alone of a run of ours to a file of its own, to be passed around as `--init`.
+
+    half: in float16, half the size; it is loaded into float32. Decoder and head are left out. Returns what the
+    file holds. Raises UserError and LoadError as `read_own`.
+    """
+    found = read_own(source)
+    tensors = {name: tensor for name, tensor in found.encoder().items() if not name.startswith("head.")}
+    if any(name.startswith("net.") for name in tensors):
+        raise UserError(f"{found.file} holds a model of timm, whose head is not told apart: pass the file itself on")
+    if half:
+        tensors = {name: tensor.half() for name, tensor in tensors.items()}
+    kept = ("encoder", "preprocessing", "image_size", "trained_on", "trained_from", "licence", "step")
+    metadata = {name: found.metadata[name] for name in kept if name in found.metadata}
+    save_tensors(target, tensors, {"format": ENCODER, **metadata})
+    return read_own(target)
 
 
 def find_weights(source: Path, which: str | None = None) -> Path:

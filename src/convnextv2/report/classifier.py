@@ -47,14 +47,14 @@ def results(run: RunFolder) -> list[str]:
 def about_pictures(run: RunFolder) -> dict[str, str]:
     """What each kind of picture shows."""
     judged = "validation pictures" if run.section("data").get("validation_pictures") else "test pictures"
-    worst, best = "Wrong, and the model was surest of these", "Right, and the model was surest of these"
+    worst, best = "that the model got wrong while surest", "that the model got right and was surest of"
     if _several(run):
-        worst, best = "What the model said is furthest from the labels", "What the model said is closest to the labels"
+        worst, best = "whose labels are furthest from what the model said", "whose labels are closest to what it said"
     return {
         "confusion-matrix": f"The {judged}: the row is the true class, the column what the model said; blue is right, "
         "orange is wrong.",
-        "worst-predictions": f"{worst} of all {judged}: look for wrong labels.",
-        "best-predictions": f"{best} of all {judged}: look for a background or a mark that gives the class away.",
+        "worst-predictions": f"The {judged} {worst}: look for wrong labels.",
+        "best-predictions": f"The {judged} {best}: look for a background or a mark that gives the class away.",
         "training-pictures": "What the model is fed: training pictures, cropped and changed at random, with their "
         "labels.",
     }

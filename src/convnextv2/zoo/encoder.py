@@ -52,8 +52,8 @@ class Encoder:
             raise
         except Exception as error:  # timm's models raise all kinds
             raise UserError(
-                f"--image-size {image_size}: {self.arguments['name']} in {self.file} takes pictures of "
-                f"{self.image_size} pixels only: leave it out"
+                f"--image-size {image_size}: {self.arguments['name']} in {self.file} does not take such pictures, "
+                f"it was trained on {self.image_size} pixels: leave it out"
             ) from error
         return replace(self, image_size=image_size)
 

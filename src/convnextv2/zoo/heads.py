@@ -19,7 +19,7 @@ Labels = NDArray[Any]
 """int64 (N,), the class of each picture; or 0 and 1, (N, K), where a picture may have several classes or none."""
 
 TEMPERATURE = 0.07
-STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """What C, the inverse of the regularisation, is chosen from; the strongest regularisation first."""
 
 ITERATIONS = 200

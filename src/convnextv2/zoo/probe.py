@@ -137,7 +137,10 @@ class ProbeResult:
     def title(self) -> str:
         """What the numbers are."""
         name = "Accuracy" if self.metric == "top1" else "Mean average precision"
-        return f"{name} on {self.judged:,} {self.split} pictures of {self.classes} classes, {self.labelled:,} labels"
+        draws = len(self.rows[0].linear.values)
+        several = f" (mean ± standard deviation of {draws} draws)" if draws > 1 else ""
+        pictures = f"{self.judged:,} {self.split} pictures of {self.classes} classes"
+        return f"{name} on {pictures}, {self.labelled:,} labels{several}"
 
     @property
     def sentence(self) -> str:

@@ -1,0 +1,282 @@
+"""The page of a classifier's run: its words, plots, tables, pictures and data."""
+
+import base64
+import io
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from convnextv2.report import write_report
+
+EVALUATED = ("loss", "top1", "top5", "mean_class", "auroc", "ece")
+END = {"step": 60, "epoch": 10.0, "phase": "end", "time": 5400.0, "hours": 1.5, "images_per_second": 2795.2}
+SCORES = {"step": 40, "val": {"plain": {"top1": 0.6}, "average": {"top1": 0.7}}}
+SCORES["test"] = {"plain": {"top1": 0.55}, "average": {"top1": 0.625}}
+
+
+@pytest.fixture
+def classifier(config):
+    """The config.json of a run of ten classes."""
+    sizes = {f"class {letter}": 100 + i for i, letter in enumerate("abcdefghij")}
+    config |= {"verb": "classify", "model": {"name": "convnextv2_atto", "from": "runs/pretrained"}}
+    config["data"] = {"source": "/data/cats", "pictures": 1045, "classes": 10, "pictures_by_class": sizes}
+    config["data"] |= {"validation_pictures": 146, "test_pictures": 214, "notes": ["3 files were passed over"]}
+    return config
+
+
+def evaluation(step, averaged=True, names=EVALUATED):
+    """A line of the eval phase; the plain weights are best at step 20, the averaged ones at step 40."""
+    line = {"step": step, "epoch": step / 6, "phase": "eval", "time": step * 2.0}
+    line |= {name: 0.7 - abs(step - 20) / 100 for name in names}
+    return line | ({f"ema_{name}": 0.7 - abs(step - 40) / 100 for name in names} if averaged else {})
+
+
+def lines_of(line, steps=60, **more):
+    lines = []
+    for step in range(1, steps + 1):
+        lines.append(line(step, top1=step / 100))
+        if step % 10 == 0:
+            lines.append(evaluation(step, **more))
+    return lines
+
+
+def plots_of(page, section="curves"):
+    """Title and legend of every small plot."""
+    start = page.html.index(f'<section id="{section}">')
+    html = page.html[start : page.html.index("</section>", start)]
+    figures = re.findall(r"<h3>(.*?)</h3>(.*?)</figure>", html, flags=re.DOTALL)
+    return {title: re.findall(r'<span class="(\w+)">(.*?)</span>', body) for title, body in figures}
+
+
+def test_a_finished_classifier(make_run, parse, line, classifier):
+    run = make_run(classifier, [*lines_of(line), END])
+    (run / "scores.json").write_text(json.dumps(SCORES))
+    page = parse(write_report(run))
+    assert "A classifier of 10 classes: convnextv2_atto" in page.text
+    expected = (
+        "Finished: trained from the pre-trained weights runs/pretrained on 1,045 pictures of 10 classes. "
+        "Best validation top-1 70.0 % with averaged weights, at epoch 6.7; 62.5 % on the test pictures. "
+        "In all: 10 epochs, 60 steps, 2,795 images per second, 1.5 hours."
+    )
+    assert expected in page.text
+    assert list(page.sections) == ["learning", "pictures", "curves", "data", "settings", "go-on"]
+
+
+def test_without_averaged_weights_the_plain_ones_count(make_run, parse, line, classifier):
+    classifier["model"]["from"] = "random weights"
+    run = make_run(classifier, [*lines_of(line, averaged=False), END])
+    (run / "scores.json").write_text(json.dumps({"test": {"plain": {"top1": 0.55}}}))
+    page = parse(write_report(run))
+    assert "trained from random weights on" in page.text
+    assert "Best validation top-1 70.0 %, at epoch 3.3; 55.0 % on the test pictures." in page.text
+    assert "with averaged" not in page.text
+    assert "Averaged" not in page.sections["learning"]
+    assert plots_of(page, "learning")["Top-1"] == [("training", "training"), ("evaluation", "validation")]
+
+
+def test_of_equal_scores_the_first_is_the_best(make_run, parse, line, classifier):
+    lines = [line(30), *({**evaluation(step), "ema_top1": 0.5} for step in (12, 18, 24))]
+    text = parse(write_report(make_run(classifier, lines))).text
+    assert "Best validation top-1 50.0 % with averaged weights, at epoch 2." in text
+
+
+@pytest.mark.parametrize(
+    ("log", "lines", "opening", "progress"),
+    [
+        (
+            "",
+            30,
+            "Running: training from",
+            "So far: 5 of 10 epochs, 30 steps, 101 images per second, 1.0 minutes; about",
+        ),
+        ("stopped by SIGTERM; saved\n", 30, "Stopped: training from", "So far: 5 of 10 epochs, 30 steps"),
+        ("failed: the loss is not finite\n", 30, "Failed: training from", "So far: 5 of 10 epochs, 30 steps"),
+        ("failed: out of memory\n", 0, "Failed: training from", "No training step has been recorded yet."),
+    ],
+    ids=["running", "stopped", "failed", "failed at once"],
+)
+def test_unfinished_runs(make_run, parse, line, classifier, log, lines, opening, progress):
+    run = make_run(classifier, lines_of(line, lines))
+    if log:
+        (run / "log.txt").write_text(f"2026-11-23T05:20:00 {log}".replace(" failed", "  failed"))
+    text = parse(write_report(run)).text
+    assert opening in text
+    assert progress in text
+
+
+def test_a_run_whose_patience_is_out(make_run, parse, line, classifier):
+    end = END | {"step": 30, "epoch": 5.0, "best_top1": 0.6, "best_step": 30}
+    text = parse(write_report(make_run(classifier, [*lines_of(line, 30), end]))).text
+    assert "Finished: trained from" in text
+    assert "In all: 5 of 10 epochs, 30 steps" in text
+
+
+def test_several_labels_a_picture(make_run, parse, line, classifier):
+    classifier["settings"]["multi_label"] = True
+    lines = [line(60), *(evaluation(step, names=("loss", "map", "auroc", "f1", "ece")) for step in (20, 40)), END]
+    run = make_run(classifier, lines)
+    (run / "scores.json").write_text(json.dumps({"test": {"average": {"map": 0.625}}}))
+    Image.new("RGB", (300, 150)).save(run / "pictures" / "worst-predictions.png")
+    page = parse(write_report(run))
+    assert "A classifier of 10 labels: convnextv2_atto" in page.text
+    assert "on 1,045 pictures with 10 labels. Best validation mAP 70.0 % with averaged weights" in page.text
+    assert "62.5 % on the test pictures" in page.text
+    assert list(plots_of(page, "learning")) == ["mAP", "Loss"]
+    assert {"F1", "AUROC", "Calibration error"} <= set(plots_of(page))
+    assert "whose labels are furthest" in page.sections["pictures"]
+
+
+def test_a_run_without_validation(make_run, parse, line, classifier):
+    classifier["data"] |= {"validation_pictures": 0, "test_pictures": 0, "notes": []}
+    text = parse(write_report(make_run(classifier, [line(60, top1=0.5), END]))).text
+    assert "of 10 classes. In all: 10 epochs, 60 steps" in text
+    assert "1,045 pictures to train." in text
+    run = make_run(classifier, [line(60, top1=0.5), END], name="tested")
+    (run / "scores.json").write_text(json.dumps(SCORES | {"val": {}}))
+    assert "of 10 classes. Top-1 62.5 % on the test pictures." in parse(write_report(run)).text
+
+
+def test_a_config_that_hardly_says_anything(make_run, parse):
+    page = parse(write_report(make_run({"verb": "classify", "data": {"pictures_by_class": [1], "notes": "x"}})))
+    assert "A classifier: unnamed model" in page.text
+    assert "Running: training a classifier. No training step" in page.text
+    assert "data" not in page.sections
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", "7"])
+def test_damaged_scores_are_named(make_run, parse, line, classifier, broken):
+    run = make_run(classifier, [*lines_of(line), END])
+    (run / "scores.json").write_text(broken)
+    text = parse(write_report(run)).text
+    assert "scores.json is damaged and was left out." in text
+    assert "with averaged weights, at epoch 6.7. In all" in text
+
+
+@pytest.mark.parametrize("scores", [{"test": 1}, {"test": {"average": []}}, {"test": {"plain": {"top1": "high"}}}])
+def test_odd_scores_are_passed_over(make_run, parse, line, classifier, scores):
+    run = make_run(classifier, [*lines_of(line), END])
+    (run / "scores.json").write_text(json.dumps(scores))
+    assert "test pictures." not in parse(write_report(run)).text.split("In all")[0]
+
+
+def test_plain_and_averaged_share_a_plot(make_run, parse, line, classifier):
+    page = parse(write_report(make_run(classifier, lines_of(line))))
+    both = [("second", "validation, plain"), ("evaluation", "validation, averaged")]
+    learning = plots_of(page, "learning")
+    assert learning == {name: [("training", "training"), *both] for name in ("Top-1", "Loss")}
+    others = plots_of(page)
+    assert [others[name] for name in ("Top-5", "Mean per class", "AUROC", "Calibration error")] == [both] * 4
+    assert "Ema" not in " ".join(others)
+    assert "%<" in page.html.split('id="learning"')[1].split("</svg>")[0]  # in percent
+    assert len(page.all("svg")) == 2 + 2 + 4
+
+
+def test_values_beyond_one_are_not_called_shares(make_run, parse, line, classifier):
+    lines = [line(60), evaluation(20), evaluation(40) | {"top1": 70.0}]
+    html = write_report(make_run(classifier, lines)).read_text()
+    assert "%<" not in html.split('id="learning"')[1].split("</svg>")[0]
+
+
+def table(rows, title="Classes", **more):
+    return json.dumps({"title": title, "columns": ["class", "right"], "rows": rows} | more)
+
+
+def test_several_tables_in_order(make_run, parse, classifier):
+    run = make_run(classifier)
+    for name, title in (("table-b", "Third"), ("table", "First"), ("table-a", "Second"), ("tables", "No table")):
+        (run / f"{name}.json").write_text(table([["cat", "90.0 %"]], title))
+    (run / "table-aa.json").write_text("{")
+    page = parse(write_report(run))
+    results = page.sections["results"]
+    assert results.index("First") < results.index("Second") < results.index("Third")
+    assert "No table" not in page.text
+    assert "table-aa.json is damaged and was left out." in page.text
+
+
+def test_long_tables_are_folded(make_run, parse, classifier):
+    run = make_run(classifier)
+    (run / "table.json").write_text(table([[f"row {i:03}", "1 %"] for i in range(30)], "Short"))
+    (run / "table-classes.json").write_text(table([[f"line {i:03}", "1 %"] for i in range(31)], "Long", note="So."))
+    page = parse(write_report(run))
+    assert "row 029" not in page.folded
+    assert "16 more rows" in page.folded
+    assert "line 014" not in page.folded
+    assert "line 015" in page.folded
+    assert "line 030" in page.folded
+    assert "So." not in page.folded
+
+
+def test_the_pictures_in_their_order_with_a_sentence_each(make_run, parse, classifier):
+    run = make_run(classifier)
+    kinds = ("best-predictions", "step-00000060-training-pictures", "other", "worst-predictions", "confusion-matrix")
+    for index, kind in enumerate(kinds):
+        Image.new("RGB", (600, 150), (40 * index, 0, 0)).save(run / "pictures" / f"{kind}.png")
+    page = parse(write_report(run))
+    text = page.sections["pictures"]
+    said = [
+        "Confusion matrix", "the row is the true class", "Worst predictions", "look for wrong labels",
+        "Best predictions", "The validation pictures that the model got right and was surest of",
+        "Training pictures after 60 steps", "What the model is fed", "Other",
+    ]  # fmt: skip
+    places = [text.index(words) for words in said]
+    assert places == sorted(places)
+    assert "hidden cells" not in page.text
+    data = [attrs["src"].split(",", 1)[1] for attrs in page.all("img")]
+    reds = [Image.open(io.BytesIO(base64.b64decode(each))).convert("RGB").getpixel((0, 0))[0] for each in data]
+    assert reds == [160, 120, 0, 40, 80]
+
+
+def test_the_data(make_run, parse, classifier):
+    page = parse(write_report(make_run(classifier)))
+    text = page.sections["data"]
+    assert "1,045 pictures to train, 146 to validate, 214 to test." in text
+    assert "from 100 (class a) to 109 (class j) training pictures" in text
+    assert text.index("class i") < text.index("class b")  # the largest first
+    assert "3 files were passed over" in text
+    assert "class a" not in page.sections["settings"]
+    widths = [float(attrs["style"].removeprefix("width: ").removesuffix("%")) for attrs in page.all("i")]
+    assert widths[0] == 100
+    assert widths[-1] == pytest.approx(100 * 100 / 109, abs=0.1)
+
+
+def test_many_classes_are_folded(make_run, parse, classifier):
+    classifier["data"]["pictures_by_class"] = {f"kind {i:03}": 7 for i in range(200)}
+    page = parse(write_report(make_run(classifier)))
+    assert "Each class has 7 training pictures." in page.text
+    assert "185 smaller classes" in page.folded
+    assert "kind 014" not in page.folded
+    assert "kind 199" in page.folded
+
+
+def test_classes_without_pictures(make_run, parse, classifier):
+    classifier["data"]["pictures_by_class"] = {"a": 0, "b": "many", "c": -1}
+    page = parse(write_report(make_run(classifier)))
+    assert "Each class has 0 training pictures." in page.text
+    assert len(page.all("i")) == 1
+
+
+def test_how_to_go_on(make_run, parse, line, classifier):
+    run = make_run(classifier, [*lines_of(line), END], name="my run")
+    text = parse(write_report(run)).sections["go-on"]
+    said = [
+        f"convnextv2 predict --run '{run}' pictures/",
+        f"convnextv2 evaluate --run '{run}' --data DATA",
+        f"convnextv2 classify --out '{run}' --resume",
+    ]
+    places = [text.index(command) for command in said]
+    assert places == sorted(places)
+    assert "embed" not in text
+    unfinished = parse(write_report(make_run(classifier, lines_of(line), name="other"))).sections["go-on"]
+    assert unfinished.index("--resume") < unfinished.index("predict")
+
+
+def test_nothing_in_it_is_taken_for_markup(make_run, parse, line, classifier):
+    evil = '<script>alert("1")</script>'
+    classifier["model"] = {"name": evil, "from": evil}
+    classifier["data"] |= {"pictures_by_class": {evil: 3, f"{evil}2": 4}, "notes": [evil]}
+    run = make_run(classifier, lines_of(line))
+    (run / "table-classes.json").write_text(table([[evil, evil]] * 40, evil, note=evil))
+    page = parse(write_report(run))  # parse refuses any script
+    assert page.text.count(evil) > 80
