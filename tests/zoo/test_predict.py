@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from convnextv2.tasks.classify.model_file import load_classifier
 from convnextv2.zoo import predict as room
 from convnextv2.zoo.predict import write_predictions
 
-PLAIN = {"precision": "fp32", "workers": 0}
+PLAIN: dict[str, Any] = {"precision": "fp32", "workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,7 @@ def test_files_folders_and_lists_of_paths_mixed(run, few, tmp_path, monkeypatch)
 def test_an_unreadable_file_gives_its_reason_and_the_others_their_answers(run, few):
     whole = {each.path: each for each in predict(run, few, **PLAIN)}
     assert [each.error is not None for each in whole.values()] == [False, False, True, False, False, False]
+    options: dict[str, Any]
     for options in ({"batch_size": 1}, {"batch_size": 2, "workers": 2}):
         again = list(predict(run, few, **PLAIN | options))
         assert [(p.path, p.error, p.labels and p.labels[0].label) for p in again] == [
