@@ -24,7 +24,7 @@ def test_help_is_instant_and_names_every_verb(command):
     code = "import sys\nfrom convnextv2.cli import main\ntry: main(['--help'])\nfinally: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("False\n"), "asking for help must not load torch"
-    for verb in ("pretrain", "reconstruct", "embed", "demo"):
+    for verb in ("pretrain", "classify", "evaluate", "predict", "probe", "reconstruct", "embed", "demo"):
         assert verb in done.stdout
 
 
@@ -43,6 +43,17 @@ def test_a_run_from_the_command_line(picture_folder, tmp_path, command):
     assert "10 steps, about" in done.stderr
     assert "step 10/10" in done.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["flip"] is False
+
+
+def test_a_classifier_from_the_command_line(picture_folder, tmp_path, command, run):
+    flags = ["--init", run, "--batch-size", 8, "--epochs", 1, "--no-flip", "--group-pattern", "\\d(\\d)"]
+    done = command("classify", "--data", picture_folder, "--out", tmp_path / "run", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "2 classes in" in done.stderr
+    assert "a new head for 2 classes" in done.stderr
+    assert "val top-1 at step" in done.stderr
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
+    assert (settings["flip"], settings["stem_stride"], settings["image_size"]) == (False, 1, 32)
 
 
 @pytest.mark.parametrize(

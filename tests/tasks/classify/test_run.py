@@ -2,9 +2,12 @@
 
 import json
 import os
+import random
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -299,14 +302,46 @@ def test_it_overfits_32_pictures(tmp_path, picture_folder, real):
     assert evaluated(run)[-1]["ema_top1"] == 1.0
 
 
+def as_flags(settings):
+    flags = []
+    for name, value in settings.items():
+        flags += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return flags
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_no_bit(picture_folder, tmp_path, uninterrupted):
+    """SIGKILL while it trains, evaluates or saves (every step is saved); the best checkpoint is the same, too."""
+    run = tmp_path / "run"
+    settings = SMALL_CLASSIFIER | EVERYTHING | {"epochs": 4, "checkpoint_every": 1}
+    line = [sys.executable, "-m", "convnextv2", "classify", "--data", picture_folder, "--out", run, *as_flags(settings)]
+    rng, reached = random.Random(0), []
+    for _ in range(4):
+        with subprocess.Popen(
+            [*map(str, line), "--resume"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        ) as process:
+            before = len(run_losses(run))
+            while process.poll() is None and len(run_losses(run)) <= before:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.3))
+            os.killpg(process.pid, signal.SIGKILL)
+        reached.append(len(run_losses(run)))
+    classify(out=run, resume=True)
+    assert same(saved_weights(run), saved_weights(uninterrupted)), reached
+    assert run_losses(run) == run_losses(uninterrupted)
+    assert checkpoint_of(run, "best").name == checkpoint_of(uninterrupted, "best").name
+    assert reached[0] < 16, "the first kill came too late to prove anything"
+
+
 @pytest.mark.slow
 def test_two_processes_follow_one(picture_folder, tmp_path, command):
     """torchrun with two gloo processes: the same batches, losses and scores."""
     settings = SMALL_CLASSIFIER | {"drop_path": 0.0}
     one = classify(picture_folder, tmp_path / "one", **settings, epochs=4).run
-    flags = []
-    for name, value in settings.items():
-        flags += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     arguments = [
         "classify",
@@ -318,7 +353,7 @@ def test_two_processes_follow_one(picture_folder, tmp_path, command):
         4,
         "--device",
         "cpu",
-        *flags,
+        *as_flags(settings),
     ]
     done = command(*arguments, launcher=launcher)
     assert done.returncode == 0, done.stderr
