@@ -53,16 +53,18 @@ class Recipe(Protocol):
 class Plan:
     """What a task has decided.
 
-    images: what an epoch goes through once.  compute: what one step computes for so many pictures, up to the
-    loss, for measuring its memory.  task: made with so many worker processes.  loop: more settings of the loop,
-    given the optimiser steps of the run and of an epoch.  model, data: about them, for config.json.  resolved:
-    settings that were decided besides the recipe's.  finish: what is left to do after the last step.
+    images: what an epoch goes through once.  fingerprint: of them and their labels.  compute: what one step computes
+    for so many pictures, up to the loss, for measuring its memory.  task: made with so many worker processes.
+    loop: more settings of the loop, given the optimiser steps of the run and of an epoch.  model, data: about them,
+    for config.json.  resolved: settings that were decided besides the recipe's.  finish: what is left to do after
+    the last step.
     """
 
     verb: str
     name: str
     parameters: int
     images: ImageList
+    fingerprint: str
     recipe: Any  # a Recipe
     chosen: Chosen
     compute: Callable[[int], Tensor]
@@ -122,16 +124,38 @@ def prepare(
     return Prepared(task, loop, bad, lambda: plan.finish(loop))
 
 
+def fingerprint(images: ImageList, labels: Tensor | None = None) -> str:
+    """SHA-256 of the pictures' names, and of their labels where they have any."""
+    digest = hashlib.sha256("\n".join(images.names).encode(errors="surrogateescape"))
+    if labels is not None:
+        digest.update(labels.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def take_pictures(
-    images: ImageList, settings: RunSettings, *, channels: int, min_side: int, resuming: bool, place: Place, log: RunLog
+    images: ImageList,
+    mark: str,
+    settings: RunSettings,
+    *,
+    channels: int,
+    min_side: int,
+    resuming: bool,
+    place: Place,
+    log: RunLog,
 ) -> tuple[BadImages, PixelCache | None]:
     """The record of unreadable pictures, and all the others decoded where they fit into memory.
 
-    A resumed run must find exactly the pictures that it began with. min_side: see `data.decode.decode`.
+    mark: their fingerprint; a resumed run must find exactly the pictures that it began with, as their order decides
+    what every step sees.  min_side: see `data.decode.decode`.
     """
     bad = BadImages(images, settings.max_bad_fraction, log.warn)
     if resuming:
-        _check_same_pictures(images, runfolder.read_config(log.run / "config.json"))
+        began = runfolder.read_config(log.run / "config.json")["data"]
+        if began.get("fingerprint") != mark:
+            raise UserError(
+                f"--resume: the pictures in {began['source']}, or their labels, are not those the run began with "
+                f"({began['pictures']} then, {len(images)} now); put them back, or name a new --out"
+            )
         known = log.run / BAD_IMAGES
         if known.is_file():
             bad.load(json.loads(known.read_text(encoding="utf-8")))
@@ -232,7 +256,7 @@ def _config(plan: Plan, settings: RunSettings, chosen: Chosen, place: Place) -> 
         "data": {
             "source": str(settings.data),
             "pictures": len(plan.images),
-            "names_sha256": _names_hash(plan.images),
+            "fingerprint": plan.fingerprint,
             **plan.data,
         },
         "model": {"name": plan.name, "parameters": plan.parameters, **plan.model},
@@ -241,19 +265,6 @@ def _config(plan: Plan, settings: RunSettings, chosen: Chosen, place: Place) -> 
         "command": " ".join(sys.argv),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
-
-
-def _names_hash(images: ImageList) -> str:
-    return hashlib.sha256("\n".join(images.names).encode(errors="surrogateescape")).hexdigest()
-
-
-def _check_same_pictures(images: ImageList, config: dict[str, Any]) -> None:
-    """A resumed run must find the pictures it began with: their order decides what every step sees."""
-    if config["data"].get("names_sha256") != _names_hash(images):
-        raise UserError(
-            f"--resume: the pictures in {config['data']['source']} are not those the run began with "
-            f"({config['data']['pictures']} then, {len(images)} now); put them back, or name a new --out"
-        )
 
 
 def _short(value: object) -> str:

@@ -176,6 +176,18 @@ def test_several_labels_a_picture(picture_folder, tmp_path):
     assert load_classifier(run).classes == ("cat", "dog", "even")
 
 
+def test_resume_needs_the_labels_the_run_began_with(picture_folder, tmp_path):
+    pictures = sorted(picture_folder.rglob("*.png"))
+    table = tmp_path / "labels.csv"
+    rows = [f"{path},{path.parent.name}" for path in pictures]
+    table.write_text("\n".join(["path,label", *rows]))
+    run = classify(table, tmp_path / "run", **SMALL_CLASSIFIER | {"val_fraction": 0}, epochs=1).run
+    swapped = [f"{path},{pictures[-1 - number].parent.name}" for number, path in enumerate(pictures)]
+    table.write_text("\n".join(["path,label", *swapped]))
+    with pytest.raises(UserError, match="or their labels, are not those the run began with"):
+        classify(out=run, resume=True)
+
+
 def test_unbalanced_classes(picture_folder, tmp_path):
     folder = tmp_path / "pictures"
     shutil.copytree(picture_folder, folder)

@@ -20,7 +20,7 @@ from convnextv2.errors import UserError
 from convnextv2.models import ConvNeXt, layer_ids, timm_backbone
 from convnextv2.models.timm_backbone import TimmBackbone, create_any
 from convnextv2.records import Preprocessing
-from convnextv2.runs.prepare import Chosen, Plan, Prepared, take_pictures
+from convnextv2.runs.prepare import Chosen, Plan, Prepared, fingerprint, take_pictures
 from convnextv2.runs.prepare import prepare as prepare_run
 from convnextv2.tasks.classify import recipes, weights
 from convnextv2.tasks.classify.judge import Judge
@@ -51,8 +51,9 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
     if init is not None:
         log.say(weights.fill(model, init, train.classes))
     channels, side = arguments["in_chans"], min_side(size, recipe.min_scale)
+    mark = fingerprint(train.images, train.labels)
     bad, cache = take_pictures(
-        train.images, settings, channels=channels, min_side=side, resuming=resuming, place=place, log=log
+        train.images, mark, settings, channels=channels, min_side=side, resuming=resuming, place=place, log=log
     )
     judges = {
         name: _judge(data, settings, size, channels, preprocessing, recipe.batch_size)
@@ -114,6 +115,7 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
         name=arguments["model"],
         parameters=sum(p.numel() for p in model.parameters()),
         images=train.images,
+        fingerprint=mark,
         recipe=recipe,
         chosen=chosen,
         compute=compute,

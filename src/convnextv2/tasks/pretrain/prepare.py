@@ -12,7 +12,7 @@ from convnextv2.engine.distributed import Place
 from convnextv2.engine.runlog import RunLog
 from convnextv2.errors import UserError
 from convnextv2.models import create_model
-from convnextv2.runs.prepare import Plan, Prepared, take_pictures
+from convnextv2.runs.prepare import Plan, Prepared, fingerprint, take_pictures
 from convnextv2.runs.prepare import prepare as prepare_run
 from convnextv2.tasks.pretrain import recipes
 from convnextv2.tasks.pretrain.fcmae import FCMAE
@@ -28,8 +28,9 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
     ignored = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in images.ignored.items())
     log.say(f"{len(images)} pictures in {settings.data}" + (f" (passed over: {ignored})" if ignored else ""))
     size, channels = settings.image_size, settings.in_chans
+    mark = fingerprint(images)
     bad, cache = take_pictures(
-        images, settings, channels=channels, min_side=min_side(size), resuming=resuming, place=place, log=log
+        images, mark, settings, channels=channels, min_side=min_side(size), resuming=resuming, place=place, log=log
     )
     torch.manual_seed(settings.seed)
     model = build(settings)
@@ -65,6 +66,7 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
         name=settings.model,
         parameters=encoder,
         images=images,
+        fingerprint=mark,
         recipe=recipe,
         chosen=chosen,
         compute=compute,
