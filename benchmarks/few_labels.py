@@ -2,10 +2,11 @@
 
     python benchmarks/few_labels.py --data DIR --init PRETRAINED_RUN --label-fraction 0.1 --out FOLDER
 
-Both sides: the same labelled pictures for a seed, the same recipe and number of epochs, the same seed. What is reported
-is the accuracy after the last epoch on the validation pictures, never that of the best epoch; mean and
-standard deviation over seeds. Runs that are in --out already, finished, are read and not made again. Writes
-results.json and curves.png into --out.
+Both sides: the same labelled pictures for a seed, the same seed, and the same recipe but for the weights they start
+from and the layer-wise decay, which small-data uses for pre-trained weights alone (`--set layer_decay 1` gives it to
+neither); the script checks that nothing else differs. What is reported is the accuracy after the last epoch on the
+validation pictures, never that of the best epoch; mean and standard deviation over seeds. Finished runs in --out are
+read and not made again, if they were made with the same settings. Writes results.json and curves.png into --out.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def main() -> None:
     for seed in arguments.seeds:
         for name, side in sides.items():
             run = arguments.out / f"{name.replace(' ', '-')}-{seed}"
-            if not _finished(run):
-                settings = {**shape, **side, "label_fraction": arguments.label_fraction, "seed": seed, **more}
-                convnextv2.classify(arguments.data, run, resume=run.exists(), **settings)
+            settings = {**shape, **side, "label_fraction": arguments.label_fraction, "seed": seed, **more}
+            # Resuming a finished run does nothing, and refuses one that was made with other settings.
+            convnextv2.classify(arguments.data, run, resume=(run / "config.json").is_file(), **settings)
             found[name].append(_read(run))
             print(f"{name}, seed {seed}: {_last(found[name][-1]):.4f}", flush=True)
     _report(arguments, found, more)
@@ -57,11 +58,17 @@ def _last(run: dict[str, Any]) -> float:
     return line.get("ema_top1", line["top1"])
 
 
-def _finished(run: Path) -> bool:
-    return (run / "scores.json").is_file()
+def _check_equal(sides: list[dict[str, Any]]) -> None:
+    """Stop where the two sides of a seed differ in more than they should."""
+    a, b = sides
+    different = {name for name in a if a[name] != b[name]} - {"out", "init", "layer_decay"}
+    if different:
+        raise SystemExit(f"the sides differ in {', '.join(sorted(different))}: name these with --set")
 
 
 def _report(arguments: argparse.Namespace, found: dict[str, list[dict[str, Any]]], more: dict[str, Any]) -> None:
+    for runs in zip(*found.values(), strict=True):
+        _check_equal([run["settings"] for run in runs])
     results = {}
     for name, runs in found.items():
         values = [_last(run) for run in runs]

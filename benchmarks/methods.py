@@ -1,10 +1,11 @@
-"""{V1, V2} x {supervised, FCMAE}, ViT and Swin under one recipe: the comparison of the paper's Tables 3 to 5 as a loop.
+"""{V1, V2} x {supervised, FCMAE}, ViT and Swin: the comparison of the paper's Tables 3 to 5 as a loop of commands.
 
     python benchmarks/methods.py --data DIR --out FOLDER --size tiny --image-size 96 --pretrain-epochs 20 --epochs 20
 
 DIR has train/, val/ and perhaps test/ of class folders. Each line of the table is one or two commands of
-`convnextv2`, which are printed and written into table.json. On a small set for a few epochs this checks the
-pipeline; it says nothing about the methods.
+`convnextv2`, which are printed and written into table.json. All have the recipe of `classify`; what starts from FCMAE
+has its layer-wise decay, too. On a small set for a few epochs this checks the pipeline and says nothing about methods.
+A second call goes on with what a first one left, and refuses runs made with other settings.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+from convnextv2.engine import machine
+from convnextv2.engine.distributed import join
 
 PEERS = {"atto": ("vit_tiny_patch16_224", None), "tiny": ("vit_small_patch16_224", "swin_tiny_patch4_window7_224")}
 
@@ -49,30 +53,35 @@ def main() -> None:
             }
         )
         print(f"{name:<18} {table[-1]['parameters'] / 1e6:6.1f}M  {100 * table[-1]['val_top1_last_epoch']:5.1f} %")
-    (arguments.out / "table.json").write_text(json.dumps(table, indent=1))
+    record = {
+        "table": table,
+        "data": str(arguments.data),
+        "machine": machine.describe(join("auto").device),
+        "versions": machine.versions(),
+    }
+    (arguments.out / "table.json").write_text(json.dumps(record, indent=1))
 
 
 def _pretrain(arguments: argparse.Namespace, version: str, shape: list[str]) -> tuple[Path, list[str]]:
     run = arguments.out / f"{version}-pretraining"
     words = ["pretrain", "--data", str(arguments.data / "train"), "--out", str(run), *shape]
     words += ["--image-size", str(arguments.image_size), "--epochs", str(arguments.pretrain_epochs)]
-    return run, [_do(words, run / "pictures")]
+    return run, [_do(words, run)]
 
 
 def _classify(arguments: argparse.Namespace, name: str, model: list[str], more: list[str]) -> list[str]:
     run = arguments.out / name
     words = ["classify", "--data", str(arguments.data), "--out", str(run), *model]
     words += ["--image-size", str(arguments.image_size), "--epochs", str(arguments.epochs), *more]
-    return [_do(words, run / "scores.json")]
+    return [_do(words, run)]
 
 
-def _do(words: list[str], done: Path) -> str:
-    """Run a command unless its last file is there already; returns it as one types it."""
+def _do(words: list[str], run: Path) -> str:
+    """Run a command, or go on with it; returns it as one types it."""
     command = shlex.join(["convnextv2", *words])
-    if not done.exists():
-        print(command, flush=True)
-        resume = ["--resume"] if done.parent.exists() else []
-        subprocess.run([sys.executable, "-m", "convnextv2", *words, *resume], check=True)
+    print(command, flush=True)
+    resume = ["--resume"] if (run / "config.json").is_file() else []
+    subprocess.run([sys.executable, "-m", "convnextv2", *words, *resume], check=True)
     return command
 
 

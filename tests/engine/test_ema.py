@@ -11,7 +11,7 @@ class Numbers(torch.nn.Module):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor([5.0]))
         self.register_buffer("running", torch.tensor([5.0]))
-        self.register_buffer("count", torch.tensor(0))
+        self.register_buffer("places", torch.arange(169))
 
 
 def after(values, decay, warmup):
@@ -30,6 +30,12 @@ def test_the_average_starts_at_the_weights_after_the_first_step():
     assert found.weight.item() == pytest.approx(0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 4)  # 1.39
     assert found.running.item() == pytest.approx(1.39)
     assert not found.weight.requires_grad
+
+
+@pytest.mark.parametrize("warmup", [True, False])
+def test_whole_numbers_are_not_averaged(warmup):
+    found = after([1.0] * 100, 0.9999, warmup)
+    assert torch.equal(found.places, torch.arange(169))
 
 
 def test_warm_up_begins_with_small_decays():

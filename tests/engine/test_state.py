@@ -76,7 +76,8 @@ def test_going_back_behind_the_best_forgets_it(tmp_path):
     state.save(folder, model, optimizer, LoopState(1, 0.0), {})
     state.save(folder, model, optimizer, LoopState(2, 0.0, best=0.5, best_step=2), {})
     assert checkpoint_of(tmp_path, "best") == folder / "step-00000002"
-    state.load(folder / "step-00000001", model, optimizer)
+    where = state.load(folder / "step-00000001", model, optimizer)
+    state.point_to_best(folder, where)
     assert checkpoint_of(tmp_path, "best") is None
 
 

@@ -88,5 +88,5 @@ def test_a_model_of_one_size_refuses_another():
         create_any(**arguments).eval(), Preprocessing(), 64, None, arguments, Path("run/model.safetensors")
     )
     assert encoder.at_size(64) is encoder
-    with pytest.raises(UserError, match=r"--image-size 96: timm:test_coatnet .* 64 pixels: leave it out"):
+    with pytest.raises(UserError, match=r"--image-size 96 does not suit run/model.safetensors .*; leave it out for 64"):
         encoder.at_size(96)

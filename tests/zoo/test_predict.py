@@ -19,8 +19,8 @@ from convnextv2.checkpoints.files import load_tensors, save_tensors
 from convnextv2.data.geometry import CenterFit
 from convnextv2.errors import LoadError, RunFailed, UserError
 from convnextv2.tasks.classify.model_file import load_classifier
-from convnextv2.zoo import predict as room
-from convnextv2.zoo.predict import write_predictions
+from convnextv2.zoo import prediction_files as room
+from convnextv2.zoo.prediction_files import write_predictions
 
 PLAIN: dict[str, Any] = {"precision": "fp32", "workers": 0}
 
@@ -184,6 +184,37 @@ def test_a_run_that_is_none_is_refused(few, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"not this")
     with pytest.raises(LoadError, match="not a readable safetensors file"):
         predict(tmp_path, few)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_the_named_file_is_there_once_it_is_whole(run, few, tmp_path, format):
+    out, partial = tmp_path / "out", tmp_path / ".out.partial"
+    partial.write_text("what a killed process left: longer than all that comes before the third picture" * 20)
+    seen = []
+
+    def look(line):
+        seen.append((out.exists(), partial.read_text()))
+        with pytest.raises(UserError, match=r"another process is writing .*out\.partial") as caught:
+            write_predictions(run, few, format=format, out=out, say=print, **PLAIN)
+        assert "\n" not in str(caught.value)
+
+    def give_up(line):
+        look(line)
+        raise KeyboardInterrupt
+
+    options = PLAIN | {"batch_size": 1}
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(run, few, format=format, out=out, say=give_up, **options)
+    assert list(tmp_path.iterdir()) == [few]
+    write_predictions(run, few, format=format, out=out, say=look, **options)
+    assert sorted(tmp_path.iterdir()) == [few, out]
+    whole = out.read_text()
+    (there, text), again = seen
+    assert again == (there, text)
+    assert not there
+    assert whole.startswith(text)
+    assert len(text.splitlines()) == 2 + (format == "csv")  # two pictures before the broken one
+    assert len(whole.splitlines()) == 6  # five of them and a header; or the broken one too
 
 
 @pytest.mark.parametrize("format", ["jsonl", "csv"])

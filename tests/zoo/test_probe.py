@@ -6,7 +6,7 @@ import math
 import shutil
 from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,11 +16,14 @@ from small_run import SMALL
 
 from convnextv2 import pretrain, probe
 from convnextv2.cli.probe import probe as probe_verb
+from convnextv2.data.splits import read_splits
 from convnextv2.errors import UserError
 from convnextv2.zoo import heads
 from convnextv2.zoo import probe as probe_module
+from convnextv2.zoo.encoder import pooled
 from convnextv2.zoo.heads import STRENGTHS, held_out, linear_probe, nearest_neighbours
-from convnextv2.zoo.probe import ProbeResult, ProbeRow, ProbeSettings, Score
+from convnextv2.zoo.probe import ProbeSettings
+from convnextv2.zoo.probe_result import ProbeResult, ProbeRow, Score
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +207,45 @@ def test_labels_that_are_several_have_no_neighbours(run, picture_folder, tmp_pat
     assert result.rows[0].knn is None
     assert 0 < result.rows[0].linear.mean <= 1
     assert "k-NN" not in result.sentence
+    assert result.sentence.endswith("how uncertain that is, is not known.")
     with pytest.raises(UserError, match="--label-fraction"):
         probe(run, tmp_path / "labels.csv", labels_per_class=2)
+
+
+def test_groups_are_on_one_side_and_labels_are_cut_as_asked(run, picture_folder, tmp_path, monkeypatch):
+    sides = []
+
+    def watched(*arguments, **options):
+        read = read_splits(*arguments, **options)
+        sides.append([set(part.images.names) for part in (read.train, read.val) if part is not None])
+        return read
+
+    monkeypatch.setattr(probe_module, "read_splits", watched)
+    names = sorted(path.relative_to(picture_folder).as_posix() for path in picture_folder.rglob("*.png"))
+    patient = {name: str(int(name[5:7]) // 4) for name in names}  # four pictures each, two of every class
+    rows = [f"{picture_folder}/{name},{name[:4]} | grey,{patient[name]}" for name in names]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,patient", *rows]))
+    table = probe(run, tmp_path / "labels.csv", group_column="patient", label_separator="|", workers=0)
+    assert (table.metric, table.classes) == ("map", 3)
+    tens = probe(run, picture_folder, group_pattern=r"/(\d)", workers=0)
+    assert tens.metric == "top1"
+    assert probe(run, picture_folder, multi_label=True, workers=0).metric == "map"
+    for (train, val), group in zip(sides, (lambda name: patient[name[-11:]], lambda name: name[5]), strict=False):
+        assert len(train) + len(val) == 40
+        assert not {group(name) for name in train} & {group(name) for name in val}
+        assert len({group(name) for name in val}) >= 1
+
+
+def test_no_more_processes_read_than_there_are_portions(run, picture_folder, monkeypatch):
+    asked = []
+
+    def watched(*arguments, workers, **options):
+        asked.append(workers)
+        return pooled(*arguments, workers=0, **options)
+
+    monkeypatch.setattr(probe_module, "pooled", watched)
+    probe(run, picture_folder, workers=3, batch_size=12)
+    assert asked == [2, 0]  # 32 pictures to learn from, 8 to judge
 
 
 def test_pictures_that_cannot_be_read_are_told_and_left_out(run, picture_folder, tmp_path):
@@ -236,6 +276,8 @@ def test_pictures_that_cannot_be_read_are_told_and_left_out(run, picture_folder,
         ({"neighbours": 0}, "--neighbours 0"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"out": "probe.txt"}, "ends in .json"),
+        ({"group_column": "patient"}, "give --group-pattern"),
+        ({"group_column": "patient", "group_pattern": "."}, "give one of them"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(run, picture_folder, changes, words):
@@ -261,6 +303,10 @@ def test_the_sentence_claims_no_more_than_the_numbers():
     assert "loses 30.0 points" in result_of([([0.5], [0.5]), ([0.8], [0.5])]).sentence
     assert "no clear difference" in result_of([([0.8], [0.7]), ([0.5], [0.5])], judged=10).sentence
     assert "no clear difference" in result_of([([0.5, 0.9], None), ([0.5, 0.7], None)], metric="map").sentence
+    drawn = result_of([([0.8, 0.81], None), ([0.5, 0.52], None)], metric="map").sentence
+    assert "adds 29.5 points by the linear probe, as far as the draws of labels tell." in drawn
+    once = result_of([([0.8], None), ([0.5], None)], metric="map").sentence
+    assert "makes a difference of +30.0 points by the linear probe; how uncertain that is, is not known." in once
     assert str(Score.of([0.5, 0.7, 0.9])) == "70.0 % ± 20.0"
 
 
@@ -285,3 +331,17 @@ def test_the_command_line_has_the_defaults_of_the_settings():
     assert {name: flags[name].default for name in flags if name not in ("run", "data")} == {
         field.name: field.default for field in fields(ProbeSettings)
     }
+
+
+def test_the_command_line_hands_every_setting_on(monkeypatch):
+    handed = {}
+
+    def judge(run, data, *, say, **options):
+        handed.update(options, run=run, data=data)
+        raise UserError("seen enough")
+
+    monkeypatch.setattr(probe_module, "probe", judge)
+    given: dict[str, Any] = {name: object() for name in inspect.signature(probe_verb).parameters}
+    with pytest.raises(UserError, match="seen enough"):
+        probe_verb(**given)
+    assert handed == given

@@ -11,6 +11,7 @@ def evaluate(
     run: Path,
     data: Path,
     split: Literal["val", "test", "train"] | None = None,
+    label_separator: str = ";",
     weights: Literal["average", "plain", "both"] = "average",
     checkpoint: Literal["best", "latest"] | None = None,
     image_size: int | None = None,
@@ -35,7 +36,9 @@ def evaluate(
     data
         A folder with val/ or test/ of class folders, a folder of class folders, or a CSV of path,label.
     split
-        Which pictures; by default val, else test, else all.
+        Which pictures; by default val, else test, else train or all.
+    label_separator
+        What stands between the labels of a picture in a CSV.
     weights
         The averaged weights (where the file has them), those of the last step, or both for comparison.
     checkpoint
@@ -69,6 +72,7 @@ def evaluate(
         run,
         data,
         split=split,
+        label_separator=label_separator,
         weights=weights,
         checkpoint=checkpoint,
         image_size=image_size,

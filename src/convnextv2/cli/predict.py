@@ -36,7 +36,7 @@ def predict(
     format
         jsonl: an object a picture with the likeliest classes; csv: path,label,confidence; sheet: pictures to look at.
     out
-        A new file; by default the standard output, and predictions.png for a sheet.
+        A new file, there once it is whole; by default the standard output, and predictions.png for a sheet.
     top
         How many of the likeliest classes an object holds.
     weights
@@ -59,7 +59,7 @@ def predict(
 
     from convnextv2.data.folder import shown
     from convnextv2.errors import RunFailed
-    from convnextv2.zoo.predict import write_predictions
+    from convnextv2.zoo.prediction_files import write_predictions
 
     try:
         done = write_predictions(

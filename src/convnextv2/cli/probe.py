@@ -16,6 +16,10 @@ def probe(
     against: str = "random",
     split: Literal["val", "test"] | None = None,
     val_fraction: float | None = None,
+    group_column: str | None = None,
+    group_pattern: str | None = None,
+    multi_label: bool = False,
+    label_separator: str = ";",
     image_size: int | None = None,
     neighbours: int = 20,
     batch_size: int = 64,
@@ -47,6 +51,15 @@ def probe(
         The pictures to judge on: val, or test; by default test only where there is no val.
     val_fraction
         Part of the pictures to judge on, where the data has no val; by default a fifth, or a tenth of train/.
+    group_column
+        Column of the CSV whose equal values (a patient, a site) must not be on both sides of the split.
+    group_pattern
+        The same for folders: a regular expression; what it matches in the path below --data, as 'patient(\\d+)', is
+        the group.
+    multi_label
+        Several labels a picture, each judged by itself; also chosen where a CSV has several in a cell.
+    label_separator
+        What stands between the labels of a picture in a CSV.
     image_size
         Pixels on a side; by default that of the run.
     neighbours
@@ -54,7 +67,7 @@ def probe(
     batch_size
         Pictures at a time.
     workers
-        Processes that read pictures; by default one less than there are processors.
+        Processes that read pictures; by default as many as the processor has cores, less one, up to 8.
     device
         auto, cpu, cuda or cuda:N.
     seed
@@ -79,6 +92,10 @@ def probe(
         against=against,
         split=split,
         val_fraction=val_fraction,
+        group_column=group_column,
+        group_pattern=group_pattern,
+        multi_label=multi_label,
+        label_separator=label_separator,
         image_size=image_size,
         neighbours=neighbours,
         batch_size=batch_size,

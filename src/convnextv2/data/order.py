@@ -35,7 +35,8 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
         world_size: number of processes.
         accumulate: micro-batches a process runs for one step.
         weights: (length,) non-negative; then an epoch is drawn with replacement in proportion to them, in place
-            of a permutation.
+            of a permutation. In place of the epoch every draw then has a number of its own, so that a picture that
+            comes again is not cut and coloured the same way.
 
     Raises:
         UserError: there are fewer pictures than a batch, or the batch cannot be cut evenly.
@@ -90,8 +91,11 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
             if epoch != drawn:
                 drawn, order = epoch, self._order(epoch)
             for micro in range(self._accumulate):
-                start = place * self._batch_size + (micro * self._world_size + self._rank) * size
-                yield [(epoch, index) for index in order[start : start + size].tolist()]
+                offset = (micro * self._world_size + self._rank) * size
+                start = place * self._batch_size + offset
+                draw = step * self._batch_size + offset
+                indices = order[start : start + size].tolist()
+                yield [(epoch if self._weights is None else draw + n, index) for n, index in enumerate(indices)]
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(mix(self._seed, epoch))

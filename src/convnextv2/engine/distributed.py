@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from convnextv2.errors import ConvNeXtV2Error, UserError
 
@@ -57,6 +58,12 @@ class Place:
         if isinstance(outcome[0], ConvNeXtV2Error):
             raise outcome[0]
         return outcome[0]
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the main one's buffers: running statistics differ, as each has its own pictures."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
 
     def wait(self) -> None:
         """Until every process has come here."""

@@ -9,7 +9,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from convnextv2.checkpoints.files import checkpoint_of, write_atomically
-from convnextv2.engine import state
+from convnextv2.engine import machine, state
 from convnextv2.engine.distributed import Place
 from convnextv2.engine.ema import average_of
 from convnextv2.engine.optim import adamw
@@ -38,7 +38,7 @@ class LoopSettings:
 
     batch_size: pictures of one optimiser step over all processes.  accumulate: micro-batches of a process a step.
     lr_scales: factor on the rate by parameter name, for layer-wise decay.  ema_decay: of the average of weights.
-    log_every, eval_every, pictures_every: in steps, 0 for at the end alone.
+    log_every: in steps.  eval_every, pictures_every: in steps, 0 for at the end alone.
     checkpoint_every: in steps, or 0 for by the clock alone.
     best: name of the evaluated value, the higher the better, whose best checkpoint is kept; of the average's
     evaluation where there is an average.  patience: evaluations without a new best after which the run ends; 0
@@ -86,12 +86,13 @@ def fit(task: Task, settings: LoopSettings, log: RunLog, place: Place, *, resume
 
 
 def seconds_per_step(task: Task, settings: LoopSettings, place: Place) -> float:
-    """Measure one optimiser step, reading of its pictures included; leaves weights and random numbers as they were.
+    """Measure one optimiser step, reading of its pictures included; leaves weights and buffers as they were.
 
     A few micro-batches, more if they are quick, of which the first half warms up; the slowest process counts.
     """
     model, times = task.model.to(place.device).train(), []
-    with closing(task.batches(0, 12, settings.accumulate, place)) as batches:
+    batches = task.batches(0, 12, settings.accumulate, place)
+    with closing(batches), machine.buffers_kept(model), _memory():
         start = time.perf_counter()
         for batch in batches:
             with autocast(settings.precision, place.device):
@@ -127,6 +128,7 @@ class _Loop:
         self.step = 0
         self.seconds = 0.0
         self.best, self.best_step, self.stale = None, 0, 0
+        self.meter = _Meter()
         self.last_saved = time.monotonic()
         self.checkpoints = log.run / "checkpoints"
 
@@ -141,6 +143,7 @@ class _Loop:
     def go_back_to_checkpoint(self) -> None:
         if self.place.is_main:
             state.repair(self.checkpoints)
+        self.place.wait()
         found = checkpoint_of(self.run)
         if found is None:
             self.log.say("nothing was saved yet: starting from the first step")
@@ -149,8 +152,11 @@ class _Loop:
             where = state.load(found, self.task.model, self.optimizer, average)
             self.step, self.seconds = where.step, where.seconds
             self.best, self.best_step, self.stale = where.best, where.best_step, where.stale
+            self.meter = _Meter(**where.meter)
             if self.average is not None:
                 self.average.n_averaged.fill_(where.averaged)
+            if self.place.is_main:
+                state.point_to_best(self.checkpoints, where)
             self.log.say(f"going on from {found} (step {self.step} of {self.settings.total_steps})")
         self.place.agree(lambda: rewind(self.run, self.step))
 
@@ -161,18 +167,18 @@ class _Loop:
         return self._finish()
 
     def _train(self, batches: Iterator[TaskBatch], request: StopRequest) -> None:
-        s, meter = self.settings, _Meter()
+        s = self.settings
         self.model.train()
         while self.step < s.total_steps and not self._patience_is_out():
             started = time.perf_counter()
             losses, norm, stop = self._step(batches, request)
             self.step += 1
-            meter.add(losses, norm, time.perf_counter() - started)
-            self.seconds += meter.last_seconds
+            seconds = time.perf_counter() - started
+            self.meter.add(losses, norm, seconds)
+            self.seconds += seconds
 
             if self.step % s.log_every == 0 or self.step == s.total_steps:
-                self._log_training(meter)
-                meter = _Meter()
+                self._log_training()
             improved = self._is_time(s.eval_every) and self._evaluate()
             if self.step < s.total_steps and self._is_time(s.pictures_every):
                 self._draw()
@@ -202,14 +208,10 @@ class _Loop:
             names += batch.names
             last = micro == s.accumulate - 1
             with nullcontext() if last or self.place.world_size == 1 else self.model.no_sync():  # pyright: ignore
-                try:
-                    with autocast(s.precision, self.place.device):
-                        output = self.task.step(self.model, batch)
+                with _memory(), autocast(s.precision, self.place.device):
+                    output = self.task.step(self.model, batch)
+                with _memory():
                     (output.loss / s.accumulate).backward()
-                except torch.OutOfMemoryError as error:
-                    raise RunFailed(
-                        f"out of memory with {len(batch)} pictures at a time; use a smaller --micro-batch"
-                    ) from error
             for name, value in {"loss": output.loss, **output.parts}.items():
                 sums[name] = sums.get(name, 0) + value.detach().float() / s.accumulate
         norm = nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
@@ -239,8 +241,9 @@ class _Loop:
             " Try a lower --lr, a longer --warmup-epochs, or --precision fp32"
         )
 
-    def _log_training(self, meter: _Meter) -> None:
-        s = self.settings
+    def _log_training(self) -> None:
+        s, meter = self.settings, self.meter
+        self.meter = _Meter()
         rate = s.batch_size * meter.steps / meter.seconds
         values = meter.means() | {"lr": self.schedule.at(self.step - 1), "images_per_second": round(rate, 2)}
         if self.place.device.type == "cuda":
@@ -272,7 +275,8 @@ class _Loop:
     def _values(self, model: nn.Module) -> dict[str, float]:
         """An evaluation, of which the next step notices nothing."""
         model.eval()
-        with torch.no_grad(), autocast(self.settings.precision, self.place.device):
+        self.place.share_buffers(model)
+        with torch.no_grad(), _memory(), autocast(self.settings.precision, self.place.device):
             values = dict(self.task.evaluate(model, self.place))
         self.task.model.train()
         return values
@@ -311,12 +315,16 @@ class _Loop:
             averaged, average = 0, None
             if self.average is not None:
                 averaged, average = int(self.average.n_averaged), self.average.module
-            where = state.LoopState(self.step, self.seconds, self.best, self.best_step, self.stale, averaged)
+            where = state.LoopState(
+                self.step, self.seconds, self.best, self.best_step, self.stale, averaged, vars(self.meter)
+            )
             folder = state.save(self.checkpoints, self.task.model, self.optimizer, where, self.task.metadata, average)
             self.last_saved = time.monotonic()
         return folder
 
     def _finish(self) -> Path:
+        if self.meter.steps:  # patience ended the run between two lines
+            self._log_training()
         self._draw()
         s, folder = self.settings, self.checkpoints / state.name_of(self.step)
         rate = s.batch_size * self.step / max(self.seconds, 1e-9)
@@ -328,20 +336,30 @@ class _Loop:
         return folder
 
 
+@dataclass
 class _Meter:
-    """Averages between two lines of the log."""
+    """Sums between two lines of the log; a checkpoint takes them along."""
 
-    def __init__(self) -> None:
-        self.steps, self.seconds, self.last_seconds = 0, 0.0, 0.0
-        self.sums: dict[str, float] = {}
+    steps: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
 
     def add(self, losses: dict[str, float], norm: float, seconds: float) -> None:
-        self.steps, self.seconds, self.last_seconds = self.steps + 1, self.seconds + seconds, seconds
+        self.steps, self.seconds = self.steps + 1, self.seconds + seconds
         for name, value in {**losses, "grad_norm": norm}.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def means(self) -> dict[str, float]:
         return {name: round(value / self.steps, 6) for name, value in self.sums.items()}
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    """Say what to type when the device's memory is full."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunFailed("out of memory on the device; use a smaller --micro-batch, or --batch-size") from error
 
 
 def _to_device(batch: TaskBatch, device: torch.device) -> TaskBatch:

@@ -13,8 +13,9 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ class LoopState:
 
     step: optimiser steps done.  seconds: of training so far.  best, best_step: the highest value so far of the
     metric that the run is judged by, and where.  stale: evaluations since then.  averaged: updates of the average.
+    meter: sums since the last line of the log.
     """
 
     step: int
@@ -46,6 +48,7 @@ class LoopState:
     best_step: int = 0
     stale: int = 0
     averaged: int = 0
+    meter: dict[str, Any] = field(default_factory=dict)
 
 
 def save(
@@ -75,7 +78,7 @@ def save(
     os.replace(partial, final)
     flush_to_disk(folder)
     write_text_atomically(folder / "latest", name)
-    best = _point_to_best(folder, state)
+    best = point_to_best(folder, state)
     kept = [other for other in checkpoints_in(folder) if other <= name][-KEPT:]  # later ones are of a run gone back on
     for other in set(checkpoints_in(folder)) - {*kept, best}:
         shutil.rmtree(folder / other, ignore_errors=True)
@@ -87,7 +90,8 @@ def name_of(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def _point_to_best(folder: Path, state: LoopState) -> str | None:
+def point_to_best(folder: Path, state: LoopState) -> str | None:
+    """Let `best` say what `state` says, and return it. Only for the process that owns the run."""
     if state.best is None or not (folder / name_of(state.best_step)).is_dir():
         (folder / "best").unlink(missing_ok=True)
         return None
@@ -124,7 +128,6 @@ def load(
         state = LoopState(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise LoadError(f"{checkpoint / 'state.json'} is damaged: {error}") from error
-    _point_to_best(checkpoint.parent, state)
     return state
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from convnextv2.errors import UserError
-from convnextv2.models.convnext import ConvNeXt, init_weights
+from convnextv2.models.convnext import ConvNeXt
 from convnextv2.models.create import create_model
 
 PREFIX = "timm:"
@@ -79,23 +79,13 @@ class TimmBackbone(nn.Module):
         """What the head's last linear map works on.  Returns (B, num_features)."""
         return self.net.forward_head(self.net.forward_features(self._checked(images)), pre_logits=True)
 
-    def reset_head(self, num_classes: int, init_scale: float) -> None:
-        """A new head for `num_classes`, 0 for none, with weights as ours start: normal of std 0.02, times the scale."""
-        like = next(self.net.parameters())
-        self.net.reset_classifier(num_classes)
-        self.num_classes = num_classes
-        for classifier in self._classifiers():
-            classifier.to(like.device, like.dtype).apply(init_weights)
-        self._scale_head(init_scale)
-        self.train(self.training)
-
-    def _classifiers(self) -> list[nn.Module]:
+    def classifiers(self) -> list[nn.Module]:
         """What makes the logits: one module, or several whose logits timm averages (heads for distillation)."""
         found = self.net.get_classifier() if self.num_classes else ()
         return list(found) if isinstance(found, tuple | list | nn.ModuleList) else [found]
 
     def _last_maps(self) -> list[nn.Linear | nn.Conv2d]:
-        modules = [module for classifier in self._classifiers() for module in classifier.modules()]
+        modules = [module for classifier in self.classifiers() for module in classifier.modules()]
         linear = [module for module in modules if isinstance(module, nn.Linear | nn.Conv2d)]
         return [module for module in linear if len(module.weight) == self.num_classes]
 

@@ -19,7 +19,7 @@ _ACCURACY = {
 }
 _TRAINING = (
     "Training (faint: as recorded, strong: a moving average) is measured on pictures cropped and changed at random, "
-    "which are harder than those for validation."
+    "which are harder than those for validation; its loss also counts smoothed, mixed and weighted labels."
 )
 _AVERAGED = " Averaged: with the running average of the weights; plain: with the weights as they stood at that step."
 # Curves of names that this room does not know; a task that logs more has them in the table of numbers.

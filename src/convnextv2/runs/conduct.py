@@ -41,7 +41,8 @@ class Verb(Generic[S]):
     """What a task adds to a run.
 
     prepare: everything up to the first step.  follows: names of settings that are worked out again when another
-    one is given besides a --config.  needs_data: what to say where no data was named.
+    one is given besides a --config.  replaced: those of them that are, even if they had been named.  needs_data: what
+    to say where no data was named.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Verb(Generic[S]):
     prepare: Callable[[S, set[str], bool, Place, RunLog], Prepared]
     needs_data: str
     follows: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    replaced: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,14 @@ def _take_up(verb: Verb[S], asked: S, given: set[str]) -> tuple[S, bool]:
             raise UserError(f"--resume goes on with the run as it was: {'; '.join(changed)}. Name a new --out instead")
         return replace(recorded, **{name: values[name] for name in given & _FREE_ON_RESUME}), True
     if asked.config is not None:
-        recorded, _ = _recorded(verb, asked.config)
+        recorded, named = _recorded(verb, asked.config)
         rules = (_FOLLOWS.get(name, frozenset()) | verb.follows.get(name, frozenset()) for name in given)
         follows = frozenset().union(*rules)
-        inherited = {name: getattr(recorded, name) for name in names(verb.settings) if name not in follows}
-        asked = verb.settings(**inherited | values)
+        inherited: dict[str, Any] = {n: getattr(recorded, n) for n in names(verb.settings) if n not in follows}
+        # What its user had named is not worked out again.
+        dropped = verb.replaced | ({"epochs"} if "minutes" in given else set())
+        kept: dict[str, Any] = {name: value for name, value in named.items() if name in follows - dropped}
+        asked = verb.settings(**inherited | kept | values)
     if asked.data is None:
         raise UserError(verb.needs_data)
     runfolder.open_new(out, resume=asked.resume)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convnextv2.data.cache import PixelCache, decode_all
 from convnextv2.data.folder import ImageList
@@ -53,15 +53,17 @@ class Recipe(Protocol):
 class Plan:
     """What a task has decided.
 
-    images: what an epoch goes through once.  fingerprint: of them and their labels.  compute: what one step computes
-    for so many pictures, up to the loss, for measuring its memory.  task: made with so many worker processes.
-    loop: more settings of the loop, given the optimiser steps of the run and of an epoch.  model, data: about them,
-    for config.json.  resolved: settings that were decided besides the recipe's.  finish: what is left to do after
-    the last step.
+    module: the model in training.  parameters: how many to tell of.  images: what an epoch goes through once.
+    fingerprint: of them and their labels.  compute: what one step computes for so many pictures, up to the loss, for
+    measuring its memory.  task: made with so many worker processes.  loop: more settings of the loop, given the
+    optimiser steps of the run and of an epoch.  model, data: about them, for config.json.  resolved: settings that
+    were decided besides the recipe's.  finish: what is left to do after the last step.  least_micro_batch: pictures
+    that a process must have at a time.
     """
 
     verb: str
     name: str
+    module: nn.Module
     parameters: int
     images: ImageList
     fingerprint: str
@@ -74,6 +76,7 @@ class Plan:
     data: dict[str, Any]
     resolved: dict[str, Any] = field(default_factory=dict)
     finish: Callable[[LoopSettings], None] = lambda loop: None
+    least_micro_batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ def prepare(
     kind, why = precision.resolve(settings.precision, place.device)
     chosen += [("precision", kind, why)] if settings.precision == "auto" else []
     micro = settings.micro_batch
+    if (micro or recipe.batch_size // place.world_size) < plan.least_micro_batch:
+        raise UserError(
+            f"each process must work on {plan.least_micro_batch} pictures at a time, as they are mixed: give a larger "
+            "--micro-batch and --batch-size, or --mixup 0 --cutmix 0"
+        )
     if micro is None:
         micro = _micro_batch(plan, recipe, kind, place)
         chosen.append(("micro_batch", micro, "what fits into half of the free memory"))
@@ -124,11 +132,13 @@ def prepare(
     return Prepared(task, loop, bad, lambda: plan.finish(loop))
 
 
-def fingerprint(images: ImageList, labels: Tensor | None = None) -> str:
-    """SHA-256 of the pictures' names, and of their labels where they have any."""
-    digest = hashlib.sha256("\n".join(images.names).encode(errors="surrogateescape"))
-    if labels is not None:
-        digest.update(labels.contiguous().numpy().tobytes())
+def fingerprint(*parts: tuple[ImageList, Tensor | None]) -> str:
+    """SHA-256 of the names of pictures, and of their labels where they have any."""
+    digest = hashlib.sha256()
+    for images, labels in parts:
+        digest.update("\n".join(images.names).encode(errors="surrogateescape"))
+        if labels is not None:
+            digest.update(labels.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -183,17 +193,22 @@ def _cache(
 
 def _micro_batch(plan: Plan, recipe: Recipe, kind: Any, place: Place) -> int:
     share = max(1, recipe.batch_size // place.world_size)
-    with precision.autocast(kind, place.device):
-        one, three = (machine.bytes_kept(lambda count=count: plan.compute(count)) for count in (1, 3))
+    # Two pictures at least: batch norm takes no single one.
+    with machine.buffers_kept(plan.module), precision.autocast(kind, place.device):
+        two, four = (machine.bytes_kept(lambda count=count: plan.compute(count)) for count in (2, 4))
     free = machine.free_bytes(place.device)
     free = free if place.device.type == "cuda" else place.share_of(free)
-    return fitting_divisor(share, max(1, (three - one) // 2), int(place.mean([free])[0]))
+    return fitting_divisor(share, max(1, (four - two) // 2), int(place.mean([free])[0]), least=plan.least_micro_batch)
 
 
-def fitting_divisor(share: int, bytes_per_picture: int, free_bytes: int) -> int:
-    """The largest divisor of `share` pictures whose activations fit into half of the free memory."""
+def fitting_divisor(share: int, bytes_per_picture: int, free_bytes: int, least: int = 1) -> int:
+    """The largest divisor of `share` pictures whose activations fit into half of the free memory.
+
+    least: the smallest that will do, whether it fits or not.
+    """
     fits = max(1, int(0.5 * free_bytes / bytes_per_picture))
-    return max(n for n in range(1, min(share, fits) + 1) if share % n == 0)
+    divisors = [n for n in range(1, share + 1) if share % n == 0]
+    return max((n for n in divisors if least <= n <= fits), default=min((n for n in divisors if n >= least), default=1))
 
 
 def _accumulate(batch_size: int, micro: int, place: Place) -> int:
@@ -220,6 +235,11 @@ def _for_time(settings: RunSettings, recipe: Any, epochs: float, chosen: Chosen)
 def _loop_settings(plan: Plan, settings: RunSettings, recipe: Recipe, kind: Any, accumulate: int) -> LoopSettings:
     per_epoch = max(1, len(plan.images) // recipe.batch_size)
     total = max(1, round(recipe.epochs * per_epoch))
+    if recipe.warmup_epochs > recipe.epochs:
+        raise UserError(
+            f"a warm-up of {recipe.warmup_epochs:g} epochs is longer than the run of {recipe.epochs:g}: "
+            "give a smaller --warmup-epochs"
+        )
     return LoopSettings(
         total_steps=total,
         steps_per_epoch=per_epoch,

@@ -31,7 +31,7 @@ class RunSettings:
     epochs: float | None = None
     """Passes over the pictures."""
     minutes: float | None = None
-    """In place of --epochs: as many as fit into this time, by a measurement at the start."""
+    """In place of --epochs: as many as fit into this time by a measurement at the start, not counting evaluations."""
     batch_size: int | None = None
     """Pictures of one optimiser step, over all processes."""
     micro_batch: int | None = None

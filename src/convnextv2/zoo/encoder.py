@@ -17,10 +17,11 @@ from convnextv2.data.colour import normalise
 from convnextv2.data.folder import ImageList, shown
 from convnextv2.data.geometry import CenterFit
 from convnextv2.data.loader import ImageSet, in_order
-from convnextv2.errors import RunFailed, UserError
+from convnextv2.errors import RunFailed
 from convnextv2.models import ConvNeXt
 from convnextv2.models.timm_backbone import TimmBackbone, create_any
 from convnextv2.records import Preprocessing
+from convnextv2.tasks.classify.model_file import arguments_of, build_again, check_size
 
 Model = ConvNeXt | TimmBackbone
 
@@ -44,17 +45,7 @@ class Encoder:
         """The same for pictures of another size. Raises UserError where the model takes no such pictures."""
         if image_size == self.image_size:
             return self
-        blank = torch.zeros(1, self.model.in_chans, image_size, image_size)
-        try:
-            with torch.no_grad():
-                self.model.pooled_features(blank)
-        except UserError:
-            raise
-        except Exception as error:  # timm's models raise all kinds
-            raise UserError(
-                f"--image-size {image_size}: {self.arguments['name']} in {self.file} does not take such pictures, "
-                f"it was trained on {self.image_size} pixels: leave it out"
-            ) from error
+        check_size(self.model, image_size, self.image_size, self.file)
         return replace(self, image_size=image_size)
 
     def with_random_weights(self, seed: int) -> Encoder:
@@ -81,13 +72,8 @@ def load_encoder(source: str | Path) -> Encoder:
     Raises UserError where there is none, LoadError where the file is damaged or of another kind.
     """
     found = read_own(source)
-    arguments: dict[str, Any] = dict(found.architecture)
-    arguments |= {"name": str(arguments.pop("model")), "image_size": found.image_size}
-    arguments["num_classes"] = len(found.classes)
-    model = create_any(**arguments)
-    model.load_state_dict(found.encoder())
     crop_pct = json.loads(found.metadata.get("crop_pct", "null"))
-    return Encoder(model.eval(), found.preprocessing, found.image_size, crop_pct, arguments, found.file)
+    return Encoder(build_again(found), found.preprocessing, found.image_size, crop_pct, arguments_of(found), found.file)
 
 
 @torch.no_grad()

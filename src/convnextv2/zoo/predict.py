@@ -1,43 +1,30 @@
-"""What a trained classifier says of pictures: one by one, as lines of text, or on a sheet to look at."""
+"""What a trained classifier says of pictures: one by one, in the order given."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Literal
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
-from convnextv2.checkpoints.files import write_atomically
 from convnextv2.checkpoints.own import Weights
 from convnextv2.data.colour import normalise
 from convnextv2.data.decode import MAX_PIXELS
-from convnextv2.data.folder import EXTENSIONS, ImageList, list_images, shown
+from convnextv2.data.folder import ImageList, shown
 from convnextv2.data.geometry import CenterFit
 from convnextv2.data.loader import ImageSet, Sample, make_loader
+from convnextv2.data.paths import pictures_at
 from convnextv2.engine import distributed
 from convnextv2.engine.precision import Precision, autocast, resolve
 from convnextv2.errors import BadImage, RunFailed, UserError
 from convnextv2.tasks.classify.judge import Guess, check_reading, in_words, readers
 from convnextv2.tasks.classify.model_file import Classifier, load_classifier
-from convnextv2.tasks.classify.pictures import prediction_sheet
-from convnextv2.zoo.embed import make_room
 
-Format = Literal["jsonl", "csv", "sheet"]
 Given = str | os.PathLike[str]
-
-SHEET = 240  # pictures on one sheet
-_TILE = CenterFit(160, resize="whole")
 
 
 @dataclass(frozen=True)
@@ -56,16 +43,8 @@ class Prediction:
     error: str | None = None
 
 
-_Batch = list[tuple[Prediction, Tensor | None]]
-
-
-@dataclass(frozen=True)
-class Written:
-    """pictures: how many were asked about.  failed: how many could not be read.  files: as written."""
-
-    pictures: int
-    failed: int
-    files: tuple[Path, ...]
+Answered = list[tuple[Prediction, Tensor | None]]
+"""Predictions, each with its picture as the model saw it, uint8 (C, size, size), if it has one."""
 
 
 def predict(
@@ -95,7 +74,7 @@ def predict(
 
     Raises UserError at once for a mistake in these; RunFailed (while iterating) where outputs are not finite.
     """
-    work = _prepare(
+    work = prepare(
         run,
         images,
         top=top,
@@ -110,55 +89,8 @@ def predict(
     return (prediction for batch in work.batches() for prediction, _ in batch)
 
 
-def write_predictions(
-    run: str | Path,
-    images: Given | Iterable[Given],
-    *,
-    format: Format = "jsonl",
-    out: Path | None = None,
-    say: Callable[[str], None],
-    **options: Any,
-) -> Written:
-    """Write what `predict` gives, with its `options`, batch by batch.
-
-    format: "jsonl" has an object a picture, {path, label, confidence, top} or {path, labels, top} where a picture may
-    have several labels, or {path, error}; "csv" has path, label, confidence of the readable ones, several labels
-    separated by semicolons; "sheet" is a picture of up to 240 pictures, then another one (-2, -3, ... after its name).
-    out: a new file; by default the standard output, and predictions.png for a sheet.
-    say: takes a line for each file that cannot be read.
-
-    Raises as `predict`, and UserError where `out` is there already: nothing is overwritten.
-    """
-    if format == "sheet":
-        out = out or Path("predictions.png")
-        if out.suffix.lower() != ".png":
-            raise UserError(f"--out {shown(out)}: a sheet is a PNG picture; name a file that ends in .png")
-    if out is not None:
-        make_room(out)
-    work = _prepare(run, images, **{**(predict.__kwdefaults__ or {}), **options})
-    failed: list[str] = []
-
-    def answered() -> Iterator[_Batch]:
-        for batch in work.batches():
-            for prediction, _ in batch:
-                if prediction.error is not None:
-                    failed.append(prediction.path)
-                    say(f"skipped {shown(prediction.path)}: {prediction.error}")
-            yield batch
-
-    if format == "sheet":
-        assert out is not None
-        make_room(*(_sheet_name(out, number) for number in range(-(-len(work.names) // SHEET))))
-        files = _write_sheets(answered(), out)
-    else:
-        with _opened(out) as file:
-            _write_lines(answered(), file, format, work.classifier.multi_label)
-        files = [] if out is None else [out]
-    return Written(len(work.names), len(failed), tuple(files))
-
-
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """All that is decided before the first picture is opened."""
 
     classifier: Classifier
@@ -171,8 +103,8 @@ class _Work:
     precision: Literal["fp32", "bf16"]
     max_pixels: int
 
-    def batches(self) -> Iterator[_Batch]:
-        """Predictions in order, each with its picture as the model saw it, uint8 (C, size, size), if it has one."""
+    def batches(self) -> Iterator[Answered]:
+        """Predictions in order, a portion at a time."""
         pictures = _EachItself(ImageList(Path(), self.names, Path()), self.classifier, self.max_pixels)
         self.classifier.model.to(self.device)
         portions = _portions(len(self.names), self.batch_size)
@@ -187,7 +119,7 @@ class _Work:
                 top=self.top,
                 threshold=self.threshold,
             )
-            answered: _Batch = []
+            answered: Answered = []
             for image, finite, (labels, top) in zip(images, logits.isfinite().all(1).tolist(), said, strict=True):
                 path = self.names[number]
                 if number in reasons:
@@ -224,7 +156,7 @@ class _EachItself(ImageSet):
             return Sample({"images": self._blank}, index, ((index, error.reason),))
 
 
-def _prepare(
+def prepare(
     run: str | Path,
     images: Given | Iterable[Given],
     *,
@@ -236,14 +168,14 @@ def _prepare(
     device: str,
     precision: Precision,
     max_pixels: int,
-) -> _Work:
+) -> Work:
     """Raises UserError for whatever is wrong with what was asked, before any picture is opened."""
     check_reading(batch_size, workers, max_pixels)
     if top < 1:
         raise UserError(f"--top {top}: give 1 or more")
     if threshold is not None and not 0 <= threshold <= 1:
         raise UserError(f"--threshold {threshold:g}: give a probability from 0 to 1")
-    names = tuple(_names([images] if isinstance(images, str | os.PathLike) else images))
+    names = tuple(pictures_at([images] if isinstance(images, str | os.PathLike) else images))
     if not names:
         raise UserError("no pictures given: name picture files, folders of them, or text files of paths")
     where = distributed.join(device).device
@@ -253,7 +185,7 @@ def _prepare(
             f"--threshold {threshold:g} is for models of several labels a picture, and {classifier.file} gives one:"
             " leave it out"
         )
-    return _Work(
+    return Work(
         classifier=classifier,
         names=names,
         top=top,
@@ -266,105 +198,7 @@ def _prepare(
     )
 
 
-def _names(given: Iterable[Given]) -> Iterator[str]:
-    """The paths of all pictures. What ends as a picture, or holds a zero byte near its start, is no list of paths."""
-    for each in given:
-        path = os.fspath(each)
-        if os.path.isdir(path):
-            yield from (os.path.join(path, name) for name in list_images(path).names)
-        elif not os.path.lexists(path):
-            raise UserError(
-                f"there is nothing at {shown(path)}: name picture files, folders of them, or text files of paths"
-            )
-        elif path.lower().endswith(EXTENSIONS) or _is_binary(path):
-            yield path
-        else:
-            yield from (os.path.join(os.path.dirname(path), name) for name in list_images(path).names)
-
-
-def _is_binary(path: str) -> bool:
-    if not os.path.isfile(path):
-        return False
-    try:
-        with open(path, "rb") as file:
-            return b"\0" in file.read(4096)
-    except OSError:
-        return False
-
-
 def _portions(count: int, size: int) -> Iterator[list[tuple[int, int]]]:
     """What to read, batch by batch, without a list of it all."""
     for start in range(0, count, size):
         yield [(0, index) for index in range(start, min(start + size, count))]
-
-
-@contextmanager
-def _opened(out: Path | None) -> Iterator[TextIO]:
-    """A new file, or the standard output; a path that is no UTF-8 is written as the bytes it has on disk."""
-    if out is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-        yield sys.stdout
-        return
-    with out.open("x", encoding="utf-8", errors="surrogateescape") as file:
-        yield file
-
-
-def _write_lines(batches: Iterable[_Batch], file: TextIO, format: Format, several: bool) -> None:
-    table = csv.writer(file, lineterminator="\n")
-    if format == "csv":
-        table.writerow(["path", "label", "confidence"])
-    for batch in batches:
-        for prediction, _ in batch:
-            if format == "jsonl":
-                file.write(json.dumps(_as_object(prediction, several)) + "\n")
-            elif prediction.error is None:
-                names = ";".join(guess.label for guess in prediction.labels)
-                table.writerow([prediction.path, names, ";".join(f"{g.confidence:.6f}" for g in prediction.labels)])
-        file.flush()
-
-
-def _as_object(prediction: Prediction, several: bool) -> dict[str, Any]:
-    if prediction.error is not None:
-        return {"path": prediction.path, "error": prediction.error}
-    labels, top = (
-        [{"label": guess.label, "confidence": round(guess.confidence, 6)} for guess in guesses]
-        for guesses in (prediction.labels, prediction.top)
-    )
-    return {"path": prediction.path, **({"labels": labels} if several else labels[0]), "top": top}
-
-
-def _sheet_name(out: Path, number: int) -> Path:
-    return out.with_name(f"{out.stem}-{number + 1}{out.suffix}") if number else out
-
-
-def _write_sheets(batches: Iterable[_Batch], out: Path) -> list[Path]:
-    """One sheet after the other as pictures come; the files."""
-    files: list[Path] = []
-    waiting: list[tuple[Prediction, Tensor]] = []
-
-    def draw() -> None:
-        sheet = _sheet(waiting)
-        files.append(_sheet_name(out, len(files)))
-        write_atomically(files[-1], lambda partial: sheet.save(partial, format="PNG"))
-        waiting.clear()
-
-    for batch in batches:
-        for prediction, image in batch:
-            if image is not None:
-                waiting.append((prediction, _TILE(image) if image.shape[-1] > _TILE.size[0] else image.clone()))
-            if len(waiting) == SHEET:
-                draw()
-    if waiting:
-        draw()
-    return files
-
-
-def _sheet(seen: list[tuple[Prediction, Tensor]]) -> Image:
-    """Pictures with what was said of them, and what they are called."""
-    captions = []
-    for prediction, _ in seen:
-        said = ", ".join(f"{shown(guess.label)} {100 * guess.confidence:.0f} %" for guess in prediction.labels)
-        captions.append([said or "none", shown(os.path.basename(prediction.path))])
-    columns = min(max(6, math.ceil(math.sqrt(len(captions)))), 15)
-    return prediction_sheet(torch.stack([image for _, image in seen]), captions, columns=columns)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +20,11 @@ from convnextv2.data.order import mix
 from convnextv2.data.splits import read_splits
 from convnextv2.engine import distributed, machine
 from convnextv2.errors import UserError
+from convnextv2.tasks.classify.judge import readers
 from convnextv2.zoo.embed import check_loading, make_room
 from convnextv2.zoo.encoder import Encoder, Pooled, load_encoder, pooled
 from convnextv2.zoo.heads import ITERATIONS, Features, Labels, linear_probe, nearest_neighbours
+from convnextv2.zoo.probe_result import ProbeResult, ProbeRow, Score
 
 RUN, RANDOM = "this run", "random weights"
 
@@ -46,13 +46,17 @@ class ProbeSettings:
     split: Literal["val", "test"] | None = None
     """The pictures it is judged on; by default val, or test where there is no val."""
     val_fraction: float | None = None
-    """See `read_splits`."""
+    """See `read_splits`, as of the four below."""
+    group_column: str | None = None
+    group_pattern: str | None = None
+    multi_label: bool = False
+    label_separator: str = ";"
     image_size: int | None = None
     """Pixels on a side; by default that of the file."""
     neighbours: int = 20
     batch_size: int = 64
     workers: int | None = None
-    """Processes that read pictures; by default one less than there are processors, and 8 at most."""
+    """Processes that read pictures; by default one a core, less one, up to 8."""
     device: str = "auto"
     seed: int = 0
     """Of the draws, of the split, and of the random weights."""
@@ -86,86 +90,6 @@ class ProbeSettings:
         check_loading(self.batch_size, self.workers or 0)
 
 
-@dataclass(frozen=True)
-class Score:
-    """A fraction from 0 to 1: mean and sample standard deviation (None of one value) over draws of labels."""
-
-    mean: float
-    std: float | None
-    values: tuple[float, ...]
-
-    @staticmethod
-    def of(values: Sequence[float]) -> Score:
-        """The score of one value a draw."""
-        spread = statistics.stdev(values) if len(values) > 1 else None
-        return Score(statistics.fmean(values), spread, tuple(values))
-
-    def __str__(self) -> str:
-        return f"{100 * self.mean:.1f} %" + ("" if self.std is None else f" ± {100 * self.std:.1f}")
-
-
-@dataclass(frozen=True)
-class ProbeRow:
-    """What one model's features are worth.  knn: None where pictures have several labels.  strengths: C, by draw."""
-
-    name: str
-    linear: Score
-    knn: Score | None
-    strengths: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """rows: this run, random weights, and the other run if one was named.
-
-    metric: "top1", or "map" where pictures have several labels.  labelled, judged: pictures with a label used (the
-    fewest of a draw), and pictures judged on, those of `split`.  neighbours: k as it was used.  notes: a line each.
-    """
-
-    rows: tuple[ProbeRow, ...]
-    metric: Literal["top1", "map"]
-    split: str
-    classes: int
-    labelled: int
-    judged: int
-    neighbours: int
-    image_size: int
-    file: Path
-    notes: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        """What the numbers are."""
-        name = "Accuracy" if self.metric == "top1" else "Mean average precision"
-        draws = len(self.rows[0].linear.values)
-        several = f" (mean ± standard deviation of {draws} draws)" if draws > 1 else ""
-        pictures = f"{self.judged:,} {self.split} pictures of {self.classes} classes"
-        return f"{name} on {pictures}, {self.labelled:,} labels{several}"
-
-    @property
-    def sentence(self) -> str:
-        """What training added, in words."""
-        run, random = self.rows[:2]
-        parts = [f"{self._added(run.linear, random.linear)} by the linear probe"]
-        if run.knn and random.knn:
-            parts.append(f"{self._added(run.knn, random.knn)} by k-NN")
-        return f"Over random weights of the same architecture, training {' and '.join(parts)}."
-
-    def _added(self, run: Score, random: Score) -> str:
-        points = 100 * (run.mean - random.mean)
-        if abs(points) <= 200 * self._error(run, random):
-            return f"makes no clear difference ({points:+.1f} points)"
-        return f"{'adds' if points > 0 else 'loses'} {abs(points):.1f} points"
-
-    def _error(self, run: Score, random: Score) -> float:
-        """Standard error of their difference, as far as it is known: from the pictures judged, and from the draws."""
-        both = (run, random)
-        variance = sum((score.std or 0) ** 2 / len(score.values) for score in both)
-        if self.metric == "top1":
-            variance += sum(score.mean * (1 - score.mean) / self.judged for score in both)
-        return math.sqrt(variance)
-
-
 def probe(
     run: str | Path, data: str | Path, *, say: Callable[[str], None] = lambda line: None, **settings: Any
 ) -> ProbeResult:
@@ -190,7 +114,15 @@ def probe(
         make_room(Path(chosen.out))
     device = distributed.join(chosen.device).device
     encoders = _encoders(run, chosen)
-    splits = read_splits(data, val_fraction=chosen.val_fraction, seed=chosen.seed)
+    splits = read_splits(
+        data,
+        val_fraction=chosen.val_fraction,
+        group_column=chosen.group_column,
+        group_pattern=chosen.group_pattern,
+        label_separator=chosen.label_separator,
+        multi_label=chosen.multi_label,
+        seed=chosen.seed,
+    )
     split = chosen.split or ("test" if splits.val is None else "val")
     others = splits.val if split == "val" else splits.test
     if others is None:
@@ -292,7 +224,6 @@ def _pooled(
             last = time.monotonic()
             say(f"  {count:,} of {len(indices):,}")
 
-    workers = settings.workers
     return pooled(
         [encoder.model for encoder in models.values()],
         data.images,
@@ -301,7 +232,7 @@ def _pooled(
         image_size=first.image_size,
         crop_pct=first.crop_pct,
         batch_size=settings.batch_size,
-        workers=min(max(1, machine.processors() - 1), 8) if workers is None else workers,
+        workers=readers(settings.workers, -(-len(indices) // settings.batch_size)),
         device=device,
         seen=seen,
     )

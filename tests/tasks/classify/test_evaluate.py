@@ -1,6 +1,7 @@
 """Judging a trained classifier: its numbers against a plain loop, the choice of pictures, the files it leaves."""
 
 import csv
+import inspect
 import json
 import math
 from typing import Any
@@ -13,8 +14,10 @@ from small_run import SMALL, SMALL_CLASSIFIER
 
 from convnextv2 import classify, evaluate, pretrain
 from convnextv2.checkpoints.files import AVERAGE, load_tensors, save_tensors
+from convnextv2.cli.evaluate import evaluate as evaluate_verb
 from convnextv2.data.geometry import CenterFit
 from convnextv2.errors import LoadError, RunFailed, UserError
+from convnextv2.tasks.classify import evaluate as room
 from convnextv2.tasks.classify.model_file import load_classifier
 
 PLAIN: dict[str, Any] = {"precision": "fp32", "workers": 0}
@@ -118,9 +121,7 @@ def test_which_pictures_are_judged_and_that_it_is_said(run, split_folder, pictur
 
     assert judged(split_folder) == ("val", 10, f"val of {split_folder}: 10 pictures")
     assert judged(split_folder, split="train")[:2] == ("train", 24)
-    assert judged(picture_folder, split="val") == (
-        "all", 40, f"all of {picture_folder}, which is not split: 40 pictures"
-    )  # fmt: skip
+    assert judged(picture_folder) == ("all", 40, f"all of {picture_folder}, which is not split: 40 pictures")
     (tmp_path / "part").mkdir()
     for split, count in (("train", 24), ("test", 6)):
         (tmp_path / "part" / split).symlink_to(split_folder / split)
@@ -131,9 +132,27 @@ def test_which_pictures_are_judged_and_that_it_is_said(run, split_folder, pictur
     table = tmp_path / "labels.csv"
     table.write_text("\n".join(["path,label", *rows]))
     assert judged(table)[:2] == ("all", 40)
+    for split in ("train", "val", "test"):
+        with pytest.raises(UserError, match=rf"--split {split}: .*labels.csv is not split: leave --split out"):
+            judged(table, split=split)
     splits = ["train", "train", "test", "test", "test"] * 8
     table.write_text("\n".join(["path,label,split", *(f"{row},{s}" for row, s in zip(rows, splits, strict=True))]))
     assert judged(table)[:2] == ("test", 24)
+
+
+def test_it_is_said_where_pictures_of_the_training_are_judged(run, split_folder, picture_folder, tmp_path, monkeypatch):
+    words = "most of these may be pictures it was trained on"
+    monkeypatch.chdir(split_folder)
+    shares = load_classifier(run).trained_on
+    assert shares == split_folder.name
+    # What the run was trained on is split; what a link leads to has another name.
+    assert not any(words in note for note in evaluate(run, ".", **PLAIN).notes)
+    (tmp_path / shares).symlink_to(picture_folder)
+    assert not any(words in note for note in evaluate(run, tmp_path / shares, **PLAIN).notes)
+    unsplit = rewritten(load_classifier(run).file, tmp_path / "unsplit.safetensors", trained_on=picture_folder.name)
+    monkeypatch.chdir(picture_folder)
+    for source in (picture_folder, ".", tmp_path / shares):
+        assert [words in note for note in evaluate(unsplit, source, **PLAIN).notes] == [False, True, False, False]
 
 
 def test_files_that_cannot_be_read_are_named_and_left_out(run, split_folder, tmp_path):
@@ -205,6 +224,24 @@ def test_several_labels_a_picture(run, picture_folder, tmp_path):
     assert (tmp_path / "out" / "worst-predictions.png").is_file()
     with pytest.raises(UserError, match="several labels a picture"):
         evaluate(run, tmp_path / "labels.csv", **PLAIN)
+    (tmp_path / "other.csv").write_text("\n".join(["path,label", *lines]).replace(";", " | "))
+    with pytest.raises(UserError, match=r"1 class that the model does not have.*'cats \| dogs'"):
+        evaluate(file, tmp_path / "other.csv", **PLAIN)
+    again = evaluate(file, tmp_path / "other.csv", label_separator="|", **PLAIN)
+    assert torch.equal(again.data.labels, found.data.labels)
+
+
+def test_a_name_may_hold_what_separates_labels_elsewhere(run, picture_folder, tmp_path):
+    classes = json.dumps(["cats; grey", "dogs"])
+    file = rewritten(load_classifier(run).file, tmp_path / "model.safetensors", classes=classes)
+    paths = sorted(picture_folder.rglob("*.png"))[:12]
+    rows = [f"{path},{path.parent.name.replace('cats', 'cats; grey')},test" for path in paths]
+    (tmp_path / "labels.tsv").write_text("\n".join(["path,label,split", *rows]).replace(",", "\t"))
+    with pytest.raises(UserError, match="another --label-separator"):
+        evaluate(file, tmp_path / "labels.tsv", **PLAIN)
+    found = evaluate(file, tmp_path / "labels.tsv", label_separator="|", **PLAIN)
+    assert [found.data.classes[label] for label in found.data.labels.tolist()] == [row.split(",")[1] for row in rows]
+    assert found.split == "test"
 
 
 @pytest.mark.parametrize(
@@ -217,11 +254,15 @@ def test_several_labels_a_picture(run, picture_folder, tmp_path):
         ({"workers": -1}, "--workers -1: give 0 or more"),
         ({"device": "tpu"}, "--device tpu"),
         ({"split": "dev"}, "no split is called 'dev'"),
+        ({"split": "val"}, "is not split: leave --split out to judge all of it, or name data with a val split"),
+        ({"label_separator": "", "split": None, "data": "labels.csv"}, "an empty --label-separator"),
     ],
 )
 def test_a_mistake_gets_one_line_and_leaves_no_folder(run, picture_folder, tmp_path, options, words):
+    (tmp_path / "labels.csv").write_text(f"path,label\n{picture_folder}/cats/01.png,cats\n")
+    data = tmp_path / options["data"] if "data" in options else picture_folder
     with pytest.raises(UserError, match=words) as caught:
-        evaluate(run, picture_folder, **options, out=tmp_path / "out")
+        evaluate(run, **options | {"data": data}, out=tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -257,3 +298,21 @@ def test_the_command_names_the_unreadable_and_prints_a_table(run, split_folder, 
     for weights in ("average", "plain"):
         (row,) = (line for line in done.stdout.splitlines() if f"{weights} weights" in line)
         assert f" {100 * scores[weights]['top1']:.1f} %" in row
+
+
+def test_the_command_line_has_the_settings_of_the_call_and_hands_them_on(monkeypatch):
+    flags, arguments = (inspect.signature(call).parameters for call in (evaluate_verb, evaluate))
+    assert {name: flag.default for name, flag in flags.items()} == {
+        name: argument.default for name, argument in arguments.items()
+    }
+    handed: dict[str, Any] = {}
+
+    def judge(run, data, **options):
+        handed.update(options, run=run, data=data)
+        raise UserError("seen enough")
+
+    monkeypatch.setattr(room, "evaluate", judge)
+    given: dict[str, Any] = {name: object() for name in flags}
+    with pytest.raises(UserError, match="seen enough"):
+        evaluate_verb(**given)
+    assert handed == given

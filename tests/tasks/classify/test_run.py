@@ -148,6 +148,77 @@ def test_pretrained_weights_are_taken_over_with_their_shape(picture_folder, tmp_
     assert [step["format"] for step in history] == ["convnextv2.fcmae.1"]
 
 
+def test_a_config_gives_what_was_named_and_works_the_rest_out_again(picture_folder, tmp_path):
+    named = {"lr": 1e-4, "mixup": 0.3, "epochs": 2}
+    first = classify(picture_folder, tmp_path / "first", **SMALL_CLASSIFIER | named).run
+    config = first / "config.json"
+    other = shutil.copytree(picture_folder, tmp_path / "other")
+    again = classify(other, tmp_path / "again", config=config).run
+    small = classify(out=tmp_path / "small", config=config, image_size=24, label_fraction=0.5, minutes=1e-6).run
+    found = [json.loads((run / "config.json").read_text())["settings"] for run in (again, small)]
+    assert [(s["lr"], s["mixup"]) for s in found] == [(1e-4, 0.3)] * 2
+    assert [s["epochs"] for s in found] == [2, 0.5]
+    assert found[1]["image_size"] == 24
+
+
+def test_a_log_line_of_several_steps_survives_a_stop(picture_folder, tmp_path, monkeypatch):
+    from convnextv2.tasks.classify.task import ClassifyTask
+
+    settings = SMALL_CLASSIFIER | {"log_every": 5, "epochs": 4}
+    whole = classify(picture_folder, tmp_path / "whole", **settings).run
+    real, steps = ClassifyTask.step, []
+
+    def interrupt(self, model, batch):
+        steps.append(1)
+        if len(steps) == 3 + 12:  # twelve more measure the speed
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, model, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassifyTask, "step", interrupt)
+        with pytest.raises(Stopped):
+            classify(picture_folder, tmp_path / "run", **settings)
+    classify(out=tmp_path / "run", resume=True)
+    assert sorted(run_losses(whole)) == [5, 10, 15, 16]
+    assert run_losses(tmp_path / "run") == run_losses(whole)
+
+
+def test_patience_survives_a_stop(picture_folder, tmp_path, monkeypatch):
+    from convnextv2.tasks.classify.task import ClassifyTask
+
+    settings = SMALL_CLASSIFIER | {"lr": 1e-12, "epochs": 40, "eval_epochs": 1, "patience": 3}
+    real = ClassifyTask.step
+
+    def interrupt(self, model, batch):
+        if len(run_losses(tmp_path / "run")) == 9:  # after two evaluations, one of them without a new best
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, model, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassifyTask, "step", interrupt)
+        with pytest.raises(Stopped):
+            classify(picture_folder, tmp_path / "run", **settings)
+    classify(out=tmp_path / "run", resume=True)
+    assert [line["step"] for line in evaluated(tmp_path / "run")] == [4, 8, 12, 16]
+
+
+def test_batch_norm_and_indices_are_what_the_file_gives_back(picture_folder, tmp_path):
+    """Measuring a run moves no running statistics; averages of a model with index buffers judge as they are saved."""
+    pytest.importorskip("timm")
+    common = {"image_size": 32, "batch_size": 8, "precision": "fp32", "epochs": 1, "drop_path": 0.0}
+    runs = [classify(picture_folder, tmp_path / n, model="timm:test_resnet", **common).run for n in ("a", "b")]
+    assert same(*(saved_weights(run) for run in runs))
+    swin = classify(picture_folder, tmp_path / "swin", model="timm:swin_tiny_patch4_window7_224", **common).run
+    scores = json.loads((swin / "scores.json").read_text())["val"]["average"]
+    assert evaluated(swin)[-1]["ema_loss"] == pytest.approx(scores["loss"], rel=1e-5)
+
+
+def test_what_is_mixed_needs_a_partner(picture_folder, tmp_path):
+    settings = SMALL_CLASSIFIER | {"mixup": 0.8, "batch_size": 7}
+    with pytest.raises(UserError, match="each process must work on 2 pictures at a time, as they are mixed"):
+        classify(picture_folder, tmp_path / "run", **settings, micro_batch=1)
+
+
 def test_patience_ends_a_run_that_gets_no_better(picture_folder, tmp_path):
     settings = SMALL_CLASSIFIER | {"lr": 1e-12, "epochs": 40, "eval_epochs": 1, "patience": 2}
     run = classify(picture_folder, tmp_path / "run", **settings).run
@@ -174,6 +245,10 @@ def test_several_labels_a_picture(picture_folder, tmp_path):
     assert {"map", "auroc", "ema_map"} <= evaluated(run)[0].keys()
     assert load_classifier(run).multi_label
     assert load_classifier(run).classes == ("cat", "dog", "even")
+    assert json.loads((run / "config.json").read_text())["settings"]["multi_label"]
+    assert "mAP" in (run / "report.html").read_text()
+    with pytest.raises(UserError, match="--balanced-sampling draws pictures by their one class"):
+        classify(table, tmp_path / "other", **SMALL_CLASSIFIER, balanced_sampling=True)
 
 
 def test_resume_needs_the_labels_the_run_began_with(picture_folder, tmp_path):
@@ -215,6 +290,10 @@ def test_a_model_of_timm_trains_and_comes_back(picture_folder, tmp_path):
     found = load_classifier(run)
     assert found.model(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
     again = classify(picture_folder, tmp_path / "again", init=run, batch_size=8, epochs=1).run
+    with pytest.raises(UserError, match=r"model timm:test_vit there, convnextv2_atto asked for\. Leave out --model"):
+        classify(picture_folder, tmp_path / "wrong", init=run, model="convnextv2_atto", batch_size=8)
+    with pytest.raises(UserError, match=r"pos_embed .*Leave out --image-size 48: those weights are for 32 pixels"):
+        classify(picture_folder, tmp_path / "wrong", init=run, image_size=48, batch_size=8)
     assert json.loads((again / "config.json").read_text())["settings"]["model"] == "timm:test_vit"
 
 
@@ -231,7 +310,7 @@ def test_a_wrong_init_says_what_differs_and_what_to_type(picture_folder, tmp_pat
     assert "Leave out --model" in text
     text = line(stem_stride=4)
     assert "stem_stride 1 there, 4 asked for. Leave out --stem-stride" in text
-    assert "V2 blocks there, V1 blocks asked for" in line(
+    assert "model convnextv2_atto there, convnext_atto asked for" in line(
         model="convnext_atto", dims=(8, 8, 16, 16), depths=(1, 1, 1, 1)
     )
     assert "in_chans 3 there, 1 asked for" in line(in_chans=1)
@@ -262,6 +341,18 @@ def test_mistakes_get_one_line_and_leave_nothing_behind(picture_folder, tmp_path
         classify(picture_folder, tmp_path / "run", **SMALL_CLASSIFIER | changes)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_unreadable_validation_pictures_are_told_of(picture_folder, tmp_path):
+    for number, path in enumerate(sorted(picture_folder.rglob("*.png"))):
+        target = tmp_path / "data" / ("val" if number % 4 == 0 else "train") / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes()[: 60 if number == 0 else None])
+    run = classify(tmp_path / "data", tmp_path / "run", **SMALL_CLASSIFIER, epochs=1).run
+    log = (run / "log.txt").read_text()
+    assert "skipped val cats/01.png: " in log
+    assert "1 of 10 val pictures could not be read and are not in the scores" in log
+    assert json.loads((run / "scores.json").read_text())["unreadable"] == {"val": 1}
 
 
 def small_set(folder: Path, source: Path, classes, pictures):
@@ -308,7 +399,7 @@ def test_it_overfits_32_pictures(tmp_path, picture_folder, real):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
     shape = {"depths": (2, 2, 2, 2), "dims": (16, 32, 64, 128), "stem_stride": 2, "image_size": 64}
-    run = classify(tmp_path / "pictures", tmp_path / "run", **shape, epochs=100, patience=0).run
+    run = classify(tmp_path / "pictures", tmp_path / "run", **shape).run
     assert json.loads((run / "config.json").read_text())["data"]["pictures"] == 32
     assert evaluated(run)[-1]["top1"] == 1.0
     assert evaluated(run)[-1]["ema_top1"] == 1.0
@@ -375,3 +466,6 @@ def test_two_processes_follow_one(picture_folder, tmp_path, command):
     for a, b in zip(evaluated(one), evaluated(tmp_path / "two"), strict=True):
         assert a["top1"] == b["top1"]
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+    one_scores, two_scores = (json.loads((run / "scores.json").read_text()) for run in (one, tmp_path / "two"))
+    assert one_scores["val"]["average"]["top1"] == two_scores["val"]["average"]["top1"]
+    assert one_scores["val"]["plain"]["loss"] == pytest.approx(two_scores["val"]["plain"]["loss"], rel=1e-5)

@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from convnextv2.checkpoints.files import write_atomically, write_text_atomically
 from convnextv2.checkpoints.own import Weights
 from convnextv2.data.class_folders import split_folders
@@ -29,7 +27,7 @@ from convnextv2.engine.runfolder import open_new
 from convnextv2.errors import UserError
 from convnextv2.tasks.classify.judge import Answers, Judge, check_reading, in_words, readers
 from convnextv2.tasks.classify.metrics import confusion, per_class, per_class_multi, score
-from convnextv2.tasks.classify.model_file import Classifier, load_classifier
+from convnextv2.tasks.classify.model_file import Classifier, check_size, load_classifier
 from convnextv2.tasks.classify.outcome import save_pictures, scores_table
 
 Split = Literal["val", "test", "train"]
@@ -70,6 +68,7 @@ def evaluate(
     data: str | Path,
     *,
     split: Split | None = None,
+    label_separator: str = ";",
     weights: Weights | Literal["both"] = "average",
     checkpoint: Literal["best", "latest"] | None = None,
     image_size: int | None = None,
@@ -87,7 +86,8 @@ def evaluate(
     Args:
         run: a run's folder, or a `model.safetensors`.
         data: class folders, split or not, or a CSV file of path and label.
-        split: which pictures; by default val, else test, else all.
+        split: which pictures; by default val, else test, else train; or all of data that is not split.
+        label_separator: what stands between the labels of a picture in a CSV file.
         weights: averaged (where the file has them), plain, or both.
         checkpoint: of a run; by default the best where it has one.
         image_size: pixels on a side of what the model sees; by default as trained, as is `crop_pct`.
@@ -103,9 +103,10 @@ def evaluate(
     _check(image_size, crop_pct, resize)
     place = Place(0, 1, distributed.join(device).device)
     first = load_classifier(run, weights="plain" if weights == "plain" else "average", which=checkpoint)
-    labelled, name, said = _pictures(Path(data), split, first)
+    labelled, name, said = _pictures(Path(data), split, label_separator, first)
     size = image_size or first.image_size
-    _try(first, size)
+    if size != first.image_size:
+        check_size(first.model, size, first.image_size, first.file)
     if out is not None:
         open_new(Path(out))
     judge = Judge(
@@ -134,6 +135,7 @@ def evaluate(
     }
     notes = [
         f"{said}: {len(labelled)} pictures" + (f", {len(judge.bad)} of them unreadable" if judge.bad else ""),
+        *_seen_before(Path(data), name, first),
         f"weights: {first.file}" + ("" if first.averaged or weights == "plain" else ", which holds no averaged ones"),
         f"seen at {size} x {size} pixels, {_part(judge)}; computed in {arithmetic} ({why})",
     ]
@@ -159,35 +161,38 @@ def _check(image_size: int | None, crop_pct: float | None, resize: Resize) -> No
         raise UserError("--crop-pct and --resize whole: the whole picture has no crop; give one of them")
 
 
-def _pictures(source: Path, split: Split | None, classifier: Classifier) -> tuple[LabelledImages, str, str]:
+def _pictures(
+    source: Path, split: Split | None, label_separator: str, classifier: Classifier
+) -> tuple[LabelledImages, str, str]:
     """The labelled pictures, the split they are of ("all" if there is none), and in words which they are."""
     several, here = classifier.multi_label, shown(source)
     there: Iterable[str] = ()
     if source.is_dir():
         there = split_folders(source)
     elif source.exists() and source.suffix.lower() not in EXTENSIONS:
-        there = set(read_label_table(source, multi_label=several).parts) - {""}
+        read = read_label_table(source, label_separator=label_separator, multi_label=several)
+        there = set(read.parts) - {""}
     if not there:
         chosen, name, said = split, "all", f"all of {here}, which is not split"
     else:
         chosen = split or next((known for known in ("val", "test") if known in there), "train")
         name = chosen
         said = f"{name} of {here}" + ("" if split or name != "train" else ", which has no val or test")
-    return read_labelled(source, chosen, classifier.classes, multi_label=several), name, said
-
-
-def _try(classifier: Classifier, size: int) -> None:
-    """UserError unless the model takes pictures of that size; some are built for one size."""
-    if size == classifier.image_size:
-        return
-    try:
-        with torch.no_grad():
-            classifier.model(torch.zeros(1, classifier.model.in_chans, size, size))
-    except Exception as error:  # timm's models raise all kinds
-        said = " ".join(str(error).split()) or type(error).__name__
+    labelled = read_labelled(source, chosen, classifier.classes, label_separator=label_separator, multi_label=several)
+    if split and not there:
         raise UserError(
-            f"--image-size {size} does not suit {classifier.file} ({said}); leave it out for {classifier.image_size}"
-        ) from error
+            f"--split {split}: {here} is not split: leave --split out to judge all of it, or name data with a {split}"
+            " split"
+        )
+    return labelled, name, said
+
+
+def _seen_before(source: Path, split: str, classifier: Classifier) -> list[str]:
+    """A note where all of what is called as the training data was is judged: the file knows no more than the name."""
+    name = shown(source.resolve().name)
+    if split != "all" or name != classifier.trained_on:
+        return []
+    return [f"the model was trained on data of that name, {name}: most of these may be pictures it was trained on"]
 
 
 def _part(judge: Judge) -> str:

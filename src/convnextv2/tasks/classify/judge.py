@@ -98,13 +98,13 @@ class Judge:
         )
         size = len(data) * channels * image_size**2
         self._keep = keep and size < machine.free_bytes(torch.device("cpu")) // 8
-        self._kept: list[tuple[Tensor, Tensor]] | None = None
+        self._kept: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
         self.bad: dict[int, str] = {}
 
     def scores(self, model: nn.Module, place: Place) -> dict[str, float]:
-        """Names and values, on the main process; the pictures are shared among all."""
+        """Names and values; the pictures are shared among all processes."""
         answers = self.answers(model, place)
-        return score(answers.logits, answers.labels) if place.is_main else {}
+        return place.agree(lambda: score(answers.logits, answers.labels))
 
     @torch.no_grad()
     def answers(self, model: nn.Module, place: Place) -> Answers:
@@ -125,8 +125,9 @@ class Judge:
         return self._set[0, index].tensors["images"]
 
     def _batches(self, place: Place) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._kept is not None:
-            yield from self._kept
+        who = (place.rank, place.world_size)
+        if who in self._kept:
+            yield from self._kept[who]
             return
         kept = []
         share = range(place.rank, len(self.data), place.world_size)
@@ -138,4 +139,4 @@ class Judge:
                 if not self._keep:
                     kept.clear()
         if self._keep:
-            self._kept = kept
+            self._kept = {who: kept}

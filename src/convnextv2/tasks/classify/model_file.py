@@ -1,4 +1,4 @@
-"""A classifier built again from its file alone."""
+"""A classifier, or an encoder, built again from its file alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from convnextv2.checkpoints.own import CLASSIFIER, OwnFile, Weights, read_own
-from convnextv2.errors import LoadError
+from convnextv2.errors import LoadError, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.models.timm_backbone import TimmBackbone, create_any
 from convnextv2.records import Preprocessing
@@ -19,6 +21,7 @@ class Classifier:
     """A model in evaluation mode, and all that its answers need.
 
     image_size: pixels on a side.  crop_pct: see `data.geometry.CenterFit`.  averaged: whether its weights are.
+    trained_on: the name of the folder or the table, without what is above it.
     """
 
     model: ConvNeXt | TimmBackbone
@@ -28,6 +31,7 @@ class Classifier:
     image_size: int
     crop_pct: float | None
     averaged: bool
+    trained_on: str
     file: Path
 
 
@@ -54,14 +58,35 @@ def load_classifier(source: str | Path, *, weights: Weights = "average", which: 
         image_size=found.image_size,
         crop_pct=json.loads(found.metadata["crop_pct"]),
         averaged=found.averaged,
+        trained_on=found.metadata.get("trained_on", ""),
         file=found.file,
     )
 
 
 def build_again(found: OwnFile) -> ConvNeXt | TimmBackbone:
-    """The model that a classifier's file describes, filled, in evaluation mode."""
-    arguments: dict[str, Any] = dict(found.architecture)
-    name = str(arguments.pop("model"))
-    model = create_any(name, image_size=found.image_size, num_classes=len(found.classes), **arguments)
-    model.load_state_dict(dict(found.tensors))
+    """The classifier that a file describes, or the encoder where it has no classes, filled, in evaluation mode."""
+    model = create_any(**arguments_of(found))
+    model.load_state_dict(found.encoder())
     return model.eval()
+
+
+def arguments_of(found: OwnFile) -> dict[str, Any]:
+    """Of `create_any`, for such a model with random weights."""
+    arguments = dict(found.architecture)
+    name = str(arguments.pop("model"))
+    return {"name": name, "image_size": found.image_size, "num_classes": len(found.classes), **arguments}
+
+
+@torch.no_grad()
+def check_size(model: ConvNeXt | TimmBackbone, image_size: int, trained: int, file: Path) -> None:
+    """UserError unless the model of a file takes pictures of `image_size`; some are built for one size.
+
+    image_size, trained: pixels on a side, asked for and of training.
+    """
+    try:
+        model(torch.zeros(1, model.in_chans, image_size, image_size))
+    except Exception as error:  # timm's models raise all kinds
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"--image-size {image_size} does not suit {file} ({said}); leave it out for {trained}"
+        ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL.Image import Image
 from torch import nn
 
@@ -23,6 +24,8 @@ from convnextv2.tasks.classify.metrics import confusion, main_metric, per_class,
 from convnextv2.tasks.classify.pictures import confusion_picture, prediction_sheet
 
 SHOWN = 24  # predictions on a sheet
+NAMED = 20  # unreadable files of a split
+MANY = 2000  # classes, beyond which no table of them and no confusion matrix is made
 _WORDS = {
     "loss": "loss",
     "top1": "top-1",
@@ -41,11 +44,12 @@ def write_outcome(
 ) -> None:
     """Judge the run's best weights (else its last), averaged and plain, and leave the results in its folder.
 
-    scores.json: everything, for programs.  table*.json, pictures/*.png: for the report. Only the main process works.
+    scores.json: everything, for programs.  table*.json, pictures/*.png: for the report. All processes judge, the main
+    one writes.
     """
-    if not judges or not place.is_main:
+    if not judges:
         return
-    alone = Place(0, 1, place.device)
+    place.wait()  # until the last checkpoint is there
     scores: dict[str, dict[str, dict[str, float]]] = {}
     shown_split, answers = next(iter(judges)), None
     for weights in ("plain", "average"):
@@ -56,15 +60,22 @@ def write_outcome(
         model.eval()
         for split, judge in judges.items():
             with autocast(precision, place.device):
-                given = judge.answers(model, alone)
-            scores.setdefault(split, {})[weights] = score(given.logits, given.labels)
+                given = judge.answers(model, place)
+            scores.setdefault(split, {})[weights] = place.agree(lambda given=given: score(given.logits, given.labels))
             answers = given if split == shown_split else answers
+    if not place.is_main:
+        return
     step = int(found.metadata["step"])
     assert answers is not None
-    write_text_atomically(run / "scores.json", json.dumps({"step": step, **scores}, indent=1))
+    unreadable = {split: len(judge.bad) for split, judge in judges.items() if judge.bad}
+    for split, judge in judges.items():
+        _tell_unreadable(split, judge, log)
+    record = {"step": step, **scores} | ({"unreadable": unreadable} if unreadable else {})
+    write_text_atomically(run / "scores.json", json.dumps(record, indent=1))
     write_text_atomically(run / "table.json", json.dumps(scores_table(scores, step)))
     data = judges[shown_split].data
-    write_text_atomically(run / "table-classes.json", json.dumps(class_table(answers, data, shown_split)))
+    if len(data.classes) <= MANY:
+        write_text_atomically(run / "table-classes.json", json.dumps(class_table(answers, data, shown_split)))
     (run / "pictures").mkdir(exist_ok=True)
     save_pictures(run / "pictures", answers, judges[shown_split])
     main = main_metric(data.multi_label)
@@ -73,6 +84,14 @@ def write_outcome(
             f"{_percent(main, found[main])} ({w} weights)" for w, found in by_weights.items() if main in found
         )
         log.say(f"{split} {_WORDS[main]} at step {step}: {said}")
+
+
+def _tell_unreadable(split: str, judge: Judge, log: RunLog) -> None:
+    names = [shown(judge.data.images.names[index]) for index in sorted(judge.bad)]
+    for name, index in list(zip(names, sorted(judge.bad), strict=True))[:NAMED]:
+        log.say(f"skipped {split} {name}: {judge.bad[index]}")
+    if names:
+        log.say(f"{len(names)} of {len(judge.data)} {split} pictures could not be read and are not in the scores")
 
 
 def scores_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], step: int | None = None) -> dict[str, Any]:
@@ -130,17 +149,14 @@ def draw(answers: Answers, judge: Judge) -> Iterator[tuple[str, Image]]:
     if not len(answers.labels):
         return
     if data.multi_label:
-        losses = nn.functional.binary_cross_entropy_with_logits(answers.logits, answers.labels, reduction="none").mean(
-            1
-        )
-        order = losses.argsort()
+        losses = F.binary_cross_entropy_with_logits(answers.logits, answers.labels, reduction="none")
+        order = losses.mean(1).argsort()
         yield "best-predictions", _sheet(order[:SHOWN], answers, judge)
         yield "worst-predictions", _sheet(order.flip(0)[:SHOWN], answers, judge)
         return
-    yield (
-        "confusion-matrix",
-        confusion_picture(confusion(answers.logits, answers.labels, len(data.classes)), data.classes),
-    )
+    if len(data.classes) <= MANY:
+        matrix = confusion(answers.logits, answers.labels, len(data.classes))
+        yield "confusion-matrix", confusion_picture(matrix, data.classes)
     sure, predicted = answers.logits.softmax(1).max(1)
     right = predicted == answers.labels
     order = sure.argsort(descending=True)

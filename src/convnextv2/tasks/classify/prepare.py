@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnextv2.checkpoints.files import checkpoint_of
+from convnextv2.checkpoints.files import HASH_KEY, checkpoint_of
 from convnextv2.checkpoints.own import ARCHITECTURE, OwnFile, read_own
 from convnextv2.data.folder import shown
 from convnextv2.data.labels import LabelledImages, few_labels
 from convnextv2.data.splits import Splits, read_splits
+from convnextv2.engine import machine
 from convnextv2.engine.distributed import Place
+from convnextv2.engine.runfolder import read_config
 from convnextv2.engine.runlog import RunLog
 from convnextv2.errors import UserError
 from convnextv2.models import ConvNeXt, layer_ids, timm_backbone
@@ -27,7 +29,7 @@ from convnextv2.tasks.classify.judge import Judge
 from convnextv2.tasks.classify.metrics import main_metric
 from convnextv2.tasks.classify.outcome import write_outcome
 from convnextv2.tasks.classify.recipes import Recipe
-from convnextv2.tasks.classify.settings import ClassifySettings
+from convnextv2.tasks.classify.settings import NO_CLASS_TO_DRAW, ClassifySettings
 from convnextv2.tasks.classify.task import ClassifyTask, min_side
 
 SMALL = 100_000
@@ -42,6 +44,8 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
     saved = _saved(settings) if resuming else None
     init = _init(settings) if saved is None else None
     known = saved or init
+    if resuming and init is not None:
+        _check_same_weights(init, log)
     arguments = weights.architecture({name: getattr(settings, name) for name in ARCHITECTURE}, known)
     size = settings.image_size or (known.image_size if known else 224)
     preprocessing = known.preprocessing if known else Preprocessing.for_channels(arguments["in_chans"])
@@ -51,7 +55,8 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
     if init is not None:
         log.say(weights.fill(model, init, train.classes))
     channels, side = arguments["in_chans"], min_side(size, recipe.min_scale)
-    mark = fingerprint(train.images, train.labels)
+    parts = (train, splits.val, splits.test)
+    mark = fingerprint(*((part.images, part.labels) for part in parts if part is not None))
     bad, cache = take_pictures(
         train.images, mark, settings, channels=channels, min_side=side, resuming=resuming, place=place, log=log
     )
@@ -113,6 +118,7 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
     plan = Plan(
         verb="classify",
         name=arguments["model"],
+        module=model,
         parameters=sum(p.numel() for p in model.parameters()),
         images=train.images,
         fingerprint=mark,
@@ -121,15 +127,21 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
         compute=compute,
         task=task,
         loop=loop,
-        model={"recipe_source": recipe.source, "from": str(settings.init) if init else "random weights"},
+        model={
+            "recipe_source": recipe.source,
+            "from": str(settings.init) if init else "random weights",
+            "from_sha256": init.metadata[HASH_KEY] if init else None,
+        },
         data=_about(train, splits),
         resolved={
             **arguments,
             "image_size": size,
             "recipe": recipe_name,
+            "multi_label": train.multi_label,
             "ema": recipe.ema or 0.0,
             "init": settings.init.resolve() if settings.init and _from_weights(settings) else settings.init,
         },
+        least_micro_batch=2 if recipe.mixup or recipe.cutmix else 1,
         finish=lambda loop: write_outcome(log.run, model, judges, place, log, loop.precision),
     )
     return prepare_run(plan, bad, settings, given, resuming, place, log)
@@ -164,8 +176,17 @@ def _labelled(settings: ClassifySettings, log: RunLog) -> tuple[Splits, Labelled
     log.say(f"{len(train.classes)} classes in {settings.data}; pictures: {', '.join(parts)}")
     for note in splits.notes:
         log.say(f"  {note}")
+    if settings.balanced_sampling and train.multi_label:
+        raise UserError(NO_CLASS_TO_DRAW)
     if settings.patience and splits.val is None:
         raise UserError("--patience needs pictures to validate with: a val folder, or --val-fraction above 0")
+    for name, part in (("val", splits.val), ("test", splits.test)):
+        needed, free = 16 * len(part or ()) * len(train.classes), machine.free_bytes(torch.device("cpu"))
+        if needed > free // 2:
+            raise UserError(
+                f"the answers to {len(part or ())} {name} pictures of {len(train.classes)} classes need about "
+                f"{needed / 2**30:.0f} GiB, and {free / 2**30:.0f} are free: give a smaller --val-fraction, 0 for none"
+            )
     return splits, train
 
 
@@ -176,6 +197,15 @@ def _from_weights(settings: ClassifySettings) -> bool:
 def _init(settings: ClassifySettings) -> OwnFile | None:
     """The weights to start from."""
     return read_own(settings.init) if settings.init is not None and _from_weights(settings) else None
+
+
+def _check_same_weights(init: OwnFile, log: RunLog) -> None:
+    """A run that was stopped before it saved anything begins again: from the weights it began with."""
+    began = read_config(log.run / "config.json")["model"]["from_sha256"]
+    if began != init.metadata[HASH_KEY]:
+        raise UserError(
+            f"--resume: {init.file} is not what the run began with; name the weights with --init, a new --out"
+        )
 
 
 def _saved(settings: ClassifySettings) -> OwnFile | None:
@@ -226,8 +256,10 @@ def _build(arguments: dict[str, Any], recipe: Recipe, classes: int, size: int, l
         head_init_scale=recipe.head_init,
         **rest,
     )
-    if isinstance(model, TimmBackbone) and model.ignored:
-        log.say(f"{name} does not take {', '.join(model.ignored)}: left out")
+    if isinstance(model, TimmBackbone):
+        ignored = [*model.ignored, *(["layer_decay_type group"] if recipe.layer_decay_type == "group" else [])]
+        if ignored:
+            log.say(f"{name} does not take {', '.join(ignored)}: left out")
     return model
 
 

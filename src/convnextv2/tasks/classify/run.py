@@ -18,6 +18,8 @@ _OF_RECIPE = frozenset(
     }
 )  # fmt: skip
 
+_OF_SHAPE = frozenset({"model", "in_chans", "stem_stride", "depths", "dims", "image_size"})
+
 CLASSIFY = Verb(
     "classify",
     ClassifySettings,
@@ -25,11 +27,13 @@ CLASSIFY = Verb(
     needs_data="say which labelled pictures to learn from: --data DIR with one folder a class, or a CSV of path,label",
     follows={
         "recipe": _OF_RECIPE,
-        "init": _OF_RECIPE | {"model", "in_chans", "stem_stride", "depths", "dims", "image_size"},
-        "model": _OF_RECIPE | {"depths", "dims"},
+        "init": _OF_RECIPE | _OF_SHAPE,
+        "model": _OF_RECIPE | {"depths", "dims", "stem_stride"},
         "label_fraction": _OF_RECIPE,
-        "data": _OF_RECIPE,
+        "data": _OF_RECIPE | {"multi_label"},
+        **{name: frozenset({"micro_batch"}) for name in _OF_SHAPE - {"model"}},
     },
+    replaced=_OF_SHAPE | {"multi_label"},
 )
 
 

@@ -9,6 +9,10 @@ from typing import Literal
 
 from convnextv2.runs.settings import RunSettings
 
+NO_CLASS_TO_DRAW = (
+    "--balanced-sampling draws pictures by their one class, and these may have several: use --class-weights balanced"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifySettings(RunSettings):
@@ -20,7 +24,7 @@ class ClassifySettings(RunSettings):
     """Where the weights come from: a run's folder or a model.safetensors; none for random weights."""
 
     model: str | None = None
-    """convnextv2_atto .. _huge, convnext_* for V1, or timm:NAME; by default that of --init."""
+    """`convnextv2_atto` to `convnextv2_huge`, `convnext_tiny` and so on for V1, or `timm:NAME`; else that of --init."""
     image_size: int | None = None
     """Pixels on a side of what the model sees; by default that of --init, else 224."""
     stem_stride: int | None = None
@@ -37,7 +41,8 @@ class ClassifySettings(RunSettings):
     group_column: str | None = None
     """Column of the CSV whose equal values (a patient, a site) must not be on both sides of the split."""
     group_pattern: str | None = None
-    """The same for folders: a regular expression whose match in a file's name is its group, as 'patient(\\d+)'."""
+    """The same for folders: a regular expression; what it matches in the path below --data, as 'patient(\\d+)', is
+    the group."""
     multi_label: bool = False
     """Several labels a picture, each decided by itself; also chosen where a CSV has several in a cell."""
     label_separator: str = ";"
@@ -77,7 +82,7 @@ class ClassifySettings(RunSettings):
     balanced_sampling: bool = False
     """Draw all classes equally often."""
     eval_epochs: float | None = None
-    """Epochs between evaluations; by default about thirty evaluations a run."""
+    """Epochs between evaluations; by default one, or more in a run of more than thirty epochs."""
     patience: int = 0
     """End the run after so many evaluations without a new best; 0 for never."""
     crop_pct: float | None = None
@@ -100,8 +105,4 @@ class ClassifySettings(RunSettings):
         for name in ("mixup", "cutmix", "head_init", "patience"):
             yield from self.in_range(name, 0, float("inf"))
         yield from self.in_range("eval_epochs", 0, float("inf"), low_open=True)
-        yield (
-            not (self.multi_label and self.balanced_sampling),
-            "--balanced-sampling draws one class a picture, which --multi-label pictures do not have; "
-            "use --class-weights balanced",
-        )
+        yield not (self.multi_label and self.balanced_sampling), NO_CLASS_TO_DRAW

@@ -7,14 +7,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from convnextv2.checkpoints.files import HASH_KEY
 from convnextv2.checkpoints.own import ARCHITECTURE, CLASSIFIER, OwnFile
 from convnextv2.data.folder import shown
 from convnextv2.errors import LoadError
-from convnextv2.models import SIZES
-from convnextv2.models.timm_backbone import PREFIX
+from convnextv2.models import SIZES, ConvNeXt
+from convnextv2.models.timm_backbone import TimmBackbone
 from convnextv2.records import Preprocessing
 
 DEFAULTS: dict[str, Any] = {"model": "convnextv2_atto", "in_chans": 3, "stem_stride": 4, "depths": None, "dims": None}
@@ -34,6 +34,8 @@ def architecture(asked: Mapping[str, Any], init: OwnFile | None) -> dict[str, An
         # Another name without a shape of its own asks for that size's shape.
         wanted |= {name: asked[name] for name in ("depths", "dims")}
     mine, its = _shape(wanted), _shape(held)
+    if mine["model"] != its["model"]:  # what else there is to say of them is not the same
+        mine, its = {"model": asked["model"]}, {"model": held["model"]}
     different = [name for name in mine if mine[name] != its[name]]
     if different:
         said = "; ".join(f"{name} {_plain(its[name])} there, {_plain(mine[name])} asked for" for name in different)
@@ -45,7 +47,7 @@ def architecture(asked: Mapping[str, Any], init: OwnFile | None) -> dict[str, An
     return wanted
 
 
-def fill(model: nn.Module, init: OwnFile, classes: Sequence[str]) -> str:
+def fill(model: ConvNeXt | TimmBackbone, init: OwnFile, classes: Sequence[str]) -> str:
     """Load a file's encoder into a classifier; says in words what became of the head.
 
     Everything but the head loads, or nothing does: LoadError lists what is missing, unexpected or misshaped.
@@ -56,7 +58,7 @@ def fill(model: nn.Module, init: OwnFile, classes: Sequence[str]) -> str:
     head = _head_names(model)
     tensors = {name: value for name, value in init.encoder().items() if same or name not in head}
     needed = {name: value for name, value in target.items() if same or name not in head}
-    _check(init, tensors, needed)
+    _check(init, tensors, needed, getattr(model, "image_size", None) or init.image_size)
     model.load_state_dict(target | tensors)
     if same:
         return f"all weights from {init.file}, head included, as the classes are the same"
@@ -64,15 +66,14 @@ def fill(model: nn.Module, init: OwnFile, classes: Sequence[str]) -> str:
     return f"encoder from {init.file}{had}; a new head for {len(classes)} classes"
 
 
-def _head_names(model: nn.Module) -> set[str]:
+def _head_names(model: ConvNeXt | TimmBackbone) -> set[str]:
     """Names of the tensors whose shape follows from the number of classes."""
-    net, prefix = (model.net, "net.") if hasattr(model, "net") else (model, "")
-    classifier = net.get_classifier() if prefix else net.head  # pyright: ignore
-    heads = {id(p) for p in classifier.parameters()}  # pyright: ignore
-    return {name for name, p in model.named_parameters() if id(p) in heads}
+    heads = model.classifiers() if isinstance(model, TimmBackbone) else [model.head]
+    of_heads = {id(p) for head in heads for p in head.parameters()}
+    return {name for name, p in model.named_parameters() if id(p) in of_heads}
 
 
-def _check(init: OwnFile, tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> None:
+def _check(init: OwnFile, tensors: Mapping[str, Tensor], needed: Mapping[str, Tensor], size: int) -> None:
     wrong = {
         "missing": sorted(needed.keys() - tensors.keys()),
         "unexpected": sorted(tensors.keys() - needed.keys()),
@@ -88,9 +89,11 @@ def _check(init: OwnFile, tensors: Mapping[str, Tensor], needed: Mapping[str, Te
             for kind, found in wrong.items()
             if found
         ]
+        advice = "Leave out --model and the options of its shape, so that the file decides"
+        if size != init.image_size:
+            advice = f"Leave out --image-size {size}: those weights are for {init.image_size} pixels"
         raise LoadError(
-            f"{init.file} (a {init.architecture['model']}) does not fill the model: {'; '.join(parts)}. "
-            "Leave out --model and the options of its shape, so that the file decides"
+            f"{init.file} (a {init.architecture['model']}) does not fill the model: {'; '.join(parts)}. {advice}"
         )
 
 
@@ -140,7 +143,7 @@ def _shape(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if size is None:
         return {"model": model, **shape}
     return {
-        "model": "V2 blocks" if size.grn else "V1 blocks",
+        "model": "convnextv2" if size.grn else "convnext",
         "depths": tuple(arguments["depths"] or size.depths),
         "dims": tuple(arguments["dims"] or size.dims),
         **shape,
@@ -149,8 +152,3 @@ def _shape(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: Any) -> str:
     return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def is_timm(model: str) -> bool:
-    """Whether a name is of timm's."""
-    return model.startswith(PREFIX)

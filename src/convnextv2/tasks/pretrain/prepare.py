@@ -28,7 +28,7 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
     ignored = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in images.ignored.items())
     log.say(f"{len(images)} pictures in {settings.data}" + (f" (passed over: {ignored})" if ignored else ""))
     size, channels = settings.image_size, settings.in_chans
-    mark = fingerprint(images)
+    mark = fingerprint((images, None))
     bad, cache = take_pictures(
         images, mark, settings, channels=channels, min_side=min_side(size), resuming=resuming, place=place, log=log
     )
@@ -64,6 +64,7 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
     plan = Plan(
         verb="pretrain",
         name=settings.model,
+        module=model,
         parameters=encoder,
         images=images,
         fingerprint=mark,

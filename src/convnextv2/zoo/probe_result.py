@@ -1,0 +1,102 @@
+"""What a probe found: the numbers, and what may be said of them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Score:
+    """A fraction from 0 to 1: mean and sample standard deviation (None of one value) over draws of labels."""
+
+    mean: float
+    std: float | None
+    values: tuple[float, ...]
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Score:
+        """The score of one value a draw."""
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        return Score(statistics.fmean(values), spread, tuple(values))
+
+    def __str__(self) -> str:
+        return f"{100 * self.mean:.1f} %" + ("" if self.std is None else f" ± {100 * self.std:.1f}")
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """What one model's features are worth.  knn: None where pictures have several labels.  strengths: C, by draw."""
+
+    name: str
+    linear: Score
+    knn: Score | None
+    strengths: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """rows: this run, random weights, and the other run if one was named.
+
+    metric: "top1", or "map" where pictures have several labels.  labelled, judged: pictures with a label used (the
+    fewest of a draw), and pictures judged on, those of `split`.  neighbours: k as it was used.  notes: a line each.
+    """
+
+    rows: tuple[ProbeRow, ...]
+    metric: Literal["top1", "map"]
+    split: str
+    classes: int
+    labelled: int
+    judged: int
+    neighbours: int
+    image_size: int
+    file: Path
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What the numbers are."""
+        name = "Accuracy" if self.metric == "top1" else "Mean average precision"
+        draws = len(self.rows[0].linear.values)
+        several = f" (mean ± standard deviation of {draws} draws)" if draws > 1 else ""
+        pictures = f"{self.judged:,} {self.split} pictures of {self.classes} classes"
+        return f"{name} on {pictures}, {self.labelled:,} labels{several}"
+
+    @property
+    def sentence(self) -> str:
+        """What training added, in words."""
+        run, random = self.rows[:2]
+        parts = [f"{self._added(run.linear, random.linear)} by the linear probe"]
+        if run.knn and random.knn:
+            parts.append(f"{self._added(run.knn, random.knn)} by k-NN")
+        said = f"Over random weights of the same architecture, training {' and '.join(parts)}"
+        if self.metric == "top1":
+            return f"{said}."
+        if self._error(run.linear, random.linear) is None:
+            return f"{said}; how uncertain that is, is not known."
+        return f"{said}, as far as the draws of labels tell."
+
+    def _added(self, run: Score, random: Score) -> str:
+        points, error = 100 * (run.mean - random.mean), self._error(run, random)
+        if error is None:
+            return f"makes a difference of {points:+.1f} points"
+        if abs(points) <= 200 * error:
+            return f"makes no clear difference ({points:+.1f} points)"
+        return f"{'adds' if points > 0 else 'loses'} {abs(points):.1f} points"
+
+    def _error(self, run: Score, random: Score) -> float | None:
+        """Standard error of their difference, as far as it is known: from the pictures judged, and from the draws.
+
+        How far pictures judged by chance move a mean average precision is not known; None where there is one draw too.
+        """
+        both = (run, random)
+        if self.metric == "map" and any(score.std is None for score in both):
+            return None
+        variance = sum((score.std or 0) ** 2 / len(score.values) for score in both)
+        if self.metric == "top1":
+            variance += sum(score.mean * (1 - score.mean) / self.judged for score in both)
+        return math.sqrt(variance)
