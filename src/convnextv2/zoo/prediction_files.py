@@ -98,7 +98,7 @@ def write_predictions(
 
 
 def _standard_output() -> TextIO:
-    """A path that is no UTF-8 is written as the bytes it has on disk; to a file as well."""
+    """Where a path that is no UTF-8 is written as the bytes it has on disk, as in a file."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     return sys.stdout
