@@ -234,10 +234,11 @@ def test_compiled_it_follows_the_same_losses(picture_folder, tmp_path, uninterru
 
 
 @pytest.mark.slow
-def test_ten_kills_at_random_moments_change_no_bit(picture_folder, tmp_path, uninterrupted, command):
+def test_ten_kills_at_random_moments_change_no_bit(picture_folder, tmp_path, command):
     """SIGKILL, anywhere: while starting, training, or in the middle of a save (every step is saved)."""
     run = tmp_path / "run"
-    flags = ["pretrain", "--data", picture_folder, "--out", run, *small_flags(epochs=4, checkpoint_every=1)]
+    uninterrupted = pretrain(picture_folder, tmp_path / "whole", **SMALL, epochs=20).run
+    flags = ["pretrain", "--data", picture_folder, "--out", run, *small_flags(epochs=20, checkpoint_every=1)]
     rng, kills, reached = random.Random(0), 0, []
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     while kills < 10:
