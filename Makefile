@@ -16,7 +16,7 @@ help:  ## what there is
 demo: $(VENV)/.demo  ## pre-train on handwritten digits and see what was learned (under 4 minutes on 2 cores)
 	$(BIN)/convnextv2 demo --out $(DEMO_OUT)-$$(date +%Y%m%d-%H%M%S)
 
-test: $(VENV)/.test  ## all tests, as in CI (about 5 minutes on 2 cores)
+test: $(VENV)/.test  ## all tests, as in CI (about 10 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.test  ## format, lint, types, and the fast tests
@@ -25,7 +25,7 @@ check: $(VENV)/.test  ## format, lint, types, and the fast tests
 	$(BIN)/pyright
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-bench: $(VENV)/.bench  ## a pre-training step and an epoch of fine-tuning against the fastest peers (half an hour)
+bench: $(VENV)/.bench  ## a pre-training step and an epoch of fine-tuning against the fastest peers
 	$(BIN)/python benchmarks/pretrain_step.py
 	$(BIN)/python benchmarks/finetune_epoch.py $(if $(DATA),--data "$(DATA)")
 

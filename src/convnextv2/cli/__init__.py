@@ -17,6 +17,7 @@ app = App(
     help="Pre-train ConvNeXt V2 on your own pictures, and see what it learned.",
     version=convnextv2.__version__,
     version_flags=["--version"],
+    help_format="plaintext",
     result_action="return_value",
 )
 for _verb in ("pretrain", "classify", "evaluate", "predict", "reconstruct", "embed", "probe", "demo"):

@@ -24,7 +24,7 @@ class ClassifySettings(RunSettings):
     """Where the weights come from: a run's folder or a model.safetensors; none for random weights."""
 
     model: str | None = None
-    """`convnextv2_atto` to `convnextv2_huge`, `convnext_tiny` and so on for V1, or `timm:NAME`; else that of --init."""
+    """convnextv2_atto to convnextv2_huge, convnext_tiny and so on for V1, or timm:NAME; else that of --init."""
     image_size: int | None = None
     """Pixels on a side of what the model sees; by default that of --init, else 224."""
     stem_stride: int | None = None

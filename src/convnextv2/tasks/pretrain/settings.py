@@ -18,7 +18,7 @@ class PretrainSettings(RunSettings):
     """A folder of pictures (flat, nested or class folders; labels are not used), or a text file of paths."""
 
     model: str = "convnextv2_atto"
-    """`convnextv2_` and atto, femto, pico, nano, tiny, base, large or huge; `convnext_` and a size for V1."""
+    """convnextv2_ and atto, femto, pico, nano, tiny, base, large or huge; convnext_ and a size for V1."""
     image_size: int = 224
     """Pixels on a side of a training crop; a multiple of the mask cell, 8 times the stem stride."""
     stem_stride: int = 4
