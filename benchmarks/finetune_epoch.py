@@ -16,8 +16,9 @@ Contestants:
 
 Equal: the pictures, their labels, the batch and what is left over of an epoch; the recipe (that of in1k for Tiny:
 crops of 8 to 100 % bicubic, flip, RandAugment 9, erasing, Mixup or CutMix, smoothing, fused AdamW with layer decay,
-cosine, average of the weights at every step, drop path); starting weights; precision, threads, worker processes, and
-that workers start inside the clock. Before it starts, logits and loss of one batch must agree within 1e-5.
+cosine, average of the weights at every step, drop path); starting weights; precision, threads, worker processes;
+that workers start inside the clock, and that the C library keeps freed memory (a setting of the whole process, which
+our runs make). Before it starts, logits and loss of one batch must agree within 1e-5.
 
 Not equal, each side does it its own way: which random numbers are drawn; RandAugment's interpolation (ours bilinear,
 timm's bicubic), and so the time it takes; how layers are counted for their decay; ours checks at every step that loss
@@ -410,6 +411,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    machine.keep_freed_memory()
     folder, size = SETS[args.set]
     try:
         source = args.data or SHARED / folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from convnextv2.checkpoints.files import write_text_atomically
-from convnextv2.engine import distributed, runfolder
+from convnextv2.engine import distributed, machine, runfolder
 from convnextv2.engine.distributed import Place
 from convnextv2.engine.loop import fit
 from convnextv2.engine.runlog import RunLog
@@ -82,6 +82,8 @@ def conduct(verb: Verb[S], asked: S, given: set[str]) -> RunResult:
     if asked.out is None:
         raise UserError("say where the run goes: --out RUN, a new folder")
     place = distributed.join(asked.device)
+    if place.device.type == "cpu":
+        machine.keep_freed_memory()
     try:
         settings, resuming = place.agree(lambda: _take_up(verb, asked, given))
         assert settings.out is not None
