@@ -4,9 +4,11 @@
 
 Both sides: the same labelled pictures for a seed, the same seed, and the same recipe but for the weights they start
 from and the layer-wise decay, which small-data uses for pre-trained weights alone (`--set layer_decay 1` gives it to
-neither); the script checks that nothing else differs. What is reported is the accuracy after the last epoch on the
-validation pictures, never that of the best epoch; mean and standard deviation over seeds. Finished runs in --out are
-read and not made again, if they were made with the same settings. Writes results.json and curves.png into --out.
+neither); the script checks that nothing else differs. What is reported, as mean and standard deviation over seeds, is
+the accuracy of the averaged weights: on the test pictures with the checkpoint that was best on the validation pictures,
+where DIR has both; otherwise on the validation pictures after the last epoch, never that of the best epoch. Finished
+runs in --out are read and not made again, if they were made with the same settings, so that several processes can each
+make the runs of some seeds. Writes results.json and curves.png into --out.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def main() -> None:
             # Resuming a finished run does nothing, and refuses one that was made with other settings.
             convnextv2.classify(arguments.data, run, resume=(run / "config.json").is_file(), **settings)
             found[name].append(_read(run))
-            print(f"{name}, seed {seed}: {_last(found[name][-1]):.4f}", flush=True)
+            print(f"{name}, seed {seed}: {found[name][-1]['top1']:.4f}", flush=True)
     _report(arguments, found, more)
 
 
@@ -50,12 +52,13 @@ def _read(run: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     curve = [line for line in lines if line["phase"] == "eval"]
     settings = json.loads((run / "config.json").read_text())["settings"]
-    return {"epochs": [line["epoch"] for line in curve], "curve": curve, "settings": settings}
-
-
-def _last(run: dict[str, Any]) -> float:
-    line = run["curve"][-1]
-    return line.get("ema_top1", line["top1"])
+    scores = json.loads((run / "scores.json").read_text())
+    top1, on = curve[-1].get("ema_top1", curve[-1]["top1"]), "validation pictures, last epoch"
+    if "test" in scores:
+        test = scores["test"]
+        top1, on = test.get("average", test["plain"])["top1"], "test pictures, best checkpoint on validation"
+    epochs = [line["epoch"] for line in curve]
+    return {"top1": top1, "on": on, "epochs": epochs, "curve": curve, "settings": settings}
 
 
 def _check_equal(sides: list[dict[str, Any]]) -> None:
@@ -71,9 +74,9 @@ def _report(arguments: argparse.Namespace, found: dict[str, list[dict[str, Any]]
         _check_equal([run["settings"] for run in runs])
     results = {}
     for name, runs in found.items():
-        values = [_last(run) for run in runs]
+        values = [run["top1"] for run in runs]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        results[name] = {"top1": values, "mean": statistics.mean(values), "std": spread}
+        results[name] = {"on": runs[0]["on"], "top1": values, "mean": statistics.mean(values), "std": spread}
         print(f"{name:>14}: {100 * results[name]['mean']:.2f} % ± {100 * spread:.2f} ({len(values)} seeds)")
     gain = results["pre-trained"]["mean"] - results["from scratch"]["mean"]
     print(f"pre-training adds {100 * gain:.2f} points")
