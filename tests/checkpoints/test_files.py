@@ -1,5 +1,6 @@
 """Tensor files: whole, safe, and caught when damaged."""
 
+import os
 import random
 
 import pytest
@@ -77,3 +78,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, fail)
     assert path.read_text() == "old"
+
+
+def test_who_may_read_a_file_is_what_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_tensors(tmp_path / "weights.safetensors", {"a": torch.ones(2)})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "weights.safetensors").stat().st_mode & 0o777 == 0o640

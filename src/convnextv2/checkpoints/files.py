@@ -67,9 +67,16 @@ def content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, flush it to disk, then rename it over `path`."""
+    """Let `write` fill a file beside `path`, flush it to disk, then rename it over `path`.
+
+    Who may read it is what the user's umask says; safetensors alone would hide it from all others.
+    """
     partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    partial.touch()
+    mode = partial.stat().st_mode
     write(partial)
+    partial.chmod(mode)
     flush_to_disk(partial)
     os.replace(partial, path)
     flush_to_disk(path.parent)
