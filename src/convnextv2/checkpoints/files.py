@@ -46,12 +46,17 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise LoadError(f"{path} is not a readable safetensors file: {error}") from error
+    check_hash(path, tensors, metadata)
+    return tensors, metadata
+
+
+def check_hash(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """LoadError unless tensors and metadata are those that the file was saved with."""
     recorded = metadata.get(HASH_KEY)
     if recorded is None:
         raise LoadError(f"{path} has no content hash, so convnextv2 did not write it")
     if recorded != content_hash(tensors, metadata):
         raise LoadError(f"{path} is damaged: its content does not match the hash it was saved with")
-    return tensors, metadata
 
 
 def content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

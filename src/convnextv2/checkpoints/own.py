@@ -64,7 +64,13 @@ def read_own(source: str | Path, *, weights: Weights = "average", which: str | N
     Raises UserError where there is none, LoadError where the file is damaged or of another kind.
     """
     file = find_weights(Path(source), which)
-    tensors, metadata = load_tensors(file)
+    return own_file(file, *load_tensors(file), weights=weights)
+
+
+def own_file(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, weights: Weights = "average"
+) -> OwnFile:
+    """What the tensors and the metadata of a file of ours say; LoadError where they are of another kind."""
     if metadata.get("format") not in _FORMATS:
         raise LoadError(f"{file} was not written by a run of convnextv2: its format is {metadata.get('format')}")
     averaged = weights == "average" and any(name.startswith(AVERAGE) for name in tensors)

@@ -1,0 +1,106 @@
+"""How another project names and shapes the tensors of a ConvNeXt: the way in, and the way back out.
+
+In between stand the official dense names and shapes (`official.py`), which are our model's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from torch import Tensor
+
+Reshape = Callable[[str, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The tensors of a ConvNeXt as another project writes them.
+
+    name: as `convert --to` says it.  title: as people say it.  pairs: official name and its name, tensor by tensor,
+    the first that fits; `{s}` (stage), `{b}` (block), `{k}` (a downsampling), `{j}` stand for numbers and `{leaf}` for
+    weight or bias.  prefixes: one of these may stand before all of its names.  writes: the prefix it has when we
+    write it, but for names that `bare` matches.  inward: gives the tensor of an official name its official shape.
+    outward: the other way.
+    """
+
+    name: str
+    title: str
+    pairs: tuple[tuple[str, str], ...]
+    prefixes: tuple[str, ...] = ()
+    writes: str = ""
+    bare: str = "(?!)"
+    inward: Reshape = field(default=lambda name, tensor: tensor)
+    outward: Reshape = field(default=lambda name, tensor: tensor)
+
+    def official(self, name: str) -> str | None:
+        """The official name of one of its names; None if it has no such name."""
+        for prefix in self.prefixes:
+            name = name.removeprefix(prefix)
+        return _translate(self._inward, name)
+
+    def named(self, official: str) -> str | None:
+        """Its name of an official one; None if it has none."""
+        name = _translate(self._outward, official)
+        return name if name is None or re.match(self.bare, name) else self.writes + name
+
+    def read(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+        """Tensors under official names and in official shapes, and the names that mean nothing in this layout."""
+        names = {name: self.official(name) for name in tensors}
+        read = {new: canonical(new, self.inward(new, tensors[old])) for old, new in names.items() if new is not None}
+        return read, [old for old, new in names.items() if new is None]
+
+    def write(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Official tensors under its names and in its shapes. KeyError for a name that it has no word for."""
+        written = {}
+        for name, tensor in tensors.items():
+            new = self.named(name)
+            if new is None:
+                raise KeyError(name)
+            written[new] = self.outward(name, tensor).contiguous()
+        return written
+
+    @cached_property
+    def _inward(self) -> list[tuple[re.Pattern[str], str]]:
+        return [(_pattern(theirs), official) for official, theirs in self.pairs]
+
+    @cached_property
+    def _outward(self) -> list[tuple[re.Pattern[str], str]]:
+        return [(_pattern(official), theirs) for official, theirs in self.pairs]
+
+
+_MEANINGS = {"s": "[0-3]", "k": "[1-3]", "j": "[01]", "b": "0|[1-9][0-9]{0,3}", "leaf": "weight|bias"}
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", template)
+    text = [f"(?P<{part}>{_MEANINGS[part]})" if place % 2 else re.escape(part) for place, part in enumerate(parts)]
+    return re.compile("".join(text))
+
+
+def _translate(rules: list[tuple[re.Pattern[str], str]], name: str) -> str | None:
+    for pattern, template in rules:
+        match = pattern.fullmatch(name)
+        if match:
+            return template.format(**match.groupdict())
+    return None
+
+
+def canonical(name: str, tensor: Tensor) -> Tensor:
+    """A tensor in its official shape, where only axes of length one stand in the way; otherwise as it is.
+
+    GRN's parameters are found with 1, 2, 4 and 6 axes, pointwise layers as 1x1 convolutions, biases as one row.
+    """
+    if name.endswith(("grn.gamma", "grn.beta")):
+        return tensor.reshape(1, 1, 1, -1) if _one_axis(tensor) else tensor
+    if name.endswith(("pwconv1.weight", "pwconv2.weight")) and tensor.ndim == 4 and tensor.shape[2:] == (1, 1):
+        return tensor.flatten(1)
+    if name.endswith(".bias") and tensor.ndim > 1 and _one_axis(tensor):
+        return tensor.flatten()
+    return tensor
+
+
+def _one_axis(tensor: Tensor) -> bool:
+    return tensor.ndim > 0 and tensor.numel() == max(tensor.shape)
