@@ -1,0 +1,124 @@
+"""The one table of published weights: ConvNeXt V2 (Woo et al. 2023) and V1 (Liu et al. 2022), by timm's tag names.
+
+Sources: the official repositories' tables of models (top-1), the addresses of their files, timm's tags.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Literal
+
+from convnextv2.errors import UserError
+
+Stage = Literal["fcmae", "in1k", "in22k", "in22k-in1k"]
+
+_HOST = "https://dl.fbaipublicfiles.com/convnext"
+V2_LICENCE, V1_LICENCE = "CC-BY-NC-4.0", "MIT"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published file.
+
+    name: timm's tag.  stage: "fcmae" is an encoder without a head; the others are classifiers.  image_size: pixels on
+    a side.  top1: published accuracy on ImageNet-1K, per cent; None for an encoder and for 21,841 classes.
+    """
+
+    name: str
+    stage: Stage
+    image_size: int
+    top1: float | None
+    url: str
+    licence: str
+
+    @property
+    def model(self) -> str:
+        """The size's name in `models.SIZES`; V1's XLarge has none."""
+        return self.name.partition(".")[0]
+
+    @property
+    def crop_pct(self) -> float:
+        """Of the published evaluation: a centre crop below 384 pixels, the whole picture from there on."""
+        return 0.875 if self.image_size < 384 else 1.0
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.url.rpartition("/")[2]
+
+
+_IN1K = {
+    "atto": 76.7,
+    "femto": 78.5,
+    "pico": 80.3,
+    "nano": 81.9,
+    "tiny": 83.0,
+    "base": 84.9,
+    "large": 85.8,
+    "huge": 86.3,
+}
+_IN22K_IN1K = {
+    ("nano", 224): 82.1,
+    ("nano", 384): 83.4,
+    ("tiny", 224): 83.9,
+    ("tiny", 384): 85.1,
+    ("base", 224): 86.8,
+    ("base", 384): 87.7,
+    ("large", 224): 87.3,
+    ("large", 384): 88.2,
+    ("huge", 384): 88.7,
+    ("huge", 512): 88.9,
+}
+_V1_IN1K = {"tiny": 82.1, "small": 83.1, "base": 83.8, "large": 84.3}
+_V1_IN22K = ("tiny", "small", "base", "large")
+_V1_IN22K_IN1K = {
+    ("tiny", 224): 82.9,
+    ("tiny", 384): 84.1,
+    ("small", 224): 84.6,
+    ("small", 384): 85.8,
+    ("base", 224): 85.8,
+    ("base", 384): 86.8,
+    ("large", 224): 86.6,
+    ("large", 384): 87.5,
+}
+
+
+def _v2(size: str, tag: str, stage: Stage, pixels: int, top1: float | None, path: str) -> Published:
+    url = f"{_HOST}/convnextv2/{path}/convnextv2_{size}_{{}}.pt"
+    file = {"pt_only": "1k_224_fcmae", "im1k": "1k_224_ema", "im22k": f"22k_{pixels}_ema"}[path]
+    return Published(f"convnextv2_{size}.{tag}", stage, pixels, top1, url.format(file), V2_LICENCE)
+
+
+def _v1(size: str, tag: str, stage: Stage, pixels: int, top1: float | None, file: str) -> Published:
+    return Published(f"convnext_{size}.{tag}", stage, pixels, top1, f"{_HOST}/convnext_{size}_{file}.pth", V1_LICENCE)
+
+
+def _size(pixels: int) -> str:
+    """What timm's tags add for another size than 224."""
+    return "" if pixels == 224 else f"_{pixels}"
+
+
+def _all() -> tuple[Published, ...]:
+    found = [_v2(size, "fcmae", "fcmae", 224, None, "pt_only") for size in _IN1K]
+    found += [_v2(size, "fcmae_ft_in1k", "in1k", 224, top1, "im1k") for size, top1 in _IN1K.items()]
+    for (size, pixels), top1 in _IN22K_IN1K.items():
+        found.append(_v2(size, f"fcmae_ft_in22k_in1k{_size(pixels)}", "in22k-in1k", pixels, top1, "im22k"))
+    found += [_v1(size, "fb_in1k", "in1k", 224, top1, "1k_224_ema") for size, top1 in _V1_IN1K.items()]
+    found += [_v1(size, "fb_in22k", "in22k", 224, None, "22k_224") for size in _V1_IN22K]
+    for (size, pixels), top1 in _V1_IN22K_IN1K.items():
+        file = f"22k_1k_{pixels}"
+        found.append(_v1(size, f"fb_in22k_ft_in1k{_size(pixels)}", "in22k-in1k", pixels, top1, file))
+    return tuple(found)
+
+
+PUBLISHED: dict[str, Published] = {entry.name: entry for entry in _all()}
+
+
+def published(name: str) -> Published:
+    """The entry of a name. UserError for an unknown one, with the nearest."""
+    if name not in PUBLISHED:
+        near = difflib.get_close_matches(name, PUBLISHED, n=3, cutoff=0.5)
+        meant = f"did you mean {', '.join(near)}?" if near else "`convnextv2 zoo` lists them"
+        raise UserError(f"no published weights are called {name!r}; {meant}")
+    return PUBLISHED[name]
