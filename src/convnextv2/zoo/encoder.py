@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convnextv2.checkpoints.own import read_own
+from convnextv2.checkpoints.load import read
 from convnextv2.data.colour import normalise
 from convnextv2.data.folder import ImageList, shown
 from convnextv2.data.geometry import CenterFit
@@ -71,7 +71,7 @@ def load_encoder(source: str | Path) -> Encoder:
 
     Raises UserError where there is none, LoadError where the file is damaged or of another kind.
     """
-    found = read_own(source)
+    found = read(source)
     crop_pct = json.loads(found.metadata.get("crop_pct", "null"))
     return Encoder(build_again(found), found.preprocessing, found.image_size, crop_pct, arguments_of(found), found.file)
 

@@ -308,19 +308,27 @@ def test_a_wrong_init_says_what_differs_and_what_to_type(picture_folder, tmp_pat
     text = line(model="convnextv2_tiny")
     assert "dims 8/8/16/16 there, 96/192/384/768 asked for" in text
     assert "Leave out --model" in text
-    text = line(stem_stride=4)
-    assert "stem_stride 1 there, 4 asked for. Leave out --stem-stride" in text
+    assert "--inflate 0,1: give 1 numbers from 0 to 2, one for each channel" in line(in_chans=1, inflate="0,1")
+    assert "--inflate twice: give repeat, mean" in line(in_chans=1, inflate="twice")
     assert "model convnextv2_atto there, convnext_atto asked for" in line(
         model="convnext_atto", dims=(8, 8, 16, 16), depths=(1, 1, 1, 1)
     )
-    assert "in_chans 3 there, 1 asked for" in line(in_chans=1)
     assert "no run and no file at" in line(init=tmp_path / "nothing")
     (tmp_path / "weights.pt").write_bytes(b"PK\x03\x04 not ours")
-    assert "weights.pt is not a readable safetensors file" in line(init=tmp_path / "weights.pt")
+    assert "weights.pt is not whole, or was written by torch before 1.6" in line(init=tmp_path / "weights.pt")
     (tmp_path / "empty").mkdir()
     assert "empty holds no checkpoint yet" in line(init=tmp_path / "empty")
     shutil.copy(pretrained / "checkpoints" / "latest", tmp_path / "text.safetensors")
-    assert "is not a readable safetensors file" in line(init=tmp_path / "text.safetensors")
+    assert "is neither readable safetensors nor a file of torch.save" in line(init=tmp_path / "text.safetensors")
+
+
+def test_another_stem_is_adapted_and_the_log_says_so(picture_folder, tmp_path, pretrained):
+    settings = {"init": pretrained, "epochs": 1, "batch_size": 8, "image_size": 64, "workers": 0}
+    run = classify(picture_folder, tmp_path / "run", in_chans=1, stem_stride=2, **settings).run
+    log = (run / "log.txt").read_text()
+    assert "stem inflated from 3 channels to 1 (repeat); stem resampled from stride 1 to 2" in log
+    found = load_classifier(run)
+    assert (found.model.in_chans, found.model.stem_stride, len(found.preprocessing.mean)) == (1, 2, 1)
 
 
 @pytest.mark.parametrize(

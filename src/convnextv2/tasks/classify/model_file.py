@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from convnextv2.checkpoints.own import CLASSIFIER, OwnFile, Weights, read_own
+from convnextv2.checkpoints.load import read
+from convnextv2.checkpoints.own import CLASSIFIER, OwnFile, Weights
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.models.timm_backbone import TimmBackbone, create_any
@@ -43,7 +44,7 @@ def load_classifier(source: str | Path, *, weights: Weights = "average", which: 
 
     Raises UserError where there is none, LoadError where the file is damaged or no classifier's.
     """
-    found = read_own(source, weights=weights, which=which)
+    found = read(source, weights=weights, which=which)
     if found.format != CLASSIFIER:
         raise LoadError(
             f"{found.file} is a pre-trained encoder, not a classifier: train one with "

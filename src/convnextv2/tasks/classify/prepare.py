@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from convnextv2.checkpoints.files import HASH_KEY, checkpoint_of
+from convnextv2.checkpoints.load import absolute, read
 from convnextv2.checkpoints.own import ARCHITECTURE, OwnFile, read_own
+from convnextv2.checkpoints.start import architecture
 from convnextv2.data.folder import shown
 from convnextv2.data.labels import LabelledImages, few_labels
 from convnextv2.data.splits import Splits, read_splits
@@ -46,14 +48,16 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
     known = saved or init
     if resuming and init is not None:
         _check_same_weights(init, log)
-    arguments = weights.architecture({name: getattr(settings, name) for name in ARCHITECTURE}, known)
+    arguments = architecture({name: getattr(settings, name) for name in ARCHITECTURE}, known)
     size = settings.image_size or (known.image_size if known else 224)
-    preprocessing = known.preprocessing if known else Preprocessing.for_channels(arguments["in_chans"])
+    preprocessing = Preprocessing.for_channels(arguments["in_chans"])
+    if known is not None and len(known.preprocessing.mean) == arguments["in_chans"]:
+        preprocessing = known.preprocessing
     recipe_name, recipe, chosen = _recipe(settings, arguments["model"], len(train), place)
     torch.manual_seed(settings.seed)
     model = _build(arguments, recipe, len(train.classes), size, log)
     if init is not None:
-        log.say(weights.fill(model, init, train.classes))
+        log.say(weights.fill(model, init, train.classes, settings.inflate))
     channels, side = arguments["in_chans"], min_side(size, recipe.min_scale)
     parts = (train, splits.val, splits.test)
     mark = fingerprint(*((part.images, part.labels) for part in parts if part is not None))
@@ -139,7 +143,7 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
             "recipe": recipe_name,
             "multi_label": train.multi_label,
             "ema": recipe.ema or 0.0,
-            "init": settings.init.resolve() if settings.init and _from_weights(settings) else settings.init,
+            "init": absolute(settings.init) if _from_weights(settings) else settings.init,
         },
         least_micro_batch=2 if recipe.mixup or recipe.cutmix else 1,
         finish=lambda loop: write_outcome(log.run, model, judges, place, log, loop.precision),
@@ -196,7 +200,7 @@ def _from_weights(settings: ClassifySettings) -> bool:
 
 def _init(settings: ClassifySettings) -> OwnFile | None:
     """The weights to start from."""
-    return read_own(settings.init) if settings.init is not None and _from_weights(settings) else None
+    return read(settings.init) if settings.init is not None and _from_weights(settings) else None
 
 
 def _check_same_weights(init: OwnFile, log: RunLog) -> None:

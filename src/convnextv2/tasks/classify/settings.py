@@ -21,7 +21,9 @@ class ClassifySettings(RunSettings):
     data: Path | None = None
     """A folder with train/ and val/ (or test/) of class folders, a folder of class folders, or a CSV of path,label."""
     init: Path | None = None
-    """Where the weights come from: a run's folder or a model.safetensors; none for random weights."""
+    """Where the weights come from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none."""
+    inflate: str = "repeat"
+    """What other channels than those of --init take from its stem: repeat, mean, or a list of channels as 0,1,2,0."""
 
     model: str | None = None
     """convnextv2_atto to convnextv2_huge, convnext_tiny and so on for V1, or timm:NAME; else that of --init."""

@@ -7,7 +7,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from convnextv2.checkpoints.own import ARCHITECTURE, PRETRAINED, read_own
+from convnextv2.checkpoints.load import read
+from convnextv2.checkpoints.own import ARCHITECTURE, PRETRAINED, OwnFile
+from convnextv2.checkpoints.start import history
 from convnextv2.data.folder import shown
 from convnextv2.errors import LoadError
 from convnextv2.models import create_model
@@ -28,8 +30,8 @@ class Pretrained:
     file: Path
 
 
-def describe(settings: PretrainSettings) -> dict[str, str]:
-    """The metadata of a run's weights: enough to build the model and to prepare its input."""
+def describe(settings: PretrainSettings, init: OwnFile | None = None) -> dict[str, str]:
+    """The metadata of a run's weights: enough to build the model and to prepare its input, and what it began with."""
     return {
         "format": PRETRAINED,
         "encoder": json.dumps({name: getattr(settings, name) for name in ARCHITECTURE}),
@@ -37,6 +39,7 @@ def describe(settings: PretrainSettings) -> dict[str, str]:
         "preprocessing": json.dumps(dataclasses.asdict(Preprocessing.for_channels(settings.in_chans))),
         "image_size": str(settings.image_size),
         "trained_on": shown(settings.data.name) if settings.data else "",
+        **history(init),
     }
 
 
@@ -45,7 +48,7 @@ def load_pretrained(source: str | Path) -> Pretrained:
 
     Raises UserError where there is none, LoadError where the file is damaged or of another kind.
     """
-    found = read_own(source)
+    found = read(source)
     if found.format != PRETRAINED:
         raise LoadError(f"{found.file} was not written by `convnextv2 pretrain`")
     encoder = dict(found.architecture)

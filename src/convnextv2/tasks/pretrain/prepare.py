@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from convnextv2.checkpoints.files import checkpoint_of
+from convnextv2.checkpoints.load import absolute, read
+from convnextv2.checkpoints.own import ARCHITECTURE, PRETRAINED, OwnFile, read_own
+from convnextv2.checkpoints.start import architecture
 from convnextv2.data.folder import list_images
 from convnextv2.engine.distributed import Place
 from convnextv2.engine.runlog import RunLog
-from convnextv2.errors import UserError
+from convnextv2.errors import LoadError, UserError
 from convnextv2.models import create_model
 from convnextv2.runs.prepare import Plan, Prepared, fingerprint, take_pictures
 from convnextv2.runs.prepare import prepare as prepare_run
-from convnextv2.tasks.pretrain import recipes
+from convnextv2.tasks.pretrain import recipes, weights
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.model_file import describe
 from convnextv2.tasks.pretrain.settings import PretrainSettings
@@ -23,6 +30,12 @@ from convnextv2.tasks.pretrain.task import PretrainTask, min_side
 
 def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: Place, log: RunLog) -> Prepared:
     """Everything up to the first step: pictures, model, recipe, the estimate, config.json."""
+    init = None
+    if str(settings.init) == "none":
+        settings = replace(settings, init=None)
+    if settings.init is not None and (not resuming or checkpoint_of(log.run) is None):
+        init = read(settings.init)
+        settings = _as_init_says(settings, given, init)
     assert settings.data is not None
     images = list_images(settings.data)
     ignored = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in images.ignored.items())
@@ -34,12 +47,17 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
     )
     torch.manual_seed(settings.seed)
     model = build(settings)
+    if init is not None:
+        log.say(weights.fill(model, init, settings.inflate))
     recipe, chosen = recipes.resolve(settings, len(images), place.world_size)
     if settings.recipe == "paper" and settings.batch_size is None and len(images) < recipe.batch_size:
         raise UserError(
             f"{len(images)} pictures make zero steps with the paper's batch of {recipe.batch_size}: "
             "use --recipe auto, or a smaller --batch-size"
         )
+
+    goes_on = settings.init is not None and init is None
+    metadata = _saved_metadata(log.run) if goes_on else describe(settings, init)
 
     def task(workers: int) -> PretrainTask:
         return PretrainTask(
@@ -50,7 +68,7 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
             workers=workers,
             bad=bad,
             cache=cache,
-            metadata=describe(settings),
+            metadata=metadata,
         )
 
     def compute(pictures: int) -> Tensor:
@@ -73,10 +91,35 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
         compute=compute,
         task=task,
         loop=loop,
-        model={"decoder_parameters": everything - encoder},
+        model={
+            "decoder_parameters": everything - encoder,
+            "from": str(settings.init) if settings.init else "random weights",
+        },
         data={"passed_over": dict(images.ignored)},
+        resolved={"init": absolute(settings.init)},
     )
     return prepare_run(plan, bad, settings, given, resuming, place, log)
+
+
+def _as_init_says(settings: PretrainSettings, given: set[str], init: OwnFile) -> PretrainSettings:
+    """Settings whose architecture and picture size are the file's where the user named none."""
+    if str(init.architecture["model"]).startswith("timm:"):
+        raise LoadError(f"--init {init.file} holds a {init.architecture['model']}: only a ConvNeXt can be pre-trained")
+    asked = {name: getattr(settings, name) if name in given else None for name in ARCHITECTURE}
+    found = architecture(asked, init)
+    if "image_size" not in given:
+        cell = 8 * found["stem_stride"]
+        found["image_size"] = max(2, round(init.image_size / cell)) * cell
+    if init.format == PRETRAINED:
+        found |= {k: v for k, v in json.loads(init.metadata["fcmae"]).items() if k not in given}
+    settings = replace(settings, **found)
+    replace(settings, init=None)  # the rules that could not be looked at before
+    return settings
+
+
+def _saved_metadata(run: Path) -> dict[str, str]:
+    """Of the newest checkpoint: what a run began with is not read again when it goes on."""
+    return dict(read_own(run, which="latest").metadata)
 
 
 def build(settings: PretrainSettings) -> FCMAE:

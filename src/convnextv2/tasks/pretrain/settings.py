@@ -17,6 +17,10 @@ class PretrainSettings(RunSettings):
     data: Path | None = None
     """A folder of pictures (flat, nested or class folders; labels are not used), or a text file of paths."""
 
+    init: Path | None = None
+    """Weights to go on from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME. They say the size."""
+    inflate: str = "repeat"
+    """What other channels than those of --init take from its stem: repeat, mean, or a list of channels as 0,1,2,0."""
     model: str = "convnextv2_atto"
     """convnextv2_ and atto, femto, pico, nano, tiny, base, large or huge; convnext_ and a size for V1."""
     image_size: int = 224
@@ -61,7 +65,8 @@ class PretrainSettings(RunSettings):
         cell = 8 * self.stem_stride
         near = max(2 * cell, round(self.image_size / cell) * cell)
         yield (
-            self.image_size >= 2 * cell and self.image_size % cell == 0,
+            # Which stem it is may be for --init to say; then this is looked at when it has.
+            self.init is not None or (self.image_size >= 2 * cell and self.image_size % cell == 0),
             f"--image-size {self.image_size} does not fit the mask cell of {cell} pixels (8 times --stem-stride): "
             f"use --image-size {near}" + (", or a smaller --stem-stride" if self.stem_stride > 1 else ""),
         )

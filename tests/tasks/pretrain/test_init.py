@@ -1,0 +1,102 @@
+"""Pre-training that goes on from weights that exist."""
+
+import json
+
+import pytest
+import torch
+from small_run import SMALL, same, saved_weights
+
+from convnextv2 import classify, load_pretrained, pretrain
+from convnextv2.checkpoints.foreign import UNKNOWN_LICENCE
+from convnextv2.checkpoints.own import read_own
+from convnextv2.errors import UserError
+
+SETTINGS = {name: SMALL[name] for name in ("batch_size", "precision", "workers", "pictures")}
+
+
+@pytest.fixture(scope="module")
+def run(picture_folder, tmp_path_factory):
+    return pretrain(picture_folder, tmp_path_factory.mktemp("first") / "run", **SMALL, epochs=1).run
+
+
+@pytest.fixture(scope="module")
+def official(run, tmp_path_factory):
+    """The encoder alone, as the official repository publishes it: no final norm, GRN of two axes, a pickle."""
+    file = tmp_path_factory.mktemp("official") / "encoder.pt"
+    encoder = read_own(run).encoder()
+    kept = {name: tensor for name, tensor in encoder.items() if not name.startswith("norm.")}
+    torch.save({"model": {n: t.reshape(1, -1) if ".grn." in n else t for n, t in kept.items()}}, file)
+    return file
+
+
+def start(picture_folder, out, **settings):
+    """A run whose steps are too small to be seen, so that it ends with what it began with."""
+    return pretrain(picture_folder, out, epochs=1, lr=1e-30, weight_decay=0.0, **SETTINGS, **settings)
+
+
+def unmoved(a, b):
+    return a.keys() == b.keys() and all(torch.allclose(a[name], b[name], rtol=0, atol=1e-20) for name in a)
+
+
+def test_it_begins_with_encoder_and_decoder_of_a_run(picture_folder, run, tmp_path):
+    again = start(picture_folder, tmp_path / "run", init=run).run
+    assert f"encoder and decoder from {read_own(run).file}" in (again / "log.txt").read_text()
+    assert unmoved(saved_weights(again), saved_weights(run))
+    metadata = read_own(again).metadata
+    assert [step["trained_on"] for step in json.loads(metadata["trained_from"])] == [picture_folder.name]
+    assert json.loads(metadata["fcmae"])["decoder_dim"] == 16
+
+
+def test_it_begins_with_an_encoder_alone(picture_folder, run, official, tmp_path):
+    again = start(picture_folder, tmp_path / "run", init=official, image_size=32, decoder_dim=24).run
+    assert "a new decoder" in (again / "log.txt").read_text()
+    before, after = saved_weights(run), saved_weights(again)
+    encoder = [name for name in before if name.startswith("encoder.") and not name.startswith("encoder.norm.")]
+    assert len(encoder) > 50
+    assert unmoved({name: after[name] for name in encoder}, {name: before[name] for name in encoder})
+    found = read_own(again)
+    assert found.metadata["licence"] == UNKNOWN_LICENCE
+    assert found.architecture["dims"] == (8, 8, 16, 16)
+    assert load_pretrained(again).model.proj.out_channels == 24
+
+
+def test_a_classifier_gives_its_encoder(picture_folder, run, tmp_path):
+    trained = classify(picture_folder, tmp_path / "classifier", init=run, epochs=1, batch_size=8, workers=0).run
+    again = start(picture_folder, tmp_path / "run", init=trained).run
+    expected, found = read_own(trained).encoder(), read_own(again).encoder()
+    assert unmoved(found, {name: tensor for name, tensor in expected.items() if not name.startswith("head.")})
+
+
+def test_another_stem_is_adapted(picture_folder, run, tmp_path):
+    again = start(picture_folder, tmp_path / "run", init=run, stem_stride=2, image_size=64, in_chans=1).run
+    log = (again / "log.txt").read_text()
+    assert "its decoder is of another shape and left out" in log
+    assert "stem inflated from 3 channels to 1 (repeat); stem resampled from stride 1 to 2" in log
+
+
+def test_it_goes_on_after_a_stop_bit_by_bit(picture_folder, official, tmp_path):
+    settings = {"init": official, "image_size": 32, "decoder_dim": 16, "checkpoint_every": 1, **SETTINGS}
+    whole = pretrain(picture_folder, tmp_path / "whole", epochs=2, **settings).run
+    part = tmp_path / "part"
+    pretrain(picture_folder, part, epochs=2, **settings)
+    latest = part / "checkpoints" / "latest"
+    earlier = sorted(path.name for path in latest.parent.iterdir() if path.is_dir())[0]
+    latest.write_text(earlier)
+    pretrain(picture_folder, part, resume=True)
+    assert same(saved_weights(part), saved_weights(whole))
+    assert read_own(part).metadata["trained_from"] == read_own(whole).metadata["trained_from"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "convnextv2_tiny"}, r"dims 8/8/16/16 there, 96/192/384/768 asked for. Leave out --model"),
+        ({"image_size": 44}, r"--image-size 44 does not fit the mask cell of 8 pixels .* use --image-size 48"),
+        ({"init": "nothing"}, r"no run and no file at nothing"),
+        ({"init": "convnextv2_atto.fcmea"}, r"no published weights are called .* did you mean convnextv2_atto.fcmae"),
+        ({"init": "hf:nowhere"}, r"hf:nowhere is no repository of the hub: give hf:OWNER/NAME"),
+    ],
+)
+def test_what_does_not_fit_is_refused(settings, message, picture_folder, run, tmp_path):
+    with pytest.raises(UserError, match=message):
+        start(picture_folder, tmp_path / "run", **{"init": run, **settings})
