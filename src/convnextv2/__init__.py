@@ -14,8 +14,9 @@ _HOMES = {
     "FCMAE": "convnextv2.tasks.pretrain.fcmae",
     "ConvNeXt": "convnextv2.models",
     "classify": "convnextv2.tasks.classify.run",
-    "create_model": "convnextv2.models",
+    "create_model": "convnextv2.zoo.create",
     "evaluate": "convnextv2.tasks.classify.evaluate",
+    "load": "convnextv2.zoo.create",
     "load_pretrained": "convnextv2.tasks.pretrain.model_file",
     "predict": "convnextv2.zoo.predict",
     "pretrain": "convnextv2.tasks.pretrain.run",
@@ -28,6 +29,7 @@ __all__ = [
     "classify",
     "create_model",
     "evaluate",
+    "load",
     "load_pretrained",
     "predict",
     "pretrain",
@@ -35,12 +37,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from convnextv2.models import ConvNeXt, create_model
+    from convnextv2.models import ConvNeXt
     from convnextv2.tasks.classify.evaluate import evaluate
     from convnextv2.tasks.classify.run import classify
     from convnextv2.tasks.pretrain.fcmae import FCMAE
     from convnextv2.tasks.pretrain.model_file import load_pretrained
     from convnextv2.tasks.pretrain.run import pretrain
+    from convnextv2.zoo.create import create_model, load
     from convnextv2.zoo.predict import predict
     from convnextv2.zoo.probe import probe
 

@@ -68,8 +68,7 @@ def test_a_peers_weights_give_its_outputs_and_go_back_bitwise(layout, name, tmp_
     with torch.no_grad():
         expected = peer(images) if layout == "timm" else peer(images).logits
         assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
-    size = SIZES[name]
-    back = writer(layout, dims=size.dims, grn=size.grn).write(ours.state_dict())
+    back = writer(layout, name).write(ours.state_dict())
     assert back.keys() == theirs.keys()
     assert all(torch.equal(back[key], theirs[key]) for key in theirs)
 
@@ -93,7 +92,7 @@ def test_there_and_back_is_the_same_bit_by_bit(layout, name, tmp_path):
         if not size.grn:
             pytest.skip("official pre-training is of V2 alone")
         own = {key: tensor for key, tensor in own.items() if not key.startswith(("norm.", "head."))}
-    written = writer(layout, dims=size.dims, grn=size.grn).write(own)
+    written = writer(layout, name).write(own)
     again = recognise(written, tmp_path)
     assert again.layout.name == layout
     assert again.unknown == ()

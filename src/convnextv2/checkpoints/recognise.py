@@ -15,7 +15,7 @@ from convnextv2.checkpoints.layout import Layout, canonical
 from convnextv2.checkpoints.minkowski import MINKOWSKI
 from convnextv2.checkpoints.mmpretrain import MMPRETRAIN
 from convnextv2.checkpoints.official import OFFICIAL
-from convnextv2.checkpoints.timm import TIMM, for_dims
+from convnextv2.checkpoints.timm import TIMM, TIMM_CONV_MLP
 from convnextv2.checkpoints.transformers import TRANSFORMERS, TRANSFORMERS_V1
 from convnextv2.errors import LoadError
 from convnextv2.models.sizes import SIZES
@@ -103,14 +103,14 @@ def _widths(name: str, tensor: Tensor, stage: int) -> Iterator[int]:
             yield tensor.shape[0] // 4
 
 
-def writer(layout: str, *, dims: tuple[int, ...], grn: bool) -> Layout:
-    """The layout that a model of this width is written in.
+def writer(layout: str, model: str) -> Layout:
+    """The layout that a model of this name in `SIZES` is written in.
 
-    Raises KeyError for an unknown name.
+    Raises KeyError for an unknown layout.
     """
-    by_name = {each.name: each for each in LAYOUTS}
-    if layout == "timm":
-        return for_dims(dims)
-    if layout == "transformers" and not grn:
+    family, _, size = model.partition("_")
+    if layout == "timm" and size in ("atto", "femto", "pico", "nano"):
+        return TIMM_CONV_MLP
+    if layout == "transformers" and family == "convnext":
         return TRANSFORMERS_V1
-    return by_name[layout]
+    return {each.name: each for each in LAYOUTS}[layout]

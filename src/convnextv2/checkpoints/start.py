@@ -36,7 +36,7 @@ def architecture(asked: Mapping[str, Any], init: OwnFile | None) -> dict[str, An
         said = "; ".join(f"{name} {_plain(its[name])} there, {_plain(mine[name])} asked for" for name in different)
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in asked if asked[name] is not None)
         raise LoadError(
-            f"--init {init.file} does not fit: {said}. Leave out {flags}, so that the file decides, "
+            f"{init.file} does not fit: {said}. Leave out {flags}, so that the file decides, "
             "or name the weights of such a model"
         )
     return wanted

@@ -34,8 +34,3 @@ def _convolutions(name: str, tensor: Tensor) -> Tensor:
 TIMM = Layout("timm", "timm", pairs=_PAIRS, outward=_flat_grn)
 TIMM_CONV_MLP = Layout("timm", "timm, with 1x1 convolutions", pairs=_PAIRS, outward=_convolutions)
 """How timm's own models of Atto, Femto, Pico and Nano have their pointwise layers."""
-
-
-def for_dims(dims: tuple[int, ...]) -> Layout:
-    """The layout that timm's model of this width has: Nano and narrower have convolutions."""
-    return TIMM_CONV_MLP if dims[0] <= 80 else TIMM

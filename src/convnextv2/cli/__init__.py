@@ -20,7 +20,7 @@ app = App(
     help_format="plaintext",
     result_action="return_value",
 )
-for _verb in ("pretrain", "classify", "evaluate", "predict", "reconstruct", "embed", "probe", "demo"):
+for _verb in ("pretrain", "classify", "evaluate", "predict", "reconstruct", "embed", "probe", "convert", "zoo", "demo"):
     app.command(f"convnextv2.cli.{_verb}:{_verb}", name=_verb)
 
 

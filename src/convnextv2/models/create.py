@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from convnextv2.errors import UserError
 from convnextv2.models.convnext import ConvNeXt
-from convnextv2.models.sizes import SIZES
+from convnextv2.models.sizes import SIZES, Size
+
+
+def size_of(name: str) -> Size:
+    """The size of a name. UserError for an unknown one, with the nearest known ones."""
+    if name not in SIZES:
+        near = difflib.get_close_matches(name, SIZES, n=3, cutoff=0.5) or list(SIZES)
+        raise UserError(f"no model is called {name!r}; did you mean {', '.join(near)}?")
+    return SIZES[name]
 
 
 def create_model(
@@ -29,10 +37,7 @@ def create_model(
 
     Raises UserError for an unknown name, with the nearest known ones.
     """
-    if name not in SIZES:
-        near = difflib.get_close_matches(name, SIZES, n=3, cutoff=0.5) or list(SIZES)
-        raise UserError(f"no model is called {name!r}; did you mean {', '.join(near)}?")
-    size = SIZES[name]
+    size = size_of(name)
     return ConvNeXt(
         depths=size.depths if depths is None else depths,
         dims=size.dims if dims is None else dims,

@@ -1,0 +1,36 @@
+"""`convnextv2 zoo`"""
+
+from __future__ import annotations
+
+
+def zoo(*names: str) -> None:
+    """List the published weights; with names, download these and say where they lie.
+
+    convnextv2 zoo
+    convnextv2 zoo convnextv2_tiny.fcmae convnextv2_tiny.fcmae_ft_in1k
+
+    top-1 is the published accuracy on ImageNet-1K. Weights of V2 are CC-BY-NC 4.0: not for commercial use.
+
+    Parameters
+    ----------
+    names
+        What to download into $CONVNEXTV2_CACHE (by default ~/.cache/convnextv2).
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from convnextv2.checkpoints.download import cache_folder, fetch
+    from convnextv2.checkpoints.load import shown_progress
+    from convnextv2.checkpoints.published import PUBLISHED, published
+
+    entries = [published(name) for name in names]
+    for entry in entries:
+        with shown_progress(entry.file) as progress:
+            print(fetch(entry.url, progress=progress))
+    if not names:
+        table = Table("name", "stage", "pixels", "top-1, %", "licence", "here", box=None)
+        for entry in PUBLISHED.values():
+            here = "yes" if (cache_folder() / entry.file).is_file() else ""
+            top1 = "" if entry.top1 is None else f"{entry.top1:.1f}"
+            table.add_row(entry.name, entry.stage, str(entry.image_size), top1, entry.licence, here)
+        Console(width=None if Console().is_terminal else 120).print(table)
