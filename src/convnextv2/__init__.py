@@ -21,6 +21,7 @@ _HOMES = {
     "predict": "convnextv2.zoo.predict",
     "pretrain": "convnextv2.tasks.pretrain.run",
     "probe": "convnextv2.zoo.probe",
+    "register_with_timm": "convnextv2.zoo.timm_models",
 }
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "predict",
     "pretrain",
     "probe",
+    "register_with_timm",
 ]
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from convnextv2.zoo.create import create_model, load
     from convnextv2.zoo.predict import predict
     from convnextv2.zoo.probe import probe
+    from convnextv2.zoo.timm_models import register_with_timm
 
 
 def __getattr__(name: str) -> Any:

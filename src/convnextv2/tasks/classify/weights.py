@@ -44,9 +44,10 @@ def fill(model: ConvNeXt | TimmBackbone, init: OwnFile, classes: Sequence[str], 
 
 
 def _head_names(model: ConvNeXt | TimmBackbone) -> set[str]:
-    """Names of the tensors whose shape follows from the number of classes."""
-    heads = model.classifiers() if isinstance(model, TimmBackbone) else [model.head]
-    of_heads = {id(p) for head in heads for p in head.parameters()}
+    """Names of the tensors whose shape follows from the number of classes, also where the model has no head."""
+    if isinstance(model, ConvNeXt):
+        return {"head.weight", "head.bias"}
+    of_heads = {id(p) for head in model.classifiers() for p in head.parameters()}
     return {name for name, p in model.named_parameters() if id(p) in of_heads}
 
 
