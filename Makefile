@@ -45,7 +45,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.uv
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.uv
-	$(INSTALL) --editable ".[tensorboard,timm]" --group test --group check
+	$(INSTALL) --editable ".[tensorboard,timm,hub]" --group test --group check
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.uv

@@ -20,7 +20,10 @@ app = App(
     help_format="plaintext",
     result_action="return_value",
 )
-for _verb in ("pretrain", "classify", "evaluate", "predict", "reconstruct", "embed", "probe", "convert", "zoo", "demo"):
+_LEARN = ("pretrain", "classify")
+_JUDGE = ("evaluate", "predict", "reconstruct", "embed", "probe")
+_WEIGHTS = ("zoo", "convert", "push")
+for _verb in (*_LEARN, *_JUDGE, *_WEIGHTS, "demo"):
     app.command(f"convnextv2.cli.{_verb}:{_verb}", name=_verb)
 
 

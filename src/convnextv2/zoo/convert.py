@@ -47,7 +47,7 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
         raise UserError(f"--out {out}: {to} is written to {want}")
     out.parent.mkdir(parents=True, exist_ok=True)
     if to == "convnextv2":
-        return [_write_own(held, out)]
+        return [write_own(held, out)]
     tensors = _layout(held, to)
     if to == "transformers":
         return _write_transformers(held, tensors, out)
@@ -71,7 +71,8 @@ def _layout(held: OwnFile, to: str) -> dict[str, Tensor]:
     return writer(to, str(held.architecture["model"])).write(encoder) | decoder
 
 
-def _write_own(held: OwnFile, out: Path) -> Path:
+def write_own(held: OwnFile, out: Path, licence: str | None = None) -> Path:
+    """Write a classifier or an encoder as a file of ours, with its history.  licence: in place of what it carries."""
     kind = CLASSIFIER if held.format == CLASSIFIER else ENCODER
     metadata = {
         "format": kind,
@@ -83,6 +84,7 @@ def _write_own(held: OwnFile, out: Path) -> Path:
         "crop_pct": held.metadata.get("crop_pct", "null"),
         "trained_on": held.metadata.get("trained_on", ""),
         **history(held),
+        **({"licence": licence} if licence else {}),
     }
     save_tensors(out, held.encoder(), metadata)
     return out

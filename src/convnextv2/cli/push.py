@@ -1,0 +1,48 @@
+"""`convnextv2 push`"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+
+def push(
+    source: str,
+    *,
+    to: str,
+    licence: Annotated[str | None, Parameter(name=["--licence", "--license"])] = None,
+    private: bool = False,
+    dry_run: bool = False,
+    weights: Literal["average", "plain"] = "average",
+) -> None:
+    """Send a model to the Hugging Face hub: weights, config.json, and a card with classes and scores.
+
+    convnextv2 push run --to OWNER/NAME --licence apache-2.0 --dry-run
+
+    It is then a source like any other: --init hf:OWNER/NAME.
+
+    Parameters
+    ----------
+    source
+        A run, a file or folder in any layout we know, or published weights (convnextv2 zoo).
+    to
+        OWNER/NAME; it is made where it does not exist.
+    licence
+        Under which the weights may be used, as apache-2.0; needed unless the weights carry one.
+    private
+        Make a new repository private.
+    dry_run
+        Show what would be sent, and send nothing.
+    weights
+        The averaged weights (where the file has them), or those of the last step.
+    """
+    from convnextv2.zoo.push import push as run
+
+    done = run(source, to, licence=licence, private=private, dry_run=dry_run, weights=weights)
+    for name, size in done.files.items():
+        print(f"{name}  {size:,} bytes")
+    if done.address:
+        print(f"sent to {done.address}")
+    else:
+        print(f"nothing was sent to {done.repository}; its README.md would be:\n\n{done.card}")
