@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import warnings
 
 from cyclopts import App
 from rich.console import Console
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     tokens = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in tokens
+    warnings.showwarning = _note
     try:
         app([token for token in tokens if token != "--debug"], exit_on_error=True, print_error=True)
     except ConvNeXtV2Error as error:
@@ -63,6 +65,12 @@ def _say(error: Exception) -> None:
         return  # said once for all processes
     text = f"convnextv2: {error}".encode(errors="backslashreplace").decode()
     Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+
+
+def _note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """A warning as one line; of others than ours with its kind."""
+    kind = "" if category.__module__.startswith("convnextv2") else f"{category.__name__}: "
+    Console(stderr=True, highlight=False).print(f"note: {kind}{message}", markup=False, soft_wrap=True)
 
 
 def _exit_code(error: ConvNeXtV2Error) -> int:

@@ -36,6 +36,7 @@ def fill(model: ConvNeXt | TimmBackbone, init: OwnFile, classes: Sequence[str], 
         advice = f"Leave out --image-size {size}: those weights are for {init.image_size} pixels"
     check(needed, tensors, what=f"{init.file} (a {init.architecture['model']})", advice=advice)
     model.load_state_dict(target | tensors)
+    said += [f"licence of these weights: {init.metadata['licence']}"] if "licence" in init.metadata else []
     if same:
         said.insert(0, f"all weights from {init.file}, head included, as the classes are the same")
         return "; ".join(said)

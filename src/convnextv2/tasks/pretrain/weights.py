@@ -30,4 +30,5 @@ def fill(model: FCMAE, init: OwnFile, inflate: str = "repeat") -> str:
         model.load_state_dict(target | tensors)
         what = "its decoder is of another shape and left out" if decoder else "a new decoder"
         said.insert(0, f"encoder from {init.file}; {what}")
+    said += [f"licence of these weights: {init.metadata['licence']}"] if "licence" in init.metadata else []
     return "; ".join(said)
