@@ -41,11 +41,23 @@ def main() -> None:
         for name, side in sides.items():
             run = arguments.out / f"{name.replace(' ', '-')}-{seed}"
             settings = {**shape, **side, "label_fraction": arguments.label_fraction, "seed": seed, **more}
-            # Resuming a finished run does nothing, and refuses one that was made with other settings.
-            convnextv2.classify(arguments.data, run, resume=(run / "config.json").is_file(), **settings)
+            if not _made(arguments.data, run, settings):
+                # Goes on with what was stopped, and refuses a run that was made with other settings.
+                convnextv2.classify(arguments.data, run, resume=(run / "config.json").is_file(), **settings)
             found[name].append(_read(run))
             print(f"{name}, seed {seed}: {found[name][-1]['top1']:.4f}", flush=True)
     _report(arguments, found, more)
+
+
+def _made(data: Path, run: Path, settings: dict[str, Any]) -> bool:
+    """Whether a run is there, finished, and made with these settings of these pictures."""
+    if not (run / "scores.json").is_file():
+        return False
+    given = json.loads((run / "config.json").read_text())["given"]
+    asked = {name: value for name, value in settings.items() if name != "init"}
+    paths = ((data, given["data"]), (settings.get("init"), given.get("init")))
+    same = all((a and Path(a).resolve()) == (b and Path(b).resolve()) for a, b in paths)
+    return same and all(given.get(name) == value for name, value in json.loads(json.dumps(asked)).items())
 
 
 def _read(run: Path) -> dict[str, Any]:
