@@ -9,6 +9,7 @@ import pytest
 from convnextv2.checkpoints import download
 from convnextv2.checkpoints.download import cache_folder, fetch
 from convnextv2.checkpoints.published import PUBLISHED, published
+from convnextv2.data.geometry import CenterFit
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import SIZES
 
@@ -162,7 +163,9 @@ def test_the_published_table_is_whole():
     assert {entry.model for entry in PUBLISHED.values()} <= SIZES.keys()
     assert all(entry.licence == "CC-BY-NC-4.0" for entry in v2)
     huge = published("convnextv2_huge.fcmae_ft_in22k_in1k_512")
-    assert (huge.top1, huge.image_size, huge.crop_pct) == (88.9, 512, 1.0)
+    assert (huge.top1, huge.image_size) == (88.9, 512)
+    assert CenterFit(huge.image_size, crop_pct=huge.crop_pct).whole
+    assert not CenterFit(224, crop_pct=published("convnextv2_atto.fcmae_ft_in1k").crop_pct).whole
     assert huge.url.endswith("/convnextv2/im22k/convnextv2_huge_22k_512_ema.pt")
 
 

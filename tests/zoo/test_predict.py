@@ -182,7 +182,7 @@ def test_a_run_that_is_none_is_refused(few, tmp_path):
     with pytest.raises(UserError, match="no run and no file"):
         predict(tmp_path / "absent", few)
     (tmp_path / "model.safetensors").write_bytes(b"not this")
-    with pytest.raises(LoadError, match="not a readable safetensors file"):
+    with pytest.raises(LoadError, match="is neither readable safetensors"):
         predict(tmp_path, few)
 
 

@@ -77,7 +77,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Who may read it is what the user's umask says; safetensors alone would hide it from all others.
     """
     partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
     partial.touch()
     mode = partial.stat().st_mode
     write(partial)

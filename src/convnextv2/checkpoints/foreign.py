@@ -177,5 +177,5 @@ def _read_config(path: Path) -> _Config:
             return _Config(size, statistics, given.get("crop_pct"), tuple(map(str, names)))
         labels = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
         return _Config(int(config.get("image_size", 224)), classes=tuple(labels[index] for index in sorted(labels)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise LoadError(f"{path} cannot be read ({error}): fetch it again, or move it away to do without") from error

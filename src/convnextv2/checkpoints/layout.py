@@ -37,8 +37,8 @@ class Layout:
 
     def official(self, name: str) -> str | None:
         """The official name of one of its names; None if it has no such name."""
-        for prefix in self.prefixes:
-            name = name.removeprefix(prefix)
+        prefix = next((prefix for prefix in self.prefixes if name.startswith(prefix)), "")
+        name = name.removeprefix(prefix)
         return _translate(self._inward, name)
 
     def named(self, official: str) -> str | None:
@@ -48,9 +48,14 @@ class Layout:
 
     def read(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """Tensors under official names and in official shapes, and the names that mean nothing in this layout."""
-        names = {name: self.official(name) for name in tensors}
-        read = {new: canonical(new, self.inward(new, tensors[old])) for old, new in names.items() if new is not None}
-        return read, [old for old, new in names.items() if new is None]
+        read, unknown = {}, []
+        for old, tensor in tensors.items():
+            new = self.official(old)
+            if new is None or new in read:  # two names of one tensor: neither is to be chosen
+                unknown.append(old)
+            else:
+                read[new] = canonical(new, self.inward(new, tensor))
+        return read, unknown
 
     def write(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Official tensors under its names and in its shapes. KeyError for a name that it has no word for."""

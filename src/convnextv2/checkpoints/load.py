@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from convnextv2.checkpoints.files import HASH_KEY, check_hash, content_hash
 from convnextv2.checkpoints.foreign import in_folder, read_foreign, tensors_of
 from convnextv2.checkpoints.own import CLASSIFIER, OwnFile, Weights, find_weights, own_file
 from convnextv2.checkpoints.published import PUBLISHED, Published, published
+from convnextv2.errors import LoadError
 from convnextv2.models.sizes import SIZES
 
 _OURS = {HASH_KEY, "preprocessing", "encoder", "image_size"}
@@ -58,7 +60,7 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
         if file.name in _BY_FILE:
             held = _as_published(held, _BY_FILE[file.name])
     licence = held.metadata.get("licence", "")
-    if licence.startswith("CC-BY-NC"):
+    if licence.lower().startswith("cc-by-nc"):
         warnings.warn(f"the weights of {file.name} are under {licence}: not for commercial use", LicenceNotice, 2)
     return held
 
@@ -76,6 +78,12 @@ def _is_name(source: str) -> bool:
 
 def _as_published(held: OwnFile, entry: Published) -> OwnFile:
     """What the table knows of a published file besides its tensors."""
+    if held.architecture["model"] != entry.model or (held.format == CLASSIFIER) == (entry.stage == "fcmae"):
+        what = "a classifier" if held.format == CLASSIFIER else "an encoder"
+        raise LoadError(
+            f"{held.file} is not what is published under that name ({entry.name}): it holds {what}, "
+            f"a {held.architecture['model']}; rename it, or put the right file there"
+        )
     classes = held.classes
     if held.format == CLASSIFIER and len(classes) == 1000:
         classes = _imagenet_classes()
@@ -98,7 +106,7 @@ def _imagenet_classes() -> tuple[str, ...]:
 @contextmanager
 def shown_progress(title: str) -> Iterator[Progress | None]:
     """A progress bar on a terminal; nothing elsewhere."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
         yield None
         return
     from rich.console import Console

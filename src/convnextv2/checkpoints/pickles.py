@@ -30,17 +30,19 @@ _HARMLESS = {
         for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Byte", "Bool")
     ),
 }
-_MOST_INSTRUCTIONS = 64 * 2**20
+_MOST_INSTRUCTIONS = 4 * 2**20  # bytes; a training checkpoint of Huge has less than one million
+_DEEPEST = 100
+_NESTING = {"TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT", "MARK"}
 _MOST_RECORDS = 100_000
 _CONTAINERS = ("model", "state_dict", "model_state_dict")
-_AVERAGES = ("model_ema", "state_dict_ema", "ema_state_dict")
+_AVERAGES = ("model_ema", "state_dict_ema")
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether it begins as a zip archive or as a pickle does."""
+    """Whether it begins as a zip archive or as a pickle does, and not as safetensors, whose first number may be any."""
     with path.open("rb") as file:
-        start = file.read(4)
-    return start.startswith(b"PK\x03\x04") or start[:1] == b"\x80"
+        start = file.read(9)
+    return start[8:] != b"{" and (start.startswith(b"PK\x03\x04") or start[:1] == b"\x80")
 
 
 def load_pickle(path: Path, *, averaged: bool = True) -> dict[str, Tensor]:
@@ -102,7 +104,11 @@ def _check_archive(path: Path, size: int) -> None:
 
 def _imports(instructions: bytes) -> Iterator[str]:
     """What a pickle names to be imported, as "module name"; protocol 2, which torch.save writes, names it openly."""
+    nested = 0
     for code, argument, _ in pickletools.genops(instructions):
+        nested = nested + 1 if code.name in _NESTING else 0
+        if nested > _DEEPEST:
+            raise ValueError("it nests too deep")
         if code.name == "GLOBAL":
             yield str(argument)
         elif code.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "OBJ"):
@@ -118,7 +124,7 @@ def _tensors(found: Any, averaged: bool) -> dict[str, Tensor]:
         if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
             found = inner
             break
-    return {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
+    return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
 
 
 def _one_line(error: BaseException) -> str:

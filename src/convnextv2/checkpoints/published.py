@@ -38,9 +38,9 @@ class Published:
         return self.name.partition(".")[0]
 
     @property
-    def crop_pct(self) -> float:
-        """Of the published evaluation: a centre crop below 384 pixels, the whole picture from there on."""
-        return 0.875 if self.image_size < 384 else 1.0
+    def crop_pct(self) -> float | None:
+        """Of the published evaluation: a centre crop below 384 pixels; None, the whole picture, from there on."""
+        return 0.875 if self.image_size < 384 else None
 
     @property
     def file(self) -> str:

@@ -68,7 +68,9 @@ def _say(error: Exception) -> None:
 
 
 def _note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-    """A warning as one line; of others than ours with its kind."""
+    """A warning as one line, once for all processes; of others than ours with its kind."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     kind = "" if category.__module__.startswith("convnextv2") else f"{category.__name__}: "
     Console(stderr=True, highlight=False).print(f"note: {kind}{message}", markup=False, soft_wrap=True)
 

@@ -453,8 +453,8 @@ def test_kills_at_random_moments_change_no_bit(picture_folder, tmp_path, command
 
 @pytest.mark.slow
 def test_two_processes_follow_one(picture_folder, tmp_path, command):
-    """torchrun with two gloo processes: the same batches, losses and scores."""
-    settings = SMALL_CLASSIFIER | {"drop_path": 0.0}
+    """torchrun with two gloo processes: the same batches, losses and scores. Without mixing: each mixes its own."""
+    settings = SMALL_CLASSIFIER | {"drop_path": 0.0, "mixup": 0.0, "cutmix": 0.0}
     one = classify(picture_folder, tmp_path / "one", **settings, epochs=4).run
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     arguments = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
         settings = replace(settings, init=None)
     if settings.init is not None and (not resuming or checkpoint_of(log.run) is None):
         init = read(settings.init)
-        settings = _as_init_says(settings, given, init)
+        if not resuming:  # what was recorded is resolved already
+            settings = _as_init_says(settings, given, init)
     assert settings.data is not None
     images = list_images(settings.data)
     ignored = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in images.ignored.items())
@@ -105,6 +106,11 @@ def _as_init_says(settings: PretrainSettings, given: set[str], init: OwnFile) ->
     """Settings whose architecture and picture size are the file's where the user named none."""
     if str(init.architecture["model"]).startswith("timm:"):
         raise LoadError(f"--init {init.file} holds a {init.architecture['model']}: only a ConvNeXt can be pre-trained")
+    usual = PretrainSettings()
+    # A --config says values that this command line does not name.
+    given = given | {
+        field.name for field in fields(settings) if getattr(settings, field.name) != getattr(usual, field.name)
+    }
     asked = {name: getattr(settings, name) if name in given else None for name in ARCHITECTURE}
     found = architecture(asked, init)
     if "image_size" not in given:
