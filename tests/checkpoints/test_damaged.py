@@ -155,6 +155,13 @@ def test_the_hostile_files_would_have_run(files, tmp_path):
     assert mark.exists()
 
 
+def test_a_refusal_says_one_thing(files, tmp_path):
+    file = tmp_path / "bomb.pt"
+    file.write_bytes(bomb(files, random.Random(0)))
+    with pytest.raises(LoadError, match=rf"^{file} is refused: it would unpack to more than its own [\d,]+ bytes$"):
+        read(file)
+
+
 def test_a_tensor_that_claims_more_than_its_record_is_refused(tmp_path):
     """A view that repeats one number a billion times is small on disk."""
     file = tmp_path / "large.pt"

@@ -88,7 +88,9 @@ def _check_archive(path: Path, size: int) -> None:
             if len(pickles) != 1 or pickles[0].file_size > _MOST_INSTRUCTIONS:
                 raise LoadError(f"{path} is not a file of torch.save: it has no readable data.pkl")
             instructions = archive.read(pickles[0])
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError, EOFError) as error:
+    except LoadError:  # a ValueError, too, that already says it all
+        raise
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, EOFError) as error:
         raise LoadError(f"{path} is damaged: {_one_line(error)}; fetch or write it again") from error
     try:
         wanted = sorted({name for name in _imports(instructions) if name not in _HARMLESS})
