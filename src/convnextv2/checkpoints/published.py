@@ -34,7 +34,7 @@ class Published:
 
     @property
     def model(self) -> str:
-        """The size's name in `models.SIZES`; V1's XLarge has none."""
+        """The size's name in `models.SIZES`."""
         return self.name.partition(".")[0]
 
     @property

@@ -25,7 +25,9 @@ _CONTAINER = {"official": "model", "minkowski": "model", "timm": "state_dict", "
 
 
 def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights = "average") -> list[Path]:
-    """Write weights in another layout; what the file has (type, head, licence) is kept, and no value changes.
+    """Write weights in another layout; type and head are kept, and no value changes.
+
+    A decoder goes along to "minkowski" alone.
 
     source: as `load` takes it.  to: "official" (.pt), "minkowski" (.pt as official pre-training writes it, without
     final norm and head), "timm" (.safetensors or .pth, for `checkpoint_path`), "mmpretrain" (.pth), "convnextv2"

@@ -133,7 +133,7 @@ def register_with_timm() -> list[str]:
         timm.create_model("fcmae_convnextv2_tiny", features_only=True, weights="run")
 
     `weights` is a source as `load` takes it; the architecture is then the source's where the call does not say it,
-    and its head stays if the number of classes does. timm's own `checkpoint_path` takes official files, too.
+    and its head stays if the number of classes does. timm's own `checkpoint_path` takes a state dict in official names.
 
     Raises UserError where timm is not installed.
     """
