@@ -48,7 +48,7 @@ import timm
 import torch
 from PIL import __version__ as pillow_version
 from PIL.Image import Image
-from timm.data import FastCollateMixup, Mixup, create_dataset, create_loader
+from timm.data import FastCollateMixup, Mixup, auto_augment, create_dataset, create_loader
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.loss import SoftTargetCrossEntropy
 from timm.models.convnext import checkpoint_filter_fn
@@ -203,6 +203,17 @@ def timm_model(case: Case, ours: ConvNeXt) -> nn.Module:
     peer = timm.create_model(case.model, pretrained=False, **options)
     peer.load_state_dict(checkpoint_filter_fn(ours.state_dict(), peer), strict=True)
     return peer
+
+
+def keep_one_bit() -> None:
+    """timm may posterise to no bits at all, a black picture, which newer Pillow refuses: to one bit in that case."""
+
+    def posterize(image: Image, bits: int, **options: Any) -> Image:
+        return auto_augment.posterize(image, max(1, bits), **options)
+
+    for name, op in auto_augment.NAME_TO_OP.items():
+        if op is auto_augment.posterize:
+            auto_augment.NAME_TO_OP[name] = posterize
 
 
 def timm_loader(case: Case, *, prefetcher: bool) -> tuple[Any, Mixup | None]:
@@ -412,6 +423,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     machine.keep_freed_memory()
+    keep_one_bit()
     folder, size = SETS[args.set]
     try:
         source = args.data or SHARED / folder

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnextv2 import ops
-from convnextv2.models.grid import Grid
+from convnextv2.models.grid import DenseGrid, Grid
 
 LAYER_NORM_EPS = 1e-6
 
@@ -55,26 +57,36 @@ class Block(nn.Module):
         keep: numbers of the sites whose output is wanted, counted over all but the channel axis; then
         (len(keep), C) comes back. Only without drop path, which needs whole pictures.
         """
-        assert keep is None or not self.drop_path_rate
-        shortcut = x
+        if self.training and self.drop_path_rate:
+            assert keep is None
+            alone = isinstance(grid, DenseGrid)  # the others know how many pictures there are
+            return drop_path(x, lambda some: self._branch(some, grid), self.drop_path_rate, skip=alone)
+        shortcut = x if keep is None else ops.gather_rows(x.flatten(0, -2), keep)
+        return shortcut + self._branch(x, grid, keep)
+
+    def _branch(self, x: Tensor, grid: Grid, keep: Tensor | None = None) -> Tensor:
         x = self.dwconv(x, grid)
         x = self.norm(x)
         x = self.pwconv1(x)  # (B, ..., 4C)
         x = F.gelu(x) if self.grn is None else self.grn(x, grid)
         if keep is not None:
-            x, shortcut = (ops.gather_rows(t.flatten(0, -2), keep) for t in (x, shortcut))
+            x = ops.gather_rows(x.flatten(0, -2), keep)
         x = self.pwconv2(x)
-        if self.gamma is not None:
-            x = x * self.gamma
-        return shortcut + drop_path(x, self.drop_path_rate, self.training)
+        return x if self.gamma is None else x * self.gamma
 
 
-def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
-    """Drop the branch of whole pictures with probability `rate`, and scale the others up to keep the mean.
+def drop_path(x: Tensor, branch: Callable[[Tensor], Tensor], rate: float, *, skip: bool = True) -> Tensor:
+    """`x + branch(x)`, where the branch of whole pictures is dropped with probability `rate`, and the others' scaled
+    up to keep the mean (stochastic depth, Huang et al. 2016).
 
-    x: (B, ...), one picture an entry of the first axis (stochastic depth, Huang et al. 2016).
+    x: (B, ...), one picture an entry of the first axis.  branch: must treat each picture alone.  skip: do not compute
+    what is dropped, on a CPU; a graphics card would have to wait for the number of pictures left.
     """
-    if rate == 0.0 or not training:
-        return x
-    keep = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - rate)
-    return x * keep / (1 - rate)
+    kept = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - rate)
+    if skip and x.device.type == "cpu" and ops.implementation(x) == "fused":
+        pictures = kept.flatten().nonzero().flatten()
+        # With none the branch's parameters would have no gradient, which other processes may be waiting for.
+        if 0 < len(pictures) < len(x):
+            taken = branch(x.index_select(0, pictures)).to(x.dtype)
+            return x.index_add(0, pictures, taken, alpha=1 / (1 - rate))
+    return x + branch(x) * kept / (1 - rate)
