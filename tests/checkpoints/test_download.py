@@ -1,6 +1,7 @@
 """Downloads against a server on this machine: cut connections, changed files, no network."""
 
 import hashlib
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,7 +23,7 @@ class Host(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.etag = CONTENT, '"one"'
-        self.cut, self.cuts, self.ranges, self.asked = 0, 0, True, []
+        self.cut, self.cuts, self.ranges, self.asked, self.shifted = 0, 0, True, [], 0
 
     @property
     def url(self):
@@ -45,6 +46,8 @@ class Handler(BaseHTTPRequestHandler):
         if asked and host.ranges and self.headers.get("If-Range") == host.etag:
             start = int(asked.removeprefix("bytes=").rstrip("-"))
             self.send_response(206)
+            told = start + host.shifted
+            self.send_header("Content-Range", f"bytes {told}-{len(host.content) - 1}/{len(host.content)}")
         else:
             self.send_response(200)
         body = host.content[start:]
@@ -110,6 +113,29 @@ def test_a_file_that_changed_between_two_parts_is_fetched_anew(host, tmp_path, m
 def test_a_server_without_ranges_starts_anew(host, tmp_path):
     host.cut, host.cuts, host.ranges = 2_000_000, 1, False
     assert fetch(host.url, folder=tmp_path).read_bytes() == CONTENT
+
+
+def test_another_part_than_asked_for_is_not_taken(host, tmp_path):
+    host.cut, host.cuts, host.shifted = 2_000_000, 1, 7
+    with pytest.raises(UserError, match=r"the server sent bytes \d+7-4999999/5000000|in place of the rest"):
+        fetch(host.url, folder=tmp_path)
+    assert not (tmp_path / "weights.pt").exists()
+
+
+def test_an_error_of_the_encryption_is_one_of_the_network(host, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise ssl.SSLError(1, "[SSL: DECRYPTION_FAILED_OR_BAD_RECORD_MAC]")
+
+    monkeypatch.setattr(download, "_go_on", broken)
+    with pytest.raises(UserError, match=r"cannot be reached \(.*BAD_RECORD_MAC"):
+        fetch(host.url, folder=tmp_path)
+
+
+def test_a_record_that_is_no_text_is_another_hash(host, tmp_path):
+    fetch(host.url, folder=tmp_path)
+    (tmp_path / "weights.pt.sha256").write_bytes(b"\xff\xfe")
+    with pytest.raises(LoadError, match=r"as when it first came"):
+        fetch(host.url, folder=tmp_path)
 
 
 def test_another_hash_than_recorded_is_refused(host, tmp_path):

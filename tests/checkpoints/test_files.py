@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from convnextv2.checkpoints.files import load_tensors, save_tensors, write_atomically, write_text_atomically
-from convnextv2.errors import LoadError
+from convnextv2.errors import LoadError, RunFailed
 
 
 @pytest.fixture
@@ -75,9 +75,10 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         partial.write_text("half of the n")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunFailed, match=r"config.json could not be written: disk full"):
         write_atomically(path, fail)
     assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_who_may_read_a_file_is_what_the_umask_says(tmp_path):

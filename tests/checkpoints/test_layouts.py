@@ -10,11 +10,13 @@ from transformers import (
     ConvNextV2ForImageClassification,
 )
 
+from convnextv2.checkpoints import shapes
 from convnextv2.checkpoints.foreign import read_foreign
 from convnextv2.checkpoints.layout import canonical
-from convnextv2.checkpoints.official import NAMES, shapes
+from convnextv2.checkpoints.official import NAMES
 from convnextv2.checkpoints.recognise import LAYOUTS, recognise, writer
 from convnextv2.models import SIZES, create_model
+from convnextv2.tasks.pretrain.fcmae import FCMAE
 
 SMALL = ["convnextv2_atto", "convnext_atto"]
 LARGE = [name for name in SIZES if name not in SMALL]
@@ -62,7 +64,7 @@ def filled(file):
 def test_a_peers_weights_give_its_outputs_and_go_back_bitwise(layout, name, tmp_path):
     peer = peer_of(layout, name)
     theirs = peer.state_dict()
-    found = read_foreign(tmp_path, theirs)
+    found = read_foreign(tmp_path / "file", theirs)
     assert (found.architecture["model"], found.metadata["layout"], len(found.classes)) == (name, layout, 10)
     ours, images = filled(found), torch.randn(IMAGES)
     with torch.no_grad():
@@ -75,12 +77,15 @@ def test_a_peers_weights_give_its_outputs_and_go_back_bitwise(layout, name, tmp_
 
 @pytest.mark.parametrize("name", SIZES)
 def test_the_official_shapes_are_those_of_our_model(name):
-    size = SIZES[name]
     with torch.device("meta"):
         model = create_model(name, num_classes=7, in_chans=5, stem_stride=2)
-    shape = {"depths": size.depths, "dims": size.dims, "grn": size.grn, "in_chans": 5, "stem_stride": 2}
-    expected = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-    assert shapes(**shape, norm=True, num_classes=7) == expected
+        autoencoder = FCMAE(
+            create_model(name, num_classes=0, in_chans=5, stem_stride=2), decoder_dim=24, decoder_depth=2
+        )
+    shape = {"model": name, "depths": None, "dims": None, "in_chans": 5, "stem_stride": 2}
+    assert shapes.encoder(shape, num_classes=7) == {n: tuple(tensor.shape) for n, tensor in model.state_dict().items()}
+    expected = {n: tuple(t.shape) for n, t in autoencoder.state_dict().items() if not n.startswith("encoder.")}
+    assert shapes.decoder(shape, width=24, depth=2) == expected
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -98,6 +103,40 @@ def test_there_and_back_is_the_same_bit_by_bit(layout, name, tmp_path):
     assert again.unknown == ()
     assert again.tensors.keys() == own.keys()
     assert all(torch.equal(again.tensors[key], own[key]) for key in own)
+
+
+def mmpretrain_by_hand(own):
+    """A state dict as mmpretrain has it, written from its model's attributes, apart from our table."""
+    renamed = {"dwconv": "depthwise_conv", "pwconv1": "pointwise_conv1", "pwconv2": "pointwise_conv2"}
+    theirs = {}
+    for name, tensor in own.items():
+        place, _, leaf = name.rpartition(".")
+        *place, part = place.split(".")
+        if part == "head":
+            theirs[f"head.fc.{leaf}"] = tensor
+        elif place == []:
+            assert part == "norm"
+            theirs[f"backbone.norm3.{leaf}"] = tensor
+        else:
+            value = tensor.reshape(-1) if part == "grn" else tensor
+            theirs[".".join(["backbone", *place, renamed.get(part, part), leaf])] = value
+    return theirs
+
+
+@pytest.mark.parametrize("convolutions", [False, True])
+@pytest.mark.parametrize("name", SMALL)
+def test_mmpretrain_as_written_by_hand(name, convolutions, tmp_path):
+    """Its pointwise layers are linear, or 1x1 convolutions with linear_pw_conv=False."""
+    own = randomise(create_model(name, num_classes=10)).state_dict()
+    theirs = mmpretrain_by_hand(own)
+    assert "backbone.stages.2.5.pointwise_conv2.weight" in theirs
+    assert writer("mmpretrain", name).write(own).keys() == theirs.keys()
+    if convolutions:
+        theirs = {key: t[:, :, None, None] if "pointwise" in key and t.ndim == 2 else t for key, t in theirs.items()}
+    found = read_foreign(tmp_path / "file.pth", theirs)
+    assert (found.architecture["model"], found.metadata["layout"]) == (name, "mmpretrain")
+    assert found.tensors.keys() == own.keys()
+    assert all(torch.equal(found.tensors[key], own[key]) for key in own)
 
 
 def test_every_name_of_the_official_layout_has_one_in_each_other():
@@ -143,14 +182,14 @@ def test_old_files_of_transformers_have_gamma_and_beta(tmp_path):
         name.replace("grn.weight", "grn.gamma").replace("grn.bias", "grn.beta"): value for name, value in theirs.items()
     }
     assert old.keys() != theirs.keys()
-    a, b = read_foreign(tmp_path, old), read_foreign(tmp_path, theirs)
+    a, b = read_foreign(tmp_path / "file", old), read_foreign(tmp_path / "file", theirs)
     assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in b.tensors)
 
 
 def test_an_encoder_of_pre_training_alone_gets_its_final_norm(tmp_path):
     own = randomise(create_model("convnextv2_atto", num_classes=0)).state_dict()
     bare = {name: tensor for name, tensor in own.items() if not name.startswith("norm.")}
-    found = read_foreign(tmp_path, {**bare, **{n: t.reshape(1, -1) for n, t in bare.items() if ".grn." in n}})
+    found = read_foreign(tmp_path / "file", {**bare, **{n: t.reshape(1, -1) for n, t in bare.items() if ".grn." in n}})
     assert found.classes == ()
     assert len(found.tensors) == len(own)
     assert found.tensors["norm.weight"].eq(1).all()

@@ -1,17 +1,18 @@
 """Weights in, weights out for the tools that people use, bit by bit."""
 
-import json
+import resource
 
 import pytest
 import timm
 import torch
 from safetensors import safe_open
-from small_run import SMALL_CLASSIFIER
+from small_run import SMALL, SMALL_CLASSIFIER
 from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
 import convnextv2
 from convnextv2.checkpoints.foreign import tensors_of
-from convnextv2.checkpoints.own import read_own
+from convnextv2.checkpoints.load import read
+from convnextv2.checkpoints.own import ENCODER, PRETRAINED, read_own
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import create_model
 from convnextv2.zoo.convert import convert
@@ -124,8 +125,8 @@ def test_the_licence_goes_along(official, tmp_path):
     with pytest.warns(UserWarning, match=r"not for commercial use"):
         convert(file, "convnextv2", tmp_path / "b.safetensors")
     metadata = read_own(tmp_path / "b.safetensors").metadata
-    assert metadata["licence"] == "CC-BY-NC-4.0"
-    assert json.loads(metadata["trained_from"])[-1]["file"] == "convnextv2_atto.fcmae_ft_in1k"
+    assert (metadata["licence"], metadata["published"]) == ("CC-BY-NC-4.0", "convnextv2_atto.fcmae_ft_in1k")
+    assert "trained_from" not in metadata  # a conversion is no training
     with pytest.warns(UserWarning, match=r"not for commercial use"):
         found = convnextv2.load(file)
     assert (found.image_size, found.crop_pct, found.classes[0], len(set(found.classes))) == (224, 0.875, "tench", 1000)
@@ -134,7 +135,8 @@ def test_the_licence_goes_along(official, tmp_path):
 @pytest.mark.parametrize(
     ("to", "out", "message"),
     [
-        ("transformers", "model.safetensors", r"transformers is written to a folder's name"),
+        ("transformers", "model.safetensors", r"transformers is written to a folder, whose name has no such ending"),
+        ("flax", "model.safetensors", r"'flax' is no layout: give one of convnextv2, official, minkowski, timm, "),
         ("official", "model.safetensors", r"official is written to a name that ends in .pt or .pth"),
         ("timm", "model", r"timm is written to a name that ends in .safetensors"),
         ("timm", "there.pt", r"there.pt exists: name a new --out"),
@@ -145,6 +147,51 @@ def test_a_wrong_target_is_refused(to, out, message, official, tmp_path):
     with pytest.raises(UserError, match=message):
         convert(official[0], to, tmp_path / out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there.pt"]
+
+
+def test_a_folder_may_have_a_dot_in_its_name(official, tmp_path):
+    convert(official[0], "transformers", tmp_path / "model-1.0")
+    assert convnextv2.load(tmp_path / "model-1.0").layout == "transformers"
+
+
+def test_a_decoder_goes_along_where_there_is_a_place_for_it(picture_folder, tmp_path):
+    run = convnextv2.pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=1).run
+    own = read_own(run)
+    for to, out in (("convnextv2", "own.safetensors"), ("minkowski", "sparse.pt")):
+        convert(run, to, tmp_path / out)
+        found = read(tmp_path / out)
+        assert found.format == PRETRAINED
+        kept = [name for name in own.tensors if to == "convnextv2" or not name.startswith("encoder.norm.")]
+        assert all(torch.equal(found.tensors[name], own.tensors[name]) for name in kept)
+    assert convnextv2.load_pretrained(tmp_path / "own.safetensors").model.cell == 8
+    assert read_own(tmp_path / "own.safetensors").metadata["trained_on"] == picture_folder.name
+    with pytest.warns(UserWarning, match=r"the decoder of model.safetensors is left out: timm has no place for it"):
+        convert(run, "timm", tmp_path / "timm.safetensors")
+    assert read(tmp_path / "timm.safetensors").format == ENCODER
+
+
+@pytest.mark.parametrize(("to", "out"), [pair for pair in ENDINGS.items() if pair[0] != "minkowski"])
+def test_a_disk_without_room_is_said_in_one_line_and_nothing_is_left(to, out, official, tmp_path, command):
+    def little_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
+
+    (tmp_path / "there").mkdir()
+    done = command("convert", official[0], "--to", to, "--out", tmp_path / "there" / out, preexec_fn=little_room)
+    assert done.returncode == 1
+    assert "could not be written" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_made_up_names_are_nobodys_classes(picture_folder, tmp_path):
+    """A head without names must not pass for one of folders that are called 0 to 9."""
+    for number, folder in enumerate(("dogs", "cats")):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / str(number)).symlink_to(picture_folder / folder)
+    torch.save(create_model("convnextv2_atto", num_classes=2).state_dict(), tmp_path / "model.pt")
+    settings = {"epochs": 1, "batch_size": 8, "workers": 0, "precision": "fp32", "image_size": 32}
+    run = convnextv2.classify(tmp_path / "data", tmp_path / "run", init=tmp_path / "model.pt", **settings).run
+    assert "its head of 2 classes is left out; a new head for 2 classes" in (run / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("change", ["missing", "unexpected", "of another shape"])

@@ -1,14 +1,20 @@
 """Our models behind timm's `create_model`, checked as timm checks every model of its own, in our words."""
 
+import json
+
 import pytest
 import timm
 import torch
 from small_run import SMALL_CLASSIFIER
+from timm.data import resolve_model_data_config
 from timm.optim import param_groups_layer_decay
 
 import convnextv2
+from convnextv2.checkpoints.files import save_tensors
+from convnextv2.checkpoints.own import CLASSIFIER
 from convnextv2.errors import UserError
 from convnextv2.models import SIZES
+from convnextv2.records import Preprocessing
 
 NAMES = convnextv2.register_with_timm()
 QUICK = ["fcmae_convnextv2_atto", "fcmae_convnext_atto"]
@@ -116,6 +122,26 @@ def test_weights_of_a_run(picture_folder, tmp_path):
     assert torch.equal(other.state_dict()["norm.weight"], own.state_dict()["norm.weight"])
     with pytest.raises(UserError, match="convnext_atto asked for"):
         timm.create_model("fcmae_convnext_atto", weights=run)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "crop", "expected"),
+    [(96, 0.9, ("center", 0.9)), (96, None, ("center", 0.875)), (384, None, ("squash", 1.0))],
+)
+def test_timm_prepares_pictures_as_the_weights_want(pixels, crop, expected, tmp_path):
+    """By timm's own reading of what a model says of its input."""
+    statistics = Preprocessing((0.2,), (0.3,))
+    tensors = convnextv2.create_model("convnextv2_atto", num_classes=3, in_chans=1).state_dict()
+    shape = {"model": "convnextv2_atto", "in_chans": 1, "stem_stride": 4, "depths": None, "dims": None}
+    about = {"format": CLASSIFIER, "encoder": shape, "preprocessing": vars(statistics), "image_size": pixels}
+    about |= {"classes": ["a", "b", "c"], "crop_pct": crop, "multi_label": False}
+    metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
+    save_tensors(tmp_path / "model.safetensors", tensors, metadata)
+    model = timm.create_model("fcmae_convnextv2_atto", weights=tmp_path / "model.safetensors")
+    found = resolve_model_data_config(model)
+    assert (found["input_size"], found["mean"], found["std"]) == ((1, pixels, pixels), (0.2,), (0.3,))
+    assert (found["crop_mode"], found["crop_pct"], found["interpolation"]) == (*expected, "bicubic")
+    assert model.default_cfg["num_classes"] == 3
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from convnextv2.checkpoints.files import flush_to_disk, write_text_atomically
-from convnextv2.errors import LoadError, UserError
+from convnextv2.errors import LoadError, RunFailed, UserError
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there, and with all there will be where the server says so."""
@@ -55,7 +57,7 @@ def fetch(url: str, *, folder: Path | None = None, progress: Progress | None = N
                 flush_to_disk(folder)
                 return target
             _check(target, target)
-    except OSError as error:
+    except (OSError, RunFailed) as error:
         raise UserError(
             f"{folder} cannot keep downloads ({error}); set CONVNEXTV2_CACHE to a folder that can"
         ) from error
@@ -76,7 +78,7 @@ def _check(file: Path, target: Path) -> None:
     if not recorded.is_file():
         write_text_atomically(recorded, f"{found}  {target.name}\n")
         return
-    expected = recorded.read_text(encoding="utf-8").split()[:1]
+    expected = recorded.read_text(encoding="utf-8", errors="replace").split()[:1]
     if expected != [found]:
         file.unlink() if file != target else None
         raise LoadError(
@@ -104,7 +106,7 @@ def _download(url: str, partial: Path, target: Path, progress: Progress | None) 
                 reason = "the file there has changed"
                 continue
             raise UserError(f"{url}: the server says {error.code} {error.reason}; check the address") from error
-        except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError) as error:
+        except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
             reason = str(getattr(error, "reason", "")) or str(error) or type(error).__name__
     raise UserError(
         f"{url} cannot be reached ({' '.join(reason.split())}). On a machine without network, put the file there "
@@ -115,10 +117,12 @@ def _download(url: str, partial: Path, target: Path, progress: Progress | None) 
 def _go_on(url: str, partial: Path, progress: Progress | None) -> bool:
     """Append what the server still has to give; whether that was all."""
     version = partial.with_name(f"{partial.name}.version")  # what the server called the file when we began
-    began = version.read_text(encoding="utf-8") if version.is_file() else ""
+    began = version.read_text(encoding="latin-1") if version.is_file() else ""
     there = partial.stat().st_size if began and partial.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={there}-", "If-Range": began} if there else {})
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+        if response.status == 206 and not re.match(rf"bytes {there}-", response.headers.get("Content-Range", "")):
+            raise HTTPException(f"the server sent {response.headers.get('Content-Range')} in place of the rest")
         if response.status != 206:  # from the beginning
             there = 0
             write_text_atomically(version, response.headers.get("ETag") or response.headers.get("Last-Modified") or "")

@@ -5,6 +5,7 @@ Weights are safetensors with a content hash of our own in the metadata (the form
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from convnextv2.errors import LoadError, RunFailed
+from convnextv2.errors import ConvNeXtV2Error, LoadError, RunFailed
 
 HASH_KEY = "content_sha256"
 AVERAGE = "ema/"
@@ -27,10 +28,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = dict(metadata or {})
     metadata[HASH_KEY] = content_hash(plain, metadata)
-    try:
-        write_atomically(path, lambda partial: save_file(plain, partial, metadata))
-    except (SafetensorError, OSError) as error:
-        raise RunFailed(f"{path} could not be written: {error}") from error
+    write_atomically(path, lambda partial: save_file(plain, partial, metadata))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -74,16 +72,29 @@ def content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, flush it to disk, then rename it over `path`.
 
-    Who may read it is what the user's umask says; safetensors alone would hide it from all others.
+    Who may read it is what the user's umask says; safetensors alone would hide it from all others. What was begun is
+    removed where it cannot be finished.
+
+    Raises RunFailed where the disk is full or does not let us write.
     """
     partial = path.with_name(f".{path.name}.partial")
-    partial.touch()
-    mode = partial.stat().st_mode
-    write(partial)
-    partial.chmod(mode)
-    flush_to_disk(partial)
-    os.replace(partial, path)
-    flush_to_disk(path.parent)
+    try:
+        partial.touch()
+        mode = partial.stat().st_mode
+        write(partial)
+        partial.chmod(mode)
+        flush_to_disk(partial)
+        os.replace(partial, path)
+        flush_to_disk(path.parent)
+    except ConvNeXtV2Error:  # of `write`, which knows whose the file is
+        raise
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        # torch.save says it with a bare RuntimeError.
+        if isinstance(error, OSError | SafetensorError) or type(error) is RuntimeError:
+            raise RunFailed(f"{path} could not be written: {' '.join(str(error).split())[:200]}") from error
+        raise
 
 
 def write_text_atomically(path: Path, text: str) -> None:

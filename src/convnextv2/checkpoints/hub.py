@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from convnextv2.checkpoints.beside import CARD, CONFIG, PROCESSOR, WEIGHTS
 from convnextv2.errors import UserError
 
 _ADDRESS = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-_WANTED = ("config.json", "model.safetensors")
+_BESIDE = (CONFIG, PROCESSOR, CARD)
 
 
 def is_address(source: str) -> bool:
@@ -16,28 +17,31 @@ def is_address(source: str) -> bool:
     return source.startswith("hf:")
 
 
+def parts(source: str) -> tuple[str, str | None]:
+    """OWNER/NAME of an address, and its revision where it names one. UserError for what is no address."""
+    match = _ADDRESS.fullmatch(source)
+    if match is None:
+        raise UserError(f"{source} is no repository of the hub: give hf:OWNER/NAME, as hf:timm/convnextv2_tiny.fcmae")
+    return match[1], match[2]
+
+
 def fetch_folder(source: str) -> Path:
-    """The local folder with a repository's config.json and weights, downloaded where they are not there yet.
+    """The local folder with a repository's weights, config and card, downloaded where they are not there yet.
 
     Safetensors are preferred to a pickle. Raises UserError where the address is none, the library is not installed,
     the hub cannot be reached, or the repository has no weights.
     """
-    match = _ADDRESS.fullmatch(source)
-    if match is None:
-        raise UserError(f"{source} is no repository of the hub: give hf:OWNER/NAME, as hf:timm/convnextv2_tiny.fcmae")
+    repository, revision = parts(source)
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise UserError(f"{source} needs the hub's library: pip install 'convnextv2[hub]'") from None
-    repository, revision = match.groups()
     try:
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(_WANTED)))
-        if not (folder / "model.safetensors").is_file():
-            allowed = ["config.json", "pytorch_model.bin"]
-            folder = Path(snapshot_download(repository, revision=revision, allow_patterns=allowed))
+        for weights in WEIGHTS:
+            folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[weights, *_BESIDE]))
+            if (folder / weights).is_file():
+                return folder
     except Exception as error:  # the library's and its network library's own
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{source} cannot be fetched ({said}); download it by hand and name the folder") from error
-    if not any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin")):
-        raise UserError(f"{source} has neither model.safetensors nor pytorch_model.bin")
-    return folder
+    raise UserError(f"{source} has neither {' nor '.join(WEIGHTS)}")

@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from convnextv2.checkpoints import hub
+from convnextv2.checkpoints.beside import weights_in
 from convnextv2.checkpoints.download import Progress, fetch
 from convnextv2.checkpoints.files import HASH_KEY, check_hash, content_hash
-from convnextv2.checkpoints.foreign import in_folder, read_foreign, tensors_of
+from convnextv2.checkpoints.foreign import read_foreign, tensors_of
 from convnextv2.checkpoints.own import CLASSIFIER, OwnFile, Weights, find_weights, own_file
-from convnextv2.checkpoints.published import PUBLISHED, Published, published
+from convnextv2.checkpoints.published import PUBLISHED, Published, of_repository, published
 from convnextv2.errors import LoadError
 from convnextv2.models.sizes import SIZES
 
@@ -39,26 +40,26 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
     Warns (LicenceNotice) of weights that may not be used commercially. Raises UserError where there is none; LoadError
     where it is damaged, wants to run code, or does not fill a model.
     """
-    path = Path(source)
+    path, entry = Path(source), None
     if hub.is_address(str(source)):
         path = hub.fetch_folder(str(source))
+        entry = of_repository(hub.parts(str(source))[0])
     elif not path.exists() and _is_name(str(source)):
         entry = published(str(source))
         with shown_progress(entry.file) as progress:
             path = fetch(entry.url, progress=progress)
-    found = in_folder(path) if path.is_dir() else None
-    file, config = found or (find_weights(path, which), None)
+    file = (weights_in(path) if path.is_dir() else None) or find_weights(path, which)
     tensors, metadata = tensors_of(file, averaged=weights == "average")
     # Any one of our entries is enough: a damaged file of ours must not pass for one that has no hash.
     if _OURS & metadata.keys() or metadata.get("format", "").startswith("convnextv2."):
         check_hash(file, tensors, metadata)
         held = own_file(file, tensors, metadata, weights=weights)
     else:
-        beside = file.with_name("config.json")
-        held = read_foreign(file, tensors, config or (beside if beside.is_file() else None))
+        held = read_foreign(file, tensors, metadata)
         held = replace(held, metadata={**held.metadata, HASH_KEY: content_hash(tensors, metadata)})
-        if file.name in _BY_FILE:
-            held = _as_published(held, _BY_FILE[file.name])
+        entry = entry or _BY_FILE.get(file.name)
+        if entry is not None:
+            held = _as_published(held, entry)
     licence = held.metadata.get("licence", "")
     if licence.lower().startswith("cc-by-nc"):
         warnings.warn(f"the weights of {file.name} are under {licence}: not for commercial use", LicenceNotice, 2)
@@ -85,7 +86,7 @@ def _as_published(held: OwnFile, entry: Published) -> OwnFile:
             f"a {held.architecture['model']}; rename it, or put the right file there"
         )
     classes = held.classes
-    if held.format == CLASSIFIER and len(classes) == 1000:
+    if held.format == CLASSIFIER and len(classes) == 1000 and classes[0] == "LABEL_0":
         classes = _imagenet_classes()
     metadata = {**held.metadata, "licence": entry.licence, "published": entry.name, "trained_on": _DATA[entry.stage]}
     metadata["crop_pct"] = json.dumps(entry.crop_pct)

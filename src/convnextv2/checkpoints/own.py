@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from convnextv2.checkpoints import shapes, strict
 from convnextv2.checkpoints.files import AVERAGE, checkpoint_of, load_tensors, save_tensors
 from convnextv2.errors import LoadError, UserError
+from convnextv2.models.sizes import SIZES
 from convnextv2.records import Preprocessing
 
 Weights = Literal["average", "plain"]
@@ -20,6 +22,7 @@ PRETRAINED = "convnextv2.fcmae.1"
 CLASSIFIER = "convnextv2.classifier.1"
 ENCODER = "convnextv2.encoder.1"
 _FORMATS = (PRETRAINED, CLASSIFIER, ENCODER)
+_MOST = 2**16  # blocks or channels
 
 ARCHITECTURE = ("model", "in_chans", "stem_stride", "depths", "dims")
 """The arguments that build an encoder again."""
@@ -79,12 +82,11 @@ def own_file(
     else:
         chosen = {n: tensor for n, tensor in tensors.items() if not n.startswith(AVERAGE)}
     try:
-        architecture = json.loads(metadata["encoder"])
         statistics = json.loads(metadata["preprocessing"])
-        return OwnFile(
+        held = OwnFile(
             file=file,
             format=metadata["format"],
-            architecture={name: _tuple(architecture[name]) for name in ARCHITECTURE},
+            architecture=_architecture(json.loads(metadata["encoder"])),
             tensors=chosen,
             preprocessing=Preprocessing(tuple(statistics["mean"]), tuple(statistics["std"])),
             image_size=int(metadata["image_size"]),
@@ -92,8 +94,35 @@ def own_file(
             averaged=averaged,
             metadata=metadata,
         )
-    except (KeyError, ValueError, TypeError) as error:
-        raise LoadError(f"{file} does not say what it holds ({error}): it is of another version") from error
+        needed = _shapes(held)
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise LoadError(f"{file} does not say what it holds ({said}): it is of another version") from error
+    if needed is not None:
+        what = f"{file} (a {held.architecture['model']})"
+        strict.check(needed, chosen, what=what, advice="It was not written by this version: train or convert it again")
+    return held
+
+
+def _architecture(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder's arguments. KeyError, TypeError or ValueError for what cannot be such."""
+    found = {name: _tuple(given[name]) for name in ARCHITECTURE}
+    numbers = [found["in_chans"], found["stem_stride"], *(found["depths"] or ()), *(found["dims"] or ())]
+    if not isinstance(found["model"], str) or not all(type(n) is int and 0 < n < _MOST for n in numbers):
+        raise ValueError(f"encoder {json.dumps(given)}")
+    return found
+
+
+def _shapes(held: OwnFile) -> shapes.Shapes | None:
+    """Of the tensors that it must hold; None for a model of timm, which says so itself once it is built."""
+    if held.architecture["model"] not in SIZES:
+        return None
+    needed = shapes.encoder(held.architecture, num_classes=len(held.classes) if held.format == CLASSIFIER else 0)
+    if held.format != PRETRAINED:
+        return needed
+    fcmae = json.loads(held.metadata["fcmae"])
+    beside = shapes.decoder(held.architecture, width=int(fcmae["decoder_dim"]), depth=int(fcmae["decoder_depth"]))
+    return {f"encoder.{name}": shape for name, shape in needed.items()} | beside
 
 
 def write_encoder(source: str | Path, target: Path, *, half: bool = True) -> OwnFile:

@@ -45,8 +45,8 @@ def is_torch_file(path: Path) -> bool:
     return start[8:] != b"{" and (start.startswith(b"PK\x03\x04") or start[:1] == b"\x80")
 
 
-def load_pickle(path: Path, *, averaged: bool = True) -> dict[str, Tensor]:
-    """The tensors of a model in a file of `torch.save`, by name, in memory of their own.
+def load_pickle(path: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a model in a file of `torch.save`, by name, in memory of their own; and the licence it may name.
 
     They lie under "model", "state_dict" or alone; with `averaged`, an average of the weights beside them is taken
     instead ("model_ema", as official fine-tuning writes it). What else the file holds (optimiser, settings) is left.
@@ -66,7 +66,9 @@ def load_pickle(path: Path, *, averaged: bool = True) -> dict[str, Tensor]:
         raise LoadError(f"{path} holds no weights of a model, under none of {', '.join(_CONTAINERS)}")
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > 2 * size:
         raise LoadError(f"{path} is damaged: its tensors are larger than the file")
-    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    licence = found.get("licence")
+    said = {"licence": licence} if isinstance(licence, str) else {}
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}, said
 
 
 def _check_archive(path: Path, size: int) -> None:

@@ -6,6 +6,7 @@ Sources: the official repositories' tables of models (top-1), the addresses of t
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +14,7 @@ from convnextv2.errors import UserError
 
 Stage = Literal["fcmae", "in1k", "in22k", "in22k-in1k"]
 
-_HOST = "https://dl.fbaipublicfiles.com/convnext"
+HOST = "https://dl.fbaipublicfiles.com/convnext"
 V2_LICENCE, V1_LICENCE = "CC-BY-NC-4.0", "MIT"
 
 
@@ -85,13 +86,13 @@ _V1_IN22K_IN1K = {
 
 
 def _v2(size: str, tag: str, stage: Stage, pixels: int, top1: float | None, path: str) -> Published:
-    url = f"{_HOST}/convnextv2/{path}/convnextv2_{size}_{{}}.pt"
+    url = f"{HOST}/convnextv2/{path}/convnextv2_{size}_{{}}.pt"
     file = {"pt_only": "1k_224_fcmae", "im1k": "1k_224_ema", "im22k": f"22k_{pixels}_ema"}[path]
     return Published(f"convnextv2_{size}.{tag}", stage, pixels, top1, url.format(file), V2_LICENCE)
 
 
 def _v1(size: str, tag: str, stage: Stage, pixels: int, top1: float | None, file: str) -> Published:
-    return Published(f"convnext_{size}.{tag}", stage, pixels, top1, f"{_HOST}/convnext_{size}_{file}.pth", V1_LICENCE)
+    return Published(f"convnext_{size}.{tag}", stage, pixels, top1, f"{HOST}/convnext_{size}_{file}.pth", V1_LICENCE)
 
 
 def _size(pixels: int) -> str:
@@ -122,3 +123,16 @@ def published(name: str) -> Published:
         meant = f"did you mean {', '.join(near)}?" if near else "`convnextv2 zoo` lists them"
         raise UserError(f"no published weights are called {name!r}; {meant}")
     return PUBLISHED[name]
+
+
+def of_repository(repository: str) -> Published | None:
+    """The published weights that a repository of the hub holds in timm's or in transformers' layout, if it does."""
+    owner, _, name = repository.partition("/")
+    if owner == "timm":
+        return PUBLISHED.get(name)
+    match = re.fullmatch(r"convnextv2-([a-z]+)-(1k|22k)-(\d+)", name) if owner == "facebook" else None
+    if match is None:
+        return None
+    size, data, pixels = match.groups()
+    tag = "fcmae_ft_in1k" if data == "1k" else "fcmae_ft_in22k_in1k"
+    return PUBLISHED.get(f"convnextv2_{size}.{tag}{_size(int(pixels))}")

@@ -21,16 +21,18 @@ def zoo(*names: str) -> None:
 
     from convnextv2.checkpoints.download import cache_folder, fetch
     from convnextv2.checkpoints.load import shown_progress
-    from convnextv2.checkpoints.published import PUBLISHED, published
+    from convnextv2.checkpoints.published import HOST, PUBLISHED, published
 
     entries = [published(name) for name in names]
     for entry in entries:
         with shown_progress(entry.file) as progress:
             print(fetch(entry.url, progress=progress))
     if not names:
-        table = Table("name", "stage", "pixels", "top-1, %", "licence", "here", box=None)
+        table = Table("name", "stage", "pixels", "top-1, %", "licence", "here", "file", box=None)
         for entry in PUBLISHED.values():
             here = "yes" if (cache_folder() / entry.file).is_file() else ""
             top1 = "" if entry.top1 is None else f"{entry.top1:.1f}"
-            table.add_row(entry.name, entry.stage, str(entry.image_size), top1, entry.licence, here)
-        Console(width=None if Console().is_terminal else 120).print(table)
+            path = entry.url.removeprefix(f"{HOST}/")
+            table.add_row(entry.name, entry.stage, str(entry.image_size), top1, entry.licence, here, path)
+        table.caption = f"files of {HOST}/"
+        Console(width=None if Console().is_terminal else 200).print(table)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors.torch import save_file
@@ -14,39 +15,45 @@ from torch import Tensor
 
 from convnextv2.checkpoints.files import save_tensors, write_atomically, write_text_atomically
 from convnextv2.checkpoints.load import read
-from convnextv2.checkpoints.own import CLASSIFIER, ENCODER, PRETRAINED, OwnFile, Weights
+from convnextv2.checkpoints.own import CLASSIFIER, PRETRAINED, OwnFile, Weights
 from convnextv2.checkpoints.recognise import writer
-from convnextv2.checkpoints.start import history
 from convnextv2.errors import UserError
 from convnextv2.models.sizes import SIZES
 
 Target = Literal["convnextv2", "official", "minkowski", "timm", "transformers", "mmpretrain"]
+_ENDINGS = {"convnextv2": (".safetensors",), "timm": (".safetensors", ".pth", ".pt")}
+_WITH_DECODER = ("minkowski", "convnextv2")
 _CONTAINER = {"official": "model", "minkowski": "model", "timm": "state_dict", "mmpretrain": "state_dict"}
 
 
 def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights = "average") -> list[Path]:
     """Write weights in another layout; type and head are kept, and no value changes.
 
-    A decoder goes along to "minkowski" alone.
+    A decoder goes along to "minkowski" and "convnextv2"; the other layouts have no place for it, which is said in a
+    warning.
 
     source: as `load` takes it.  to: "official" (.pt), "minkowski" (.pt as official pre-training writes it, without
     final norm and head), "timm" (.safetensors or .pth, for `checkpoint_path`), "mmpretrain" (.pth), "convnextv2"
     (.safetensors of ours), or "transformers", for which `out` is a new folder with config.json and
     preprocessor_config.json.  weights: of a file that holds both, the averaged or the plain ones.
 
-    Returns the files written. Raises UserError for a target that exists or an ending that the layout does not have,
-    and as `load`; RunFailed where it cannot be written.
+    Returns the files written. Raises UserError for a layout that is none, a target that exists or an ending that the
+    layout does not have, and as `load`; RunFailed where it cannot be written.
     """
+    if to not in get_args(Target):
+        raise UserError(f"{to!r} is no layout: give one of {', '.join(get_args(Target))}")
     held, out = read(source, weights=weights), Path(out)
     if str(held.architecture["model"]).startswith("timm:"):
         raise UserError(f"{held.file} holds a {held.architecture['model']}, not a ConvNeXt: only these are converted")
     if out.exists():
         raise UserError(f"{out} exists: name a new --out")
-    endings = {"transformers": ("",), "convnextv2": (".safetensors",), "timm": (".safetensors", ".pth", ".pt")}
-    allowed = endings.get(to, (".pt", ".pth"))
-    if out.suffix not in allowed:
-        want = "a folder's name" if to == "transformers" else f"a name that ends in {' or '.join(allowed)}"
-        raise UserError(f"--out {out}: {to} is written to {want}")
+    if to == "transformers" and out.suffix in _ENDINGS["timm"]:
+        raise UserError(f"--out {out}: {to} is written to a folder, whose name has no such ending")
+    allowed = _ENDINGS.get(to, (".pt", ".pth"))
+    if to != "transformers" and out.suffix not in allowed:
+        raise UserError(f"--out {out}: {to} is written to a name that ends in {' or '.join(allowed)}")
+    if held.format == PRETRAINED and to not in _WITH_DECODER:
+        warnings.warn(f"the decoder of {held.file.name} is left out: {to} has no place for it", stacklevel=2)
     out.parent.mkdir(parents=True, exist_ok=True)
     if to == "convnextv2":
         return [write_own(held, out)]
@@ -74,21 +81,20 @@ def _layout(held: OwnFile, to: str) -> dict[str, Tensor]:
 
 
 def write_own(held: OwnFile, out: Path, licence: str | None = None) -> Path:
-    """Write a classifier or an encoder as a file of ours, with its history.  licence: in place of what it carries."""
-    kind = CLASSIFIER if held.format == CLASSIFIER else ENCODER
+    """Write what a file holds, its decoder included, as a file of ours.  licence: in place of what it carries."""
+    kept = ("trained_on", "trained_from", "published", "licence", "fcmae", "step")
     metadata = {
-        "format": kind,
+        "format": held.format,
         "encoder": json.dumps(dict(held.architecture)),
         "preprocessing": json.dumps({"mean": held.preprocessing.mean, "std": held.preprocessing.std}),
         "image_size": str(held.image_size),
-        "classes": json.dumps(list(held.classes)) if kind == CLASSIFIER else "[]",
+        "classes": json.dumps(list(held.classes)),
         "multi_label": held.metadata.get("multi_label", "false"),
         "crop_pct": held.metadata.get("crop_pct", "null"),
-        "trained_on": held.metadata.get("trained_on", ""),
-        **history(held),
+        **{name: held.metadata[name] for name in kept if name in held.metadata},
         **({"licence": licence} if licence else {}),
     }
-    save_tensors(out, held.encoder(), metadata)
+    save_tensors(out, held.tensors, metadata)
     return out
 
 

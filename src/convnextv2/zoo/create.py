@@ -99,8 +99,8 @@ def create_model(
         return create_untrained(
             name,
             num_classes=1000 if num_classes is None else num_classes,
-            in_chans=in_chans or 3,
-            stem_stride=stem_stride or 4,
+            in_chans=3 if in_chans is None else in_chans,
+            stem_stride=4 if stem_stride is None else stem_stride,
             drop_path_rate=drop_path_rate,
             depths=depths,
             dims=dims,
@@ -124,6 +124,8 @@ def _load(
     made: Mapping[str, Any],
 ) -> Loaded:
     """asked: of the architecture, None for what the file says.  made: further arguments of the model."""
+    if num_classes is not None and num_classes < 0:
+        raise UserError(f"num_classes must be 0 (no head) or more, got {num_classes}")
     held = read(source, weights=weights)
     arguments = architecture(asked, held)
     had = held.classes if held.format == CLASSIFIER else ()

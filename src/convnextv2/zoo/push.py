@@ -13,11 +13,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from convnextv2.checkpoints.load import read
-from convnextv2.checkpoints.own import CLASSIFIER, OwnFile, Weights
+from convnextv2.checkpoints.own import CLASSIFIER, ENCODER, PRETRAINED, OwnFile, Weights
 from convnextv2.errors import RunFailed, UserError
 from convnextv2.zoo.convert import write_own
 
 _REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)")
+_WITHOUT_A_HEAD = {ENCODER: ", without a head", PRETRAINED: ", a masked autoencoder with its decoder"}
 _METRICS = {"top1": "accuracy", "top5": "top-5 accuracy", "mean_class": "mean accuracy per class", "auroc": "AUROC"}
 _METRICS |= {"map": "mean average precision", "f1": "F1", "ece": "calibration error"}
 
@@ -167,7 +168,7 @@ def _card(repository: str, held: OwnFile, licence: str, scores: Mapping[str, Any
         architecture=architecture,
         shape=shape,
         image_size=held.image_size,
-        task=f", trained to tell {len(classes)} classes apart" if classes else ", without a head",
+        task=f", trained to tell {len(classes)} classes apart" if classes else _WITHOUT_A_HEAD[held.format],
         trained_on=held.metadata.get("trained_on", ""),
         before=before,
         mean=list(held.preprocessing.mean),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from convnextv2.checkpoints.load import read
-from convnextv2.checkpoints.own import CLASSIFIER
+from convnextv2.checkpoints.own import CLASSIFIER, OwnFile
 from convnextv2.checkpoints.start import architecture
 from convnextv2.errors import UserError
 from convnextv2.models import SIZES, ConvNeXt
@@ -184,7 +185,7 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
         TimmConvNeXt,
         name,
         pretrained=False,
-        pretrained_cfg=_settings(shape["in_chans"], held.preprocessing if held else None, shape["stem_stride"]),
+        pretrained_cfg=_settings(shape["in_chans"], shape["stem_stride"], arguments.get("num_classes", 1000), held),
         feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": _getter(held)},
         grn=known.grn,
         **shape,
@@ -196,7 +197,7 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _getter(held: Any) -> Any:
+def _getter(held: OwnFile | None) -> Any:
     """timm's extractor of features; the weights are filled in before it cuts stages off."""
     from timm.models._features import FeatureGetterNet
 
@@ -211,16 +212,21 @@ def _getter(held: Any) -> Any:
     return Filled
 
 
-def _settings(in_chans: int, preprocessing: Preprocessing | None, stem_stride: int) -> dict[str, Any]:
-    """What timm keeps about a model: its input and the names of its first and last layer."""
-    size = 56 * stem_stride
-    statistics = preprocessing or Preprocessing.for_channels(in_chans)
+def _settings(in_chans: int, stem_stride: int, num_classes: int, held: OwnFile | None) -> dict[str, Any]:
+    """What timm keeps about a model: its input, and the names of its first and last layer."""
+    size, crop = 56 * stem_stride, None
+    statistics = Preprocessing.for_channels(in_chans)
+    if held is not None:
+        size, crop = held.image_size, json.loads(held.metadata.get("crop_pct", "null"))
+        statistics = held.preprocessing if len(held.preprocessing.mean) == in_chans else statistics
+    whole = crop is None and size >= 384  # as `data.geometry.CenterFit` has it
     return {
         "url": "",
-        "num_classes": 1000,
-        "input_size": (3, size, size),
-        "pool_size": (7, 7),
-        "crop_pct": 0.875,
+        "num_classes": num_classes,
+        "input_size": (in_chans, size, size),
+        "pool_size": (max(1, size // (8 * stem_stride)),) * 2,
+        "crop_pct": 1.0 if whole else crop or 0.875,
+        "crop_mode": "squash" if whole else "center",
         "interpolation": "bicubic",
         "mean": statistics.mean,
         "std": statistics.std,

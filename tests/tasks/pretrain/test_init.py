@@ -1,6 +1,7 @@
 """Pre-training that goes on from weights that exist."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -85,6 +86,19 @@ def test_it_goes_on_after_a_stop_bit_by_bit(picture_folder, official, tmp_path):
     pretrain(picture_folder, part, resume=True)
     assert same(saved_weights(part), saved_weights(whole))
     assert read_own(part).metadata["trained_from"] == read_own(whole).metadata["trained_from"]
+
+
+def test_a_run_that_saved_nothing_begins_again_with_the_same_weights_only(picture_folder, official, tmp_path):
+    out, file = tmp_path / "run", tmp_path / "encoder.pt"
+    file.write_bytes(official.read_bytes())
+    start(picture_folder, out, init=file, image_size=32, decoder_dim=16)
+    shutil.rmtree(out / "checkpoints")
+    content = torch.load(file)
+    torch.save({"model": {name: tensor + 1 for name, tensor in content["model"].items()}}, file)
+    with pytest.raises(UserError, match=r"--resume: .*encoder.pt is not what the run began with"):
+        pretrain(picture_folder, out, resume=True)
+    file.write_bytes(official.read_bytes())
+    pretrain(picture_folder, out, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 
 from convnextv2.checkpoints.load import read
 from convnextv2.checkpoints.own import CLASSIFIER, OwnFile, Weights
+from convnextv2.checkpoints.strict import check
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.models.timm_backbone import TimmBackbone, create_any
@@ -67,6 +68,9 @@ def load_classifier(source: str | Path, *, weights: Weights = "average", which: 
 def build_again(found: OwnFile) -> ConvNeXt | TimmBackbone:
     """The classifier that a file describes, or the encoder where it has no classes, filled, in evaluation mode."""
     model = create_any(**arguments_of(found))
+    needed = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    advice = "It was written with another version of timm: install that one, or train again"
+    check(needed, found.encoder(), what=f"{found.file} (a {found.architecture['model']})", advice=advice)
     model.load_state_dict(found.encoder())
     return model.eval()
 

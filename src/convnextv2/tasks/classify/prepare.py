@@ -18,12 +18,12 @@ from convnextv2.data.labels import LabelledImages, few_labels
 from convnextv2.data.splits import Splits, read_splits
 from convnextv2.engine import machine
 from convnextv2.engine.distributed import Place
-from convnextv2.engine.runfolder import read_config
 from convnextv2.engine.runlog import RunLog
 from convnextv2.errors import UserError
 from convnextv2.models import ConvNeXt, layer_ids, timm_backbone
 from convnextv2.models.timm_backbone import TimmBackbone, create_any
 from convnextv2.records import Preprocessing
+from convnextv2.runs import origin
 from convnextv2.runs.prepare import Chosen, Plan, Prepared, fingerprint, take_pictures
 from convnextv2.runs.prepare import prepare as prepare_run
 from convnextv2.tasks.classify import recipes, weights
@@ -47,7 +47,7 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
     init = _init(settings) if saved is None else None
     known = saved or init
     if resuming and init is not None:
-        _check_same_weights(init, log)
+        origin.check_same(init.file, init.metadata[HASH_KEY], log.run)
     arguments = architecture({name: getattr(settings, name) for name in ARCHITECTURE}, known)
     size = settings.image_size or (known.image_size if known else 224)
     preprocessing = Preprocessing.for_channels(arguments["in_chans"])
@@ -133,8 +133,7 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
         loop=loop,
         model={
             "recipe_source": recipe.source,
-            "from": str(settings.init) if init else "random weights",
-            "from_sha256": init.metadata[HASH_KEY] if init else None,
+            **origin.recorded(settings.init, init.metadata[HASH_KEY] if init else None),
         },
         data=_about(train, splits),
         resolved={
@@ -201,15 +200,6 @@ def _from_weights(settings: ClassifySettings) -> bool:
 def _init(settings: ClassifySettings) -> OwnFile | None:
     """The weights to start from."""
     return read(settings.init) if settings.init is not None and _from_weights(settings) else None
-
-
-def _check_same_weights(init: OwnFile, log: RunLog) -> None:
-    """A run that was stopped before it saved anything begins again: from the weights it began with."""
-    began = read_config(log.run / "config.json")["model"]["from_sha256"]
-    if began != init.metadata[HASH_KEY]:
-        raise UserError(
-            f"--resume: {init.file} is not what the run began with; name the weights with --init, a new --out"
-        )
 
 
 def _saved(settings: ClassifySettings) -> OwnFile | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnextv2.checkpoints.files import checkpoint_of
+from convnextv2.checkpoints.files import HASH_KEY, checkpoint_of
 from convnextv2.checkpoints.load import absolute, read
 from convnextv2.checkpoints.own import ARCHITECTURE, PRETRAINED, OwnFile, read_own
 from convnextv2.checkpoints.start import architecture
@@ -19,6 +19,7 @@ from convnextv2.engine.distributed import Place
 from convnextv2.engine.runlog import RunLog
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import create_model
+from convnextv2.runs import origin
 from convnextv2.runs.prepare import Plan, Prepared, fingerprint, take_pictures
 from convnextv2.runs.prepare import prepare as prepare_run
 from convnextv2.tasks.pretrain import recipes, weights
@@ -35,7 +36,9 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
         settings = replace(settings, init=None)
     if settings.init is not None and (not resuming or checkpoint_of(log.run) is None):
         init = read(settings.init)
-        if not resuming:  # what was recorded is resolved already
+        if resuming:
+            origin.check_same(init.file, init.metadata[HASH_KEY], log.run)
+        else:  # what was recorded is resolved already
             settings = _as_init_says(settings, given, init)
     assert settings.data is not None
     images = list_images(settings.data)
@@ -94,7 +97,7 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
         loop=loop,
         model={
             "decoder_parameters": everything - encoder,
-            "from": str(settings.init) if settings.init else "random weights",
+            **origin.recorded(settings.init, init.metadata[HASH_KEY] if init else None),
         },
         data={"passed_over": dict(images.ignored)},
         resolved={"init": absolute(settings.init)},

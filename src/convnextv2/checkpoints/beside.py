@@ -1,0 +1,161 @@
+"""What lies beside weights in a folder as hubs have them: config.json, the preprocessor's settings, the card."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from convnextv2.errors import LoadError
+from convnextv2.records import Preprocessing
+
+CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_MOST = 16 * 2**20  # bytes of a config.json; 21,841 class names take 1 MiB
+_LARGEST = 2**14
+_FAMILIES = ("convnext", "convnextv2")
+_LICENCE = re.compile(r"^licen[sc]e:[ \t]*[\"']?([\w.+-]{2,60})[\"']?[ \t]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class About:
+    """What is said of weights besides their values.
+
+    image_size: pixels on a side.  preprocessing: None where nothing is said.  crop_pct: see `data.geometry.CenterFit`.
+    classes: names in the order of the head's rows; empty where none are said.  licence: an identifier, or empty.
+    """
+
+    image_size: int = 224
+    preprocessing: Preprocessing | None = None
+    crop_pct: float | None = None
+    classes: tuple[str, ...] = ()
+    multi_label: bool = False
+    licence: str = ""
+
+
+def weights_in(folder: Path) -> Path | None:
+    """The weights of a folder that has a config.json beside them; None for another folder."""
+    if (folder / CONFIG).is_file():
+        for name in WEIGHTS:
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def about(folder: Path) -> About:
+    """What the files in a folder say, in timm's or in transformers' words; nothing where config.json is of neither.
+
+    Raises LoadError where one of them cannot be read, or has a value that cannot be meant.
+    """
+    config = _read(folder / CONFIG)
+    if isinstance(config.get("pretrained_cfg"), dict):
+        said = _checked(folder / CONFIG, _timm, config)
+    elif config.get("model_type") in _FAMILIES:
+        said = _checked(folder / CONFIG, _transformers, config, _read(folder / PROCESSOR))
+    else:
+        return About()
+    return said if said.licence else replace(said, licence=_of_card(folder / CARD))
+
+
+def _timm(config: Mapping[str, Any]) -> About:
+    given: Mapping[str, Any] = config["pretrained_cfg"]
+    size = _pixels(given.get("input_size", (3, 224, 224))[-1])
+    crop = given.get("crop_pct")
+    whole = given.get("crop_mode") == "squash" and size >= 384
+    names = config.get("label_names") or given.get("label_names") or ()
+    return About(
+        image_size=size,
+        preprocessing=_statistics(given["mean"], given["std"]) if "mean" in given else None,
+        crop_pct=None if crop is None or whole else _share(crop),
+        classes=tuple(str(name) for name in names),
+        licence=licence(given.get("license")),
+    )
+
+
+def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -> About:
+    size = processor.get("size", {})
+    shown = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+    side = _pixels(config.get("image_size", 224) if shown is None else shown)
+    crop = processor.get("crop_pct")
+    names = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
+    if sorted(names) != list(range(len(names))):
+        raise ValueError("its id2label does not number the classes from 0 on")
+    return About(
+        image_size=side,
+        preprocessing=(
+            _statistics(processor["image_mean"], processor["image_std"]) if "image_mean" in processor else None
+        ),
+        crop_pct=None if crop is None or side >= 384 else _share(crop),  # its processor takes the whole from there on
+        classes=tuple(names[index] for index in range(len(names))),
+        multi_label=config.get("problem_type") == "multi_label_classification",
+    )
+
+
+def _of_card(card: Path) -> str:
+    """The licence in the front matter of a model's card."""
+    try:
+        with card.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(2**16)
+    except OSError:
+        return ""
+    found = _LICENCE.search(text.split("\n---", 1)[0]) if text.startswith("---") else None
+    return found[1] if found else ""
+
+
+def licence(value: object) -> str:
+    """A licence's identifier as a file says it; empty for what cannot be one."""
+    return value if isinstance(value, str) and value.isprintable() and 2 <= len(value) <= 100 else ""
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """A file's JSON object; empty where there is no such file, or where it holds something else."""
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > _MOST:
+            raise ValueError("it is too large")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _checked(path: Path, read: Any, *contents: Mapping[str, Any]) -> About:
+    try:
+        return read(*contents)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> LoadError:
+    said = " ".join(str(error).split())[:160] or type(error).__name__
+    return LoadError(f"{path} cannot be read ({said}): fetch it again, or move it away to do without")
+
+
+def _pixels(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
+        raise ValueError(f"its image size is {value!r}")
+    return value
+
+
+def _share(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ValueError(f"its crop_pct is {value!r}")
+    return float(value)
+
+
+def _statistics(mean: object, std: object) -> Preprocessing:
+    for values in (mean, std):
+        if not isinstance(values, list | tuple) or not all(
+            isinstance(value, int | float) and math.isfinite(value) for value in values
+        ):
+            raise ValueError(f"its mean or std is {values!r}")
+    assert isinstance(mean, list | tuple)
+    assert isinstance(std, list | tuple)
+    if len(mean) != len(std) or any(value <= 0 for value in std):
+        raise ValueError(f"its mean {mean!r} and std {std!r} do not belong together")
+    return Preprocessing(tuple(map(float, mean)), tuple(map(float, std)))
