@@ -17,6 +17,7 @@ from convnextv2.checkpoints.files import AVERAGE, load_tensors, save_tensors
 from convnextv2.cli.evaluate import evaluate as evaluate_verb
 from convnextv2.data.geometry import CenterFit
 from convnextv2.errors import LoadError, RunFailed, UserError
+from convnextv2.models import create_model
 from convnextv2.tasks.classify import evaluate as room
 from convnextv2.tasks.classify.model_file import load_classifier
 
@@ -316,3 +317,24 @@ def test_the_command_line_has_the_settings_of_the_call_and_hands_them_on(monkeyp
     with pytest.raises(UserError, match="seen enough"):
         evaluate_verb(**given)
     assert handed == given
+
+
+def test_a_published_classifier_is_judged_on_the_folders_of_imagenet(picture_folder, tmp_path):
+    """Its classes have names, the folders WordNet ids; sorted, they are in the order of the head's rows."""
+    ids = [f"n{10_000_000 + 137 * number}" for number in range(1000)]
+    pictures = sorted(picture_folder.rglob("*.png"))
+    for number, name in enumerate(ids):
+        target = tmp_path / "imagenet" / "val" / name / "picture.png"
+        target.parent.mkdir(parents=True)
+        target.symlink_to(pictures[number % len(pictures)])
+    file = tmp_path / "model.pt"
+    torch.save(create_model("convnextv2_atto", depths=(1, 1, 1, 1), dims=(8, 8, 8, 8)).state_dict(), file)
+    found = evaluate(file, tmp_path / "imagenet", image_size=32, **PLAIN)
+    assert found.data.labels.tolist() == list(range(1000))
+    assert [name.split("/")[-2] for name in found.data.images.names] == ids
+    assert (found.data.classes[0], len(found.data.classes)) == ("LABEL_0", 1000)
+    assert "1000 folders of WordNet ids, in order the model's classes" in found.notes[0]
+    (tmp_path / "imagenet" / "val" / ids[3] / "picture.png").unlink()
+    (tmp_path / "imagenet" / "val" / ids[3]).rmdir()
+    with pytest.raises(UserError, match="n10000000"):
+        evaluate(file, tmp_path / "imagenet", image_size=32, **PLAIN)

@@ -25,6 +25,7 @@ from convnextv2.engine.distributed import Place
 from convnextv2.engine.precision import Precision, autocast, resolve
 from convnextv2.engine.runfolder import open_new
 from convnextv2.errors import UserError
+from convnextv2.tasks.classify import imagenet
 from convnextv2.tasks.classify.judge import Answers, Judge, check_reading, in_words, readers
 from convnextv2.tasks.classify.metrics import confusion, per_class, per_class_multi, score
 from convnextv2.tasks.classify.model_file import Classifier, check_size, load_classifier
@@ -166,10 +167,9 @@ def _pictures(
 ) -> tuple[LabelledImages, str, str]:
     """The labelled pictures, the split they are of ("all" if there is none), and in words which they are."""
     several, here = classifier.multi_label, shown(source)
-    there: Iterable[str] = ()
-    if source.is_dir():
-        there = split_folders(source)
-    elif source.exists() and source.suffix.lower() not in EXTENSIONS:
+    folders = split_folders(source) if source.is_dir() else {}
+    there: Iterable[str] = folders
+    if source.is_file() and source.suffix.lower() not in EXTENSIONS:
         read = read_label_table(source, label_separator=label_separator, multi_label=several)
         there = set(read.parts) - {""}
     if not there:
@@ -178,7 +178,13 @@ def _pictures(
         chosen = split or next((known for known in ("val", "test") if known in there), "train")
         name = chosen
         said = f"{name} of {here}" + ("" if split or name != "train" else ", which has no val or test")
-    labelled = read_labelled(source, chosen, classifier.classes, label_separator=label_separator, multi_label=several)
+    ids = imagenet.ids_in(source / folders.get(chosen or "", ""), classifier.classes)
+    labelled = read_labelled(
+        source, chosen, ids or classifier.classes, label_separator=label_separator, multi_label=several
+    )
+    if ids:
+        labelled = replace(labelled, classes=classifier.classes)
+        said += " (1000 folders of WordNet ids, in order the model's classes)"
     if split and not there:
         raise UserError(
             f"--split {split}: {here} is not split: leave --split out to judge all of it, or name data with a {split}"
