@@ -41,6 +41,26 @@ def test_a_coarser_stem_sees_the_picture_shrunk(before, after):
     assert torch.allclose(new(images), old(F.avg_pool2d(images, after // before)), atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 6, 7])
+def test_a_picture_whose_channels_repeat_gives_what_it_gave(channels):
+    """In both directions: the old picture's channels repeat where there are fewer new ones."""
+    old = small(3, 4)
+    new, _ = adapted(old, channels, 4)
+    fewest = torch.randn(2, min(3, channels), 64, 64)
+    before = fewest[:, [c % fewest.shape[1] for c in range(3)]]
+    after = fewest[:, [c % fewest.shape[1] for c in range(channels)]]
+    assert torch.allclose(new(after), old(before), atol=1e-5)
+
+
+@pytest.mark.parametrize("chosen", ["0,1,2,0", "2,1,0", "1,1,0,2,2,2"])
+def test_a_list_of_channels_says_which_repeat(chosen):
+    old = small(3, 4)
+    places = [int(number) for number in chosen.split(",")]
+    new, _ = adapted(old, len(places), 4, chosen)
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.allclose(new(images[:, places]), old(images), atol=1e-5)
+
+
 def test_a_grey_picture_gives_what_it_gave_in_three_channels():
     old = small(3, 4)
     grey = torch.randn(2, 1, 64, 64)
@@ -65,7 +85,7 @@ def test_a_map_says_which_channel_goes_where():
     assert said == ["stem inflated from 3 channels to 3 (2,1,0)"]
     weight = torch.randn(8, 3, 4, 4)
     assert torch.equal(inflate(weight, 3, "2,1,0"), weight.flip(1))
-    assert torch.allclose(inflate(weight, 4, "0,1,2,0")[:, 3], weight[:, 0] * 0.75)
+    assert torch.allclose(inflate(weight, 4, "0,1,2,0")[:, 3], weight[:, 0] * 0.5)
 
 
 def test_what_fits_is_left_as_it_is():

@@ -11,10 +11,11 @@ from transformers import AutoImageProcessor, ConvNextImageProcessor, ConvNextV2C
 import convnextv2
 from convnextv2.checkpoints.beside import About, about
 from convnextv2.checkpoints.load import read
-from convnextv2.errors import LoadError
+from convnextv2.errors import LoadError, UserError
 from convnextv2.models import create_model
 from convnextv2.records import Preprocessing
 from convnextv2.zoo.convert import convert
+from convnextv2.zoo.push import push
 
 NAMES = ("crack", "dent", "scratch")
 SHAPE = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 16, 16]}
@@ -77,6 +78,24 @@ def test_all_that_a_folder_of_timm_says_is_heard(mode, crop, tmp_path):
     assert (found.metadata["crop_pct"], found.metadata["licence"]) == (crop, "cc-by-4.0")
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hidden_act": "relu"}, "its hidden_act is 'relu', and ConvNeXt's is 'gelu'"),
+        ({"layer_norm_eps": 1e-2}, "its layer_norm_eps is 0.01, and ConvNeXt's 1e-6"),
+    ],
+)
+def test_another_function_than_ours_is_refused(values, message, folder):
+    change(folder / "config.json", **values)
+    with pytest.raises(LoadError, match=message):
+        read(folder)
+
+
+def test_a_processor_that_does_not_normalise_is_heard(folder):
+    change(folder / "preprocessor_config.json", do_normalize=False)
+    assert read(folder).preprocessing == Preprocessing((0.0,) * 3, (1.0,) * 3)
+
+
 def test_statistics_of_other_channels_are_not_taken(folder):
     change(folder / "preprocessor_config.json", image_mean=[0.5], image_std=[0.5])
     assert read(folder).preprocessing == Preprocessing()
@@ -132,6 +151,8 @@ def test_a_config_of_something_else_is_not_heard(content, tmp_path):
     ("card", "licence"),
     [
         ("---\ntags:\n- x\nlicense: cc-by-nc-4.0\n---\n# A model", "cc-by-nc-4.0"),
+        ("\ufeff---\nlicense: CC BY-NC 4.0  # see below\n---\n", "CC BY-NC 4.0"),
+        ("---\nlicense:\n- cc-by-nc-4.0\ntags: []\n---\n", "cc-by-nc-4.0"),
         ("---\ntags: []\n---\nlicense: mit\n", ""),
         ("# A model\nlicense: mit\n", ""),
     ],
@@ -140,8 +161,39 @@ def test_the_licence_of_a_card_goes_along(card, licence, folder):
     (folder / "README.md").write_text(card)
     assert about(folder).licence == licence
     if licence:
-        with pytest.warns(UserWarning, match=r"under cc-by-nc-4.0: not for commercial use"):
+        with pytest.warns(UserWarning, match=rf"under {licence}: not for commercial use"):
             assert convnextv2.load(folder).licence == licence
+
+
+def test_a_licence_may_be_spelt_in_several_ways(folder):
+    (folder / "README.md").write_text("---\nlicense: CC BY-NC 4.0\n---\n")
+    for asked in (None, "cc-by-nc-4.0", "CC-BY-NC-4.0"):
+        with pytest.warns(UserWarning, match="commercial"):
+            assert "license: cc-by-nc-4.0" in push(folder, "someone/cats", licence=asked, dry_run=True).card
+    with pytest.warns(UserWarning, match="commercial"), pytest.raises(UserError, match=r"--licence cc-by-nc"):
+        push(folder, "someone/cats", licence="mit", dry_run=True)
+
+
+@pytest.mark.parametrize("name", ["convnextv2-atto-1k-224", "models--facebook--convnextv2-atto-1k-224/snapshots/0123"])
+def test_a_published_folder_fetched_by_hand_keeps_its_licence(name, tmp_path):
+    """Whatever its card says, the weights are the published ones."""
+    model = ConvNextV2ForImageClassification(
+        ConvNextV2Config(depths=[2, 2, 6, 2], hidden_sizes=[40, 80, 160, 320], num_labels=1000)
+    )
+    model.save_pretrained(tmp_path / name)
+    (tmp_path / name / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    with pytest.warns(UserWarning, match="under CC-BY-NC-4.0: not for commercial use"):
+        found = read(tmp_path / name)
+    assert (found.metadata["published"], found.classes[0]) == ("convnextv2_atto.fcmae_ft_in1k", "tench")
+
+
+def test_a_fine_tuned_file_under_a_published_name_is_its_own(tmp_path):
+    file = tmp_path / "convnextv2_atto_1k_224_ema.pt"
+    torch.save({"model_ema": create_model("convnextv2_atto", num_classes=10).state_dict()}, file)
+    with pytest.warns(UserWarning, match="under CC-BY-NC-4.0"):
+        found = read(file)
+    assert "published" not in found.metadata
+    assert (len(found.classes), found.averaged) == (10, True)
 
 
 @pytest.mark.parametrize("to", ["timm", "transformers", "official", "mmpretrain", "convnextv2"])

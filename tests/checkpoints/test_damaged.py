@@ -122,10 +122,29 @@ def bomb(files, rng):
     return written.getvalue()
 
 
+def text(letters):
+    return b"X" + struct.pack("<I", len(letters)) + letters
+
+
+def repeated(levels, *, as_key):
+    """A few hundred bytes that stand for 10^levels texts, to be printed, or for 2^levels numbers, to be hashed."""
+    if as_key:
+        found = b"\x80\x02Nq\x00"
+        for level in range(levels):
+            found += b"h%ch%c\x86q%c" % (level, level, level + 1)
+        return found + b"}h%cNs." % levels
+    found = b"\x80\x02" + text(b"a" * 100) + b"q\x00"
+    for level in range(levels):
+        found += b"(" + b"h%c" % level * 10 + b"tq%c" % (level + 1)
+    return found + b"(" + text(b"storage") + b"ctorch\nFloatStorage\nh%c" % levels + text(b"cpu") + b"K\x01tQ."
+
+
 def endless(files, rng):
-    """Instructions that nest deep, are many, or ask for a long list, in an otherwise sound archive."""
+    """Instructions that nest deep, are many, or stand for far more than they are, in an otherwise sound archive."""
     instructions = rng.choice(
         [
+            repeated(rng.randrange(5, 12), as_key=False),
+            repeated(rng.randrange(17, 60), as_key=True),
             b"\x80\x02" + b"]" * 10**6 + b".",
             b"\x80\x02" + b"(" * 10**6 + b".",
             b"\x80\x02" + b"N0" * (3 * 10**6) + b"N.",
@@ -140,7 +159,7 @@ def endless(files, rng):
     return written.getvalue()
 
 
-KINDS = {truncated: 100, flipped: 120, torn: 80, header: 50, hostile: 100, bomb: 30, endless: 20}
+KINDS = {truncated: 100, flipped: 120, torn: 80, header: 50, hostile: 90, bomb: 20, endless: 40}
 
 
 @contextmanager
@@ -207,6 +226,32 @@ def test_a_refusal_says_one_thing(files, tmp_path):
     file = tmp_path / "bomb.pt"
     file.write_bytes(bomb(files, random.Random(0)))
     with pytest.raises(LoadError, match=rf"^{file} is refused: it would unpack to more than its own [\d,]+ bytes$"):
+        read(file)
+
+
+def test_what_is_shared_in_sound_files_is_no_harm(files, tmp_path):
+    """An optimiser's groups share their lists and tuples, and a long text may be there once."""
+    shared = (0.9, 0.999)
+    groups = [{"betas": shared, "params": list(range(100)), "lr": 1e-3} for _ in range(400)]
+    tensors, notes = dict(read(files[2]).tensors), argparse.Namespace(notes="x" * 10**6)
+    torch.save({"model": tensors, "optimizer": {"param_groups": groups}, "args": notes}, tmp_path / "a.pt")
+    assert len(read(tmp_path / "a.pt").tensors) == len(tensors)
+
+
+def test_two_directories_in_one_archive_are_refused(files, tmp_path):
+    """Python's reader finds the last directory, torch's the one that the end names."""
+    good, file = files[2].read_bytes(), tmp_path / "two.pt"
+    hostile_pickle = b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R."
+    written = io.BytesIO()
+    with zipfile.ZipFile(files[2]) as archive, zipfile.ZipFile(written, "w") as out:
+        for name in archive.namelist():
+            out.writestr(name, hostile_pickle if name.endswith("data.pkl") else archive.read(name))
+    evil = written.getvalue()
+    evil = evil[: evil.rindex(b"PK\x05\x06")]
+    file.write_bytes(evil + good)  # python makes up for what stands before; the offsets are those of the second alone
+    with zipfile.ZipFile(file) as archive:
+        assert hostile_pickle not in [archive.read(name) for name in archive.namelist()]
+    with pytest.raises(LoadError, match=r"is refused: it holds two directories|is damaged"):
         read(file)
 
 

@@ -18,12 +18,12 @@ CONTENT = bytes(range(256)) * 20_000  # five megabytes
 
 
 class Host(ThreadingHTTPServer):
-    """Serves `content` at any path; closes the connection after `cut` bytes, as often as `cuts` says."""
+    """Serves `content` at any path; closes the connection after so many bytes as `cuts` says, in turn."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.etag = CONTENT, '"one"'
-        self.cut, self.cuts, self.ranges, self.asked, self.shifted = 0, 0, True, [], 0
+        self.cuts, self.ranges, self.asked, self.shifted, self.busy = [], True, [], 0, 0
 
     @property
     def url(self):
@@ -43,6 +43,16 @@ class Handler(BaseHTTPRequestHandler):
         if "missing" in self.path:
             self.send_error(404)
             return
+        if host.busy:
+            host.busy -= 1
+            self.send_error(503)
+            return
+        if asked == f"bytes={len(host.content)}-":
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(host.content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if asked and host.ranges and self.headers.get("If-Range") == host.etag:
             start = int(asked.removeprefix("bytes=").rstrip("-"))
             self.send_response(206)
@@ -54,13 +64,16 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", host.etag)
         self.end_headers()
-        if host.cuts > 0:
-            host.cuts -= 1
-            self.wfile.write(body[: host.cut])
+        if host.cuts:
+            self.wfile.write(body[: host.cuts.pop(0)])
             self.wfile.flush()
             self.connection.close()
             return
         self.wfile.write(body)
+
+
+def killed(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -83,7 +96,7 @@ def test_it_comes_once_and_its_hash_is_kept(host, tmp_path):
 
 
 def test_a_cut_download_goes_on_where_it_stopped(host, tmp_path):
-    host.cut, host.cuts = 2_000_000, 2
+    host.cuts = [2_000_000] * 2
     assert fetch(host.url, folder=tmp_path).read_bytes() == CONTENT
     assert host.asked[0] is None
     starts = [int(asked.removeprefix("bytes=").rstrip("-")) for asked in host.asked[1:]]
@@ -93,17 +106,43 @@ def test_a_cut_download_goes_on_where_it_stopped(host, tmp_path):
 
 def test_it_goes_on_in_a_later_call(host, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_TRIES", 1)
-    host.cut, host.cuts = 2_000_000, 1
+    host.cuts = [2_000_000, 0]
     with pytest.raises(UserError, match=r"cannot be reached"):
         fetch(host.url, folder=tmp_path)
     assert not (tmp_path / "weights.pt").exists()
     assert fetch(host.url, folder=tmp_path).read_bytes() == CONTENT
-    assert host.asked[1] != "bytes=0-"
+    assert 0 < int(host.asked[1].removeprefix("bytes=").rstrip("-")) <= 2_000_000
+
+
+def test_it_goes_on_as_long_as_each_try_brings_something(host, tmp_path):
+    host.cuts = [400_000] * 12
+    assert fetch(host.url, folder=tmp_path).read_bytes() == CONTENT
+    assert len(host.asked) == 13
+
+
+def test_what_had_come_whole_is_not_fetched_again(host, tmp_path, monkeypatch):
+    """The process died between the last byte and the name."""
+    monkeypatch.setattr(download, "_check", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(host.url, folder=tmp_path)
+    monkeypatch.undo()
+    assert not (tmp_path / "weights.pt").exists()
+    assert fetch(host.url, folder=tmp_path).read_bytes() == CONTENT
+    assert host.asked == [None, f"bytes={len(CONTENT)}-"]
+
+
+def test_a_busy_server_is_asked_again(host, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "_PAUSE", 0.0)
+    host.busy = 2
+    assert fetch(host.url, folder=tmp_path).read_bytes() == CONTENT
+    host.busy = 100
+    with pytest.raises(UserError, match=r"cannot be reached \(the server says 503 Service Unavailable\)"):
+        fetch(host.url.replace("weights", "other"), folder=tmp_path)
 
 
 def test_a_file_that_changed_between_two_parts_is_fetched_anew(host, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_TRIES", 1)
-    host.cut, host.cuts = 2_000_000, 1
+    host.cuts = [2_000_000, 0]
     with pytest.raises(UserError):
         fetch(host.url, folder=tmp_path)
     host.content, host.etag = bytes(3_000_000), '"two"'
@@ -111,13 +150,13 @@ def test_a_file_that_changed_between_two_parts_is_fetched_anew(host, tmp_path, m
 
 
 def test_a_server_without_ranges_starts_anew(host, tmp_path):
-    host.cut, host.cuts, host.ranges = 2_000_000, 1, False
+    host.cuts, host.ranges = [2_000_000], False
     assert fetch(host.url, folder=tmp_path).read_bytes() == CONTENT
 
 
 def test_another_part_than_asked_for_is_not_taken(host, tmp_path):
-    host.cut, host.cuts, host.shifted = 2_000_000, 1, 7
-    with pytest.raises(UserError, match=r"the server sent bytes \d+7-4999999/5000000|in place of the rest"):
+    host.cuts, host.shifted = [2_000_000], 7
+    with pytest.raises(UserError, match=r"the server sent bytes \d+-\d+/\d+ in place of the rest"):
         fetch(host.url, folder=tmp_path)
     assert not (tmp_path / "weights.pt").exists()
 

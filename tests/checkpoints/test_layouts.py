@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from timm.models.convnext import checkpoint_filter_fn
 from transformers import (
     ConvNextConfig,
     ConvNextForImageClassification,
@@ -13,14 +14,19 @@ from transformers import (
 from convnextv2.checkpoints import shapes
 from convnextv2.checkpoints.foreign import read_foreign
 from convnextv2.checkpoints.layout import canonical
+from convnextv2.checkpoints.load import read
 from convnextv2.checkpoints.official import NAMES
+from convnextv2.checkpoints.own import PRETRAINED
 from convnextv2.checkpoints.recognise import LAYOUTS, recognise, writer
+from convnextv2.errors import LoadError
 from convnextv2.models import SIZES, create_model
+from convnextv2.records import Preprocessing
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 
 SMALL = ["convnextv2_atto", "convnext_atto"]
 LARGE = [name for name in SIZES if name not in SMALL]
 EVERY = [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
+V2 = [name for name, size in SIZES.items() if size.grn]
 IMAGES = (1, 3, 64, 64)
 
 
@@ -35,7 +41,7 @@ def randomise(model):
     return model.eval()
 
 
-def transformers_model(name):
+def transformers_model(name, eps=1e-6):
     size = SIZES[name]
     config, model = (
         (ConvNextV2Config, ConvNextV2ForImageClassification)
@@ -43,7 +49,7 @@ def transformers_model(name):
         else (ConvNextConfig, ConvNextForImageClassification)
     )
     # The final norm's epsilon is layer_norm_eps here, 1e-12 by default; all others are fixed at 1e-6.
-    made = config(depths=list(size.depths), hidden_sizes=list(size.dims), num_labels=10, layer_norm_eps=1e-6)
+    made = config(depths=list(size.depths), hidden_sizes=list(size.dims), num_labels=10, layer_norm_eps=eps)
     return randomise(model(made))
 
 
@@ -93,9 +99,9 @@ def test_the_official_shapes_are_those_of_our_model(name):
 def test_there_and_back_is_the_same_bit_by_bit(layout, name, tmp_path):
     size = SIZES[name]
     own = randomise(create_model(name, num_classes=10)).state_dict()
+    if layout in ("minkowski", "birder") and not size.grn:
+        pytest.skip("of V2 alone")
     if layout == "minkowski":
-        if not size.grn:
-            pytest.skip("official pre-training is of V2 alone")
         own = {key: tensor for key, tensor in own.items() if not key.startswith(("norm.", "head."))}
     written = writer(layout, name).write(own)
     again = recognise(written, tmp_path)
@@ -124,7 +130,7 @@ def mmpretrain_by_hand(own):
 
 
 @pytest.mark.parametrize("convolutions", [False, True])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", EVERY)
 def test_mmpretrain_as_written_by_hand(name, convolutions, tmp_path):
     """Its pointwise layers are linear, or 1x1 convolutions with linear_pw_conv=False."""
     own = randomise(create_model(name, num_classes=10)).state_dict()
@@ -137,6 +143,66 @@ def test_mmpretrain_as_written_by_hand(name, convolutions, tmp_path):
     assert (found.architecture["model"], found.metadata["layout"]) == (name, "mmpretrain")
     assert found.tensors.keys() == own.keys()
     assert all(torch.equal(found.tensors[key], own[key]) for key in own)
+
+
+def birder_by_hand(own):
+    """A state dict as birder 0.8.4 has it: in a later stage the downsampling is number 0 and blocks begin at 1."""
+    parts = {"dwconv": 0, "norm": 2, "pwconv1": 3, "grn": 5, "pwconv2": 6}
+    theirs = {}
+    for name, tensor in own.items():
+        words = name.split(".")
+        if words[0] == "stages":
+            stage, block = int(words[1]), int(words[2])
+            place = f"body.stage{stage + 1}.{block if stage == 0 else block + 1}.block.{parts[words[3]]}"
+        elif words[0] == "downsample_layers":
+            place = f"stem.{words[2]}" if words[1] == "0" else f"body.stage{int(words[1]) + 1}.0.{words[2]}"
+        else:
+            place = {"norm": "features.1", "head": "classifier"}[words[0]]
+        theirs[f"{place}.{words[-1]}"] = tensor
+    return theirs
+
+
+@pytest.mark.parametrize("name", [pytest.param(p, marks=pytest.mark.slow) if p != SMALL[0] else p for p in V2])
+def test_birder_as_written_by_hand(name, tmp_path):
+    own = randomise(create_model(name, num_classes=10)).state_dict()
+    said = {"class_to_idx": {f"bird {row}": row for row in range(10)}, "birder_version": "0.8.4"}
+    said |= {"rgb_stats": {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}}
+    said |= {"signature": {"inputs": [{"data_shape": [0, 3, 256, 256]}], "outputs": []}}
+    torch.save({"state": birder_by_hand(own), "task": "image_classification", **said}, tmp_path / "birder.pt")
+    found = read(tmp_path / "birder.pt")
+    assert (found.architecture["model"], found.metadata["layout"]) == (name, "birder")
+    assert (found.classes[:2], found.image_size) == (("bird 0", "bird 1"), 256)
+    assert found.preprocessing == Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert found.tensors.keys() == own.keys()
+    assert all(torch.equal(found.tensors[key], own[key]) for key in own)
+
+
+def test_birders_masked_autoencoder_becomes_ours(tmp_path):
+    own = FCMAE(create_model("convnextv2_atto", num_classes=0), decoder_dim=24).state_dict()
+    encoder = {name.removeprefix("encoder."): t for name, t in own.items() if name.startswith("encoder.")}
+    theirs = {f"encoder.{name}": tensor for name, tensor in birder_by_hand(encoder).items()}
+    parts = {"dwconv": 0, "norm": 2, "pwconv1": 3, "grn": 5, "pwconv2": 6}
+    for name, tensor in own.items():
+        if name.startswith("decoder."):
+            _, block, part, leaf = name.split(".")
+            theirs[f"decoder.{block}.block.{parts[part]}.{leaf}"] = tensor
+        elif not name.startswith("encoder."):
+            theirs[name] = tensor
+    found = read_foreign(tmp_path / "file", theirs)
+    assert (found.format, found.metadata["layout"]) == (PRETRAINED, "birder")
+    assert found.tensors.keys() == own.keys()
+    assert all(torch.equal(found.tensors[name], own[name]) for name in own)
+
+
+@pytest.mark.slow
+def test_birders_own_model_gives_the_same_outputs(tmp_path):
+    registry = pytest.importorskip("birder.model_registry").registry
+    peer = randomise(registry.net_factory("convnext_v2_atto", 10))
+    found = read_foreign(tmp_path / "file", peer.state_dict())
+    ours, images = filled(found), torch.randn(IMAGES)
+    with torch.no_grad():
+        expected = peer(images)
+        assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_every_name_of_the_official_layout_has_one_in_each_other():
@@ -154,7 +220,7 @@ def test_every_name_of_the_official_layout_has_one_in_each_other():
             }
         else:
             missing = {"downsample_layers.0.{j}.{leaf}"} if layout.name == "transformers" else set()
-            assert left == missing
+            assert left == ({"stages.{s}.{b}.gamma"} if layout.name == "birder" else missing)  # it is of V2 alone
 
 
 @pytest.mark.parametrize("shape", [(8,), (1, 8), (1, 1, 1, 8), (1, 8, 1, 1), (1, 1, 1, 1, 1, 8)])
@@ -174,6 +240,59 @@ def test_wrappers_are_taken_off(wrapper, tmp_path):
     own = create_model("convnextv2_atto", num_classes=2).state_dict()
     found = recognise({wrapper + name: tensor for name, tensor in own.items()}, tmp_path)
     assert found.tensors.keys() == own.keys()
+
+
+def test_the_usual_epsilon_of_transformers_is_close_enough(tmp_path):
+    """Published folders leave it at 1e-12, where the model's is 1e-6."""
+    peer = transformers_model("convnextv2_atto", eps=1e-12)
+    ours, images = filled(read_foreign(tmp_path / "file", peer.state_dict())), torch.randn(IMAGES)
+    with torch.no_grad():
+        expected = peer(images).logits
+        assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_timm_reads_the_official_file_that_we_read_and_gives_the_same(name, tmp_path):
+    """timm's own reader of official files is the judge of ours, in outputs."""
+    torch.save({"model": randomise(create_model(name, num_classes=10)).state_dict()}, tmp_path / "official.pt")
+    peer = timm.create_model(name, num_classes=10).eval()
+    peer.load_state_dict(checkpoint_filter_fn(torch.load(tmp_path / "official.pt"), peer))
+    ours, images = filled(read(tmp_path / "official.pt")), torch.randn(IMAGES)
+    with torch.no_grad():
+        expected = peer(images)
+        assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("layout", ["timm", "transformers", "minkowski", "mmpretrain", "birder"])
+@pytest.mark.parametrize("change", ["missing", "unexpected", "of another shape", "of another type"])
+def test_one_wrong_tensor_is_named_in_the_words_of_its_layout(layout, change, tmp_path):
+    own = create_model("convnextv2_atto", num_classes=10).state_dict()
+    if layout == "minkowski":
+        own = {key: tensor for key, tensor in own.items() if not key.startswith(("norm.", "head."))}
+    theirs = writer(layout, "convnextv2_atto").write(own)
+    name = writer(layout, "convnextv2_atto").named("stages.2.3.pwconv1.bias")
+    if change == "missing":
+        del theirs[name]
+    elif change == "unexpected":
+        name = f"{name}s"
+        theirs[name] = torch.zeros(3)
+    else:
+        theirs[name] = torch.zeros(7) if change == "of another shape" else theirs[name].long()
+    with pytest.raises(LoadError, match=rf"does not fill the model: {change}: {name}") as caught:
+        read_foreign(tmp_path / "file", theirs)
+    kinds = {"missing", "unexpected", "of another shape", "of another type"}
+    assert all(f"{other}:" not in str(caught.value) for other in kinds - {change})
+
+
+@pytest.mark.parametrize("convolutions", [True, False])
+def test_a_size_of_timm_without_a_name_of_ours_goes_back_bitwise(convolutions, tmp_path):
+    name = "convnextv2_atto" if convolutions else "convnextv2_tiny"
+    peer = randomise(timm.create_model(name, num_classes=10, depths=(1, 1, 2, 1), dims=(8, 16, 24, 32)))
+    found = read_foreign(tmp_path / "file", peer.state_dict())
+    assert (found.architecture["model"], found.architecture["dims"]) == (name, (8, 16, 24, 32))
+    back = writer("timm", found.architecture["model"]).write(found.tensors)
+    assert back.keys() == peer.state_dict().keys()
+    assert all(torch.equal(back[key], tensor) for key, tensor in peer.state_dict().items())
 
 
 def test_old_files_of_transformers_have_gamma_and_beta(tmp_path):

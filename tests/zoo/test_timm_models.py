@@ -7,7 +7,7 @@ import timm
 import torch
 from small_run import SMALL_CLASSIFIER
 from timm.data import resolve_model_data_config
-from timm.optim import param_groups_layer_decay
+from timm.optim import create_optimizer_v2, param_groups_layer_decay
 
 import convnextv2
 from convnextv2.checkpoints.files import save_tensors
@@ -109,6 +109,30 @@ def test_options_of_timm_are_taken(tmp_path):
         model.set_grad_checkpointing()
 
 
+def test_grn_does_not_decay_under_timm():
+    decayed = {"ours": 0, "timm": 0}
+    for side, name in (("ours", "fcmae_convnextv2_atto"), ("timm", "convnextv2_atto")):
+        model = timm.create_model(name)
+        optimizer = create_optimizer_v2(model, "adamw", lr=1e-3, weight_decay=0.05)
+        names = {id(parameter): each for each, parameter in model.named_parameters()}
+        groups = [group for group in optimizer.param_groups if group["weight_decay"]]
+        found = [names[id(parameter)] for group in groups for parameter in group["params"]]
+        assert not [each for each in found if "grn" in each]
+        decayed[side] = len(found)
+    assert decayed["ours"] == decayed["timm"] > 0
+
+
+def test_what_is_put_over_the_settings_is_there():
+    model = timm.create_model("fcmae_convnextv2_atto", pretrained_cfg_overlay={"crop_pct": 0.5})
+    assert model.default_cfg["crop_pct"] == 0.5
+
+
+def test_a_new_head_is_as_the_model_is():
+    model = timm.create_model("fcmae_convnextv2_atto").half()
+    model.reset_classifier(3)
+    assert model.head.weight.dtype == torch.float16
+
+
 def test_weights_of_a_run(picture_folder, tmp_path):
     run = convnextv2.classify(picture_folder, tmp_path / "run", **SMALL_CLASSIFIER, epochs=1).run
     own, images = convnextv2.load(run).model, torch.randn(2, 3, 32, 32)
@@ -117,6 +141,12 @@ def test_weights_of_a_run(picture_folder, tmp_path):
     features = timm.create_model("fcmae_convnextv2_atto", weights=run, features_only=True, out_indices=(1, 3)).eval()
     expected = own.feature_maps(images)
     assert all(torch.equal(a, expected[stage]) for a, stage in zip(features(images), (1, 3), strict=True))
+    same = timm.create_model("fcmae_convnextv2_atto", weights=run, features_only=True, feature_cls="getter").eval()
+    assert torch.equal(same(images)[3], expected[3])
+    with pytest.warns(UserWarning, match=r"stem inflated from 3 channels to 4 \(repeat\)"):
+        timm.create_model("fcmae_convnextv2_atto", weights=run, in_chans=4)
+    with pytest.warns(UserWarning, match=r"stem inflated from 3 channels to 1 \(mean\)"):
+        convnextv2.create_model("convnextv2_atto", pretrained=run, in_chans=1, inflate="mean")
     other = timm.create_model("fcmae_convnextv2_atto", weights=run, num_classes=9)
     assert other.head.out_features == 9
     assert torch.equal(other.state_dict()["norm.weight"], own.state_dict()["norm.weight"])
@@ -150,6 +180,7 @@ def test_timm_prepares_pictures_as_the_weights_want(pixels, crop, expected, tmp_
         ({"pretrained": True}, "has no weights of its own: give weights=SOURCE"),
         ({"features_only": True, "out_indices": (4,)}, "the stages are 0 to 3"),
         ({"global_pool": "max"}, "give 'avg'"),
+        ({"features_only": True, "feature_cls": "fx"}, "by 'getter' alone"),
     ],
 )
 def test_what_is_not_had_is_said(arguments, message):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from convnextv2.errors import UserError
@@ -15,23 +16,25 @@ STEM = "downsample_layers.0.0.weight"
 def inflate(weight: Tensor, channels: int, how: str = "repeat") -> Tensor:
     """A stem's weight for another number of channels.
 
-    weight: (C, in, p, p).  how: "repeat" has the new channels take the old ones in turn (one new channel takes the
-    sum of all, as a grey picture shown in every channel would); "mean" gives each the old ones' mean; "2,1,0,0" names
-    the old channel of each new one.  Scaled by in / channels, so that pictures of like channels give like outputs.
+    weight: (C, in, p, p).  how: "repeat" has the new channels stand for the old ones in turn, several new for one old
+    or several old in one new; "mean" gives each the old ones' mean; "2,1,0,0" names the old channel of each new one.
+    What an old channel gave is shared among those that stand for it: a picture whose channels repeat the old ones in
+    that way gives what the old one gave. A channel that a list does not name is lost.
 
     Raises UserError for any other `how`.
     """
     old = weight.shape[1]
+    if how == "mean":
+        return (weight.sum(1, keepdim=True) / channels).repeat(1, channels, 1, 1)
     if how == "repeat":
-        spread = weight.sum(1, keepdim=True) / old if channels == 1 else weight[:, [c % old for c in range(channels)]]
-    elif how == "mean":
-        spread = weight.mean(1, keepdim=True).expand(-1, channels, -1, -1)
+        stands = torch.arange(channels)[:, None] % old == torch.arange(old) % channels
     else:
-        spread = weight[:, _map(how, old, channels)]
-    return (spread * (old / channels)).contiguous()
+        stands = torch.tensor(_map(how, old, channels))[:, None] == torch.arange(old)
+    share = stands / stands.sum(0).clamp(min=1)  # (channels, old)
+    return torch.einsum("no,cohw->cnhw", share.to(weight.dtype), weight).contiguous()
 
 
-def _map(how: str, old: int, channels: int) -> Sequence[int]:
+def _map(how: str, old: int, channels: int) -> list[int]:
     if not re.fullmatch(r"\d{1,4}(,\d{1,4})*", how):
         raise UserError(f"--inflate {how}: give repeat, mean, or for each channel the old one it takes, as 0,1,2,0")
     chosen = [int(number) for number in how.split(",")]

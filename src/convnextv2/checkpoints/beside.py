@@ -18,7 +18,9 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _MOST = 16 * 2**20  # bytes of a config.json; 21,841 class names take 1 MiB
 _LARGEST = 2**14
 _FAMILIES = ("convnext", "convnextv2")
-_LICENCE = re.compile(r"^licen[sc]e:[ \t]*[\"']?([\w.+-]{2,60})[\"']?[ \t]*$", re.MULTILINE)
+_LICENCE = re.compile(
+    r"""^licen[sc]e:[ \t]*(?:\n?[ \t]*-[ \t]+)?["']?([\w.+ -]{2,60}?)["']?[ \t]*(?:\#.*)?$""", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,27 @@ def about(folder: Path) -> About:
     return said if said.licence else replace(said, licence=_of_card(folder / CARD))
 
 
+def in_file(file: Path, metadata: Mapping[str, str]) -> About | None:
+    """What birder writes into its files besides tensors; None for the files of others.
+
+    Raises LoadError where a value cannot be meant.
+    """
+    return _checked(file, _birder, metadata) if "birder_version" in metadata else None
+
+
+def _birder(metadata: Mapping[str, str]) -> About:
+    said = {name: json.loads(metadata.get(name, "{}")) for name in ("signature", "rgb_stats", "class_to_idx")}
+    shape = said["signature"]["inputs"][0]["data_shape"] if said["signature"] else (0, 3, 224, 224)
+    statistics, names = said["rgb_stats"], {int(index): str(name) for name, index in said["class_to_idx"].items()}
+    if sorted(names) != list(range(len(names))):
+        raise ValueError("its class_to_idx does not number the classes from 0 on")
+    return About(
+        image_size=_pixels(shape[-1]),
+        preprocessing=_statistics(statistics["mean"], statistics["std"]) if statistics else None,
+        classes=tuple(names[index] for index in range(len(names))),
+    )
+
+
 def _timm(config: Mapping[str, Any]) -> About:
     given: Mapping[str, Any] = config["pretrained_cfg"]
     size = _pixels(given.get("input_size", (3, 224, 224))[-1])
@@ -77,6 +100,10 @@ def _timm(config: Mapping[str, Any]) -> About:
 
 
 def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -> About:
+    if config.get("hidden_act", "gelu") != "gelu":
+        raise ValueError(f"its hidden_act is {config['hidden_act']!r}, and ConvNeXt's is 'gelu'")
+    if not 0 < config.get("layer_norm_eps", 1e-12) <= 1e-6:
+        raise ValueError(f"its layer_norm_eps is {config['layer_norm_eps']!r}, and ConvNeXt's 1e-6")
     size = processor.get("size", {})
     shown = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
     side = _pixels(config.get("image_size", 224) if shown is None else shown)
@@ -84,11 +111,14 @@ def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Ab
     names = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
     if sorted(names) != list(range(len(names))):
         raise ValueError("its id2label does not number the classes from 0 on")
+    statistics = None
+    if processor.get("do_normalize") is False:
+        statistics = Preprocessing((0.0,) * 3, (1.0,) * 3)
+    elif "image_mean" in processor:
+        statistics = _statistics(processor["image_mean"], processor["image_std"])
     return About(
         image_size=side,
-        preprocessing=(
-            _statistics(processor["image_mean"], processor["image_std"]) if "image_mean" in processor else None
-        ),
+        preprocessing=statistics,
         crop_pct=None if crop is None or side >= 384 else _share(crop),  # its processor takes the whole from there on
         classes=tuple(names[index] for index in range(len(names))),
         multi_label=config.get("problem_type") == "multi_label_classification",
@@ -98,7 +128,7 @@ def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Ab
 def _of_card(card: Path) -> str:
     """The licence in the front matter of a model's card."""
     try:
-        with card.open(encoding="utf-8", errors="replace") as file:
+        with card.open(encoding="utf-8-sig", errors="replace") as file:
             text = file.read(2**16)
     except OSError:
         return ""
@@ -107,8 +137,13 @@ def _of_card(card: Path) -> str:
 
 
 def licence(value: object) -> str:
-    """A licence's identifier as a file says it; empty for what cannot be one."""
+    """A licence as a file says it; empty for what cannot be one."""
     return value if isinstance(value, str) and value.isprintable() and 2 <= len(value) <= 100 else ""
+
+
+def identifier(licence: str) -> str:
+    """A licence in the spelling of the hub: "CC BY-NC 4.0" and "cc-by-nc-4.0" are the same."""
+    return re.sub(r"[\s_]+", "-", licence.strip().lower())
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -127,7 +162,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _checked(path: Path, read: Any, *contents: Mapping[str, Any]) -> About:
     try:
         return read(*contents)
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _unreadable(path, error) from error
 
 

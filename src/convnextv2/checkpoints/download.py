@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ Progress = Callable[[int, int | None], None]
 _BLOCK = 2**20
 _TIMEOUT = 30.0
 _TRIES = 5
+_PAUSE = 1.0
 
 
 def cache_folder() -> Path:
@@ -93,25 +95,38 @@ def _sha256(file: Path) -> str:
 
 
 def _download(url: str, partial: Path, target: Path, progress: Progress | None) -> None:
-    """Fill `partial`, from where it ends; several tries, as long as each brings something."""
-    reason = ""
-    for _ in range(_TRIES):
+    """Fill `partial`, from where it ends; it is given up after several tries in a row that bring nothing."""
+    reason, tries = "", 0
+    while tries < _TRIES:
+        tries += 1
+        there = _size(partial)
         try:
             if _go_on(url, partial, progress):
                 return
             reason = "the connection was cut"
         except urllib.error.HTTPError as error:
             if error.code == 416:  # nothing lies beyond what is there: it is whole, or it is of another file
+                if error.headers.get("Content-Range") == f"bytes */{there}":
+                    return
                 partial.unlink(missing_ok=True)
                 reason = "the file there has changed"
-                continue
-            raise UserError(f"{url}: the server says {error.code} {error.reason}; check the address") from error
+            elif error.code == 429 or error.code >= 500:
+                reason = f"the server says {error.code} {error.reason}"
+                time.sleep(_PAUSE * tries)
+            else:
+                raise UserError(f"{url}: the server says {error.code} {error.reason}; check the address") from error
         except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
             reason = str(getattr(error, "reason", "")) or str(error) or type(error).__name__
+        if _size(partial) > there:
+            tries = 0
     raise UserError(
         f"{url} cannot be reached ({' '.join(reason.split())}). On a machine without network, put the file there "
         f"yourself: {target}"
     )
+
+
+def _size(partial: Path) -> int:
+    return partial.stat().st_size if partial.is_file() else 0
 
 
 def _go_on(url: str, partial: Path, progress: Progress | None) -> bool:

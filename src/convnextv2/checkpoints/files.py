@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from convnextv2.errors import ConvNeXtV2Error, LoadError, RunFailed
+from convnextv2.errors import LoadError, RunFailed, UserError
 
 HASH_KEY = "content_sha256"
 AVERAGE = "ema/"
@@ -86,7 +86,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         flush_to_disk(partial)
         os.replace(partial, path)
         flush_to_disk(path.parent)
-    except ConvNeXtV2Error:  # of `write`, which knows whose the file is
+    except UserError:  # of `write`: the file is another process's
         raise
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -100,6 +100,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """The text, or what was there before; nothing in between."""
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def printable(name: str) -> str:
+    """A name from anywhere on one line, odd characters and undecodable bytes escaped."""
+    return name if name.isprintable() else ascii(name)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -16,6 +16,7 @@ from convnextv2.checkpoints import beside, shapes, strict
 from convnextv2.checkpoints.own import CLASSIFIER, ENCODER, PRETRAINED, OwnFile
 from convnextv2.checkpoints.pickles import is_torch_file, load_pickle
 from convnextv2.checkpoints.recognise import Recognised, architecture_of, recognise
+from convnextv2.checkpoints.timm import TIMM
 from convnextv2.errors import LoadError
 from convnextv2.records import Preprocessing
 
@@ -35,14 +36,20 @@ def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         architecture = architecture_of(found.tensors)
     except LoadError as error:
         raise LoadError(f"{file} (in the layout of {found.layout.title}) does not fill a model: {error}") from None
+    if found.layout is TIMM and architecture["dims"] is not None:
+        # A shape without a name is called as one of timm's sizes that have the same kind of pointwise layers.
+        convolutions = any(name.endswith("mlp.fc1.weight") and tensor.ndim == 4 for name, tensor in tensors.items())
+        family = architecture["model"].partition("_")[0]
+        architecture["model"] = f"{family}_{'atto' if convolutions else 'tiny'}"
     filled = _complete(found, architecture, file)
     rows = len(filled["head.weight"]) if "head.weight" in filled else 0
-    about = beside.about(file.parent)
+    metadata = metadata or {}
+    about = beside.in_file(file, metadata) or beside.about(file.parent)
     classes = about.classes if len(about.classes) == rows else tuple(f"LABEL_{row}" for row in range(rows))
     said = {
         "multi_label": json.dumps(about.multi_label),
         "crop_pct": json.dumps(about.crop_pct),
-        "licence": beside.licence((metadata or {}).get("licence")) or about.licence or UNKNOWN_LICENCE,
+        "licence": beside.licence(metadata.get("licence")) or about.licence or UNKNOWN_LICENCE,
         "layout": found.layout.name,
     }
     kind = CLASSIFIER if classes else ENCODER
@@ -61,7 +68,7 @@ def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         preprocessing=preprocessing,
         image_size=about.image_size,
         classes=classes,
-        averaged=False,
+        averaged=metadata.get("averaged") == "true",
         metadata=said,
     )
 
@@ -76,7 +83,8 @@ def _complete(found: Recognised, architecture: Mapping[str, Any], file: Path) ->
         tensors |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
     what = f"{file} (in the layout of {found.layout.title}, a {_size_name(architecture)})"
     advice = "The file is damaged, incomplete, or of a changed model: fetch it again, or name the weights it came from"
-    strict.check(needed, tensors, what=what, advice=advice, unexpected=found.unknown, spell=found.layout.named)
+    spell = found.layout.named
+    strict.check(needed, tensors, what=what, advice=advice, unexpected=found.unknown, spell=spell, floats=True)
     return tensors
 
 
@@ -88,7 +96,8 @@ def _autoencoder(
     width, depth = settings["decoder_dim"], settings["decoder_depth"]
     needed = shapes.decoder(architecture, width=width, depth=depth)
     what = f"{file}: its decoder, of {depth} blocks of width {width},"
-    strict.check(needed, found.decoder, what=what, advice="Remove the decoder's tensors to keep the encoder alone")
+    advice = "Remove the decoder's tensors to keep the encoder alone"
+    strict.check(needed, found.decoder, what=what, advice=advice, floats=True)
     return {f"encoder.{name}": tensor for name, tensor in encoder.items()} | dict(found.decoder)
 
 
@@ -112,7 +121,7 @@ def _size_name(architecture: Mapping[str, Any]) -> str:
 
 
 def tensors_of(file: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file or of one of `torch.save`, and its metadata; of the latter only a licence.
+    """The tensors of a safetensors file or of one of `torch.save`, and what it says of them as text.
 
     Raises LoadError where it is neither, or damaged.
     """

@@ -46,6 +46,10 @@ class Layout:
         name = _translate(self._outward, official)
         return name if name is None or re.match(self.bare, name) else self.writes + name
 
+    def decoder(self, name: str) -> str:
+        """Our name of one of a masked autoencoder's tensors beside its encoder."""
+        return name
+
     def read(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
         """Tensors under official names and in official shapes, and the names that mean nothing in this layout."""
         read, unknown = {}, []
@@ -105,6 +109,11 @@ def canonical(name: str, tensor: Tensor) -> Tensor:
     if name.endswith(".bias") and tensor.ndim > 1 and _one_axis(tensor):
         return tensor.flatten()
     return tensor
+
+
+def flat_grn(name: str, tensor: Tensor) -> Tensor:
+    """GRN's parameters with one axis, any other tensor as it is."""
+    return tensor.flatten() if ".grn." in name else tensor
 
 
 def _one_axis(tensor: Tensor) -> bool:

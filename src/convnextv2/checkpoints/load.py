@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from convnextv2.checkpoints import hub
-from convnextv2.checkpoints.beside import weights_in
+from convnextv2.checkpoints.beside import identifier, weights_in
 from convnextv2.checkpoints.download import Progress, fetch
 from convnextv2.checkpoints.files import HASH_KEY, check_hash, content_hash
 from convnextv2.checkpoints.foreign import read_foreign, tensors_of
 from convnextv2.checkpoints.own import CLASSIFIER, OwnFile, Weights, find_weights, own_file
-from convnextv2.checkpoints.published import PUBLISHED, Published, of_repository, published
+from convnextv2.checkpoints.published import PUBLISHED, Published, of_folder, of_repository, published
 from convnextv2.errors import LoadError
 from convnextv2.models.sizes import SIZES
 
@@ -44,6 +44,8 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
     if hub.is_address(str(source)):
         path = hub.fetch_folder(str(source))
         entry = of_repository(hub.parts(str(source))[0])
+    elif path.is_dir():
+        entry = of_folder(path.resolve())
     elif not path.exists() and _is_name(str(source)):
         entry = published(str(source))
         with shown_progress(entry.file) as progress:
@@ -61,7 +63,7 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
         if entry is not None:
             held = _as_published(held, entry)
     licence = held.metadata.get("licence", "")
-    if licence.lower().startswith("cc-by-nc"):
+    if identifier(licence).startswith("cc-by-nc"):
         warnings.warn(f"the weights of {file.name} are under {licence}: not for commercial use", LicenceNotice, 2)
     return held
 
@@ -86,7 +88,10 @@ def _as_published(held: OwnFile, entry: Published) -> OwnFile:
             f"a {held.architecture['model']}; rename it, or put the right file there"
         )
     classes = held.classes
-    if held.format == CLASSIFIER and len(classes) == 1000 and classes[0] == "LABEL_0":
+    if held.format == CLASSIFIER and len(classes) != (21841 if entry.stage == "in22k" else 1000):
+        # Made from it: the licence is the same, all else is its own.
+        return replace(held, metadata={**held.metadata, "licence": entry.licence})
+    if classes[:1] == ("LABEL_0",) and len(classes) == 1000:
         classes = _imagenet_classes()
     metadata = {**held.metadata, "licence": entry.licence, "published": entry.name, "trained_on": _DATA[entry.stage]}
     metadata["crop_pct"] = json.dumps(entry.crop_pct)

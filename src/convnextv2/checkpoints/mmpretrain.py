@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from convnextv2.checkpoints.layout import Layout
-
-
-def _flat_grn(name: str, tensor: Tensor) -> Tensor:
-    return tensor.flatten() if ".grn." in name else tensor
-
+from convnextv2.checkpoints.layout import Layout, flat_grn
 
 MMPRETRAIN = Layout(
     "mmpretrain",
@@ -30,5 +23,5 @@ MMPRETRAIN = Layout(
     prefixes=("backbone.",),
     writes="backbone.",
     bare=r"head\.",
-    outward=_flat_grn,
+    outward=flat_grn,
 )

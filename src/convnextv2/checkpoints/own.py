@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from convnextv2.checkpoints import shapes, strict
-from convnextv2.checkpoints.files import AVERAGE, checkpoint_of, load_tensors, save_tensors
+from convnextv2.checkpoints.files import AVERAGE, checkpoint_of, load_tensors, printable, save_tensors
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models.sizes import SIZES
 from convnextv2.records import Preprocessing
@@ -22,7 +22,6 @@ PRETRAINED = "convnextv2.fcmae.1"
 CLASSIFIER = "convnextv2.classifier.1"
 ENCODER = "convnextv2.encoder.1"
 _FORMATS = (PRETRAINED, CLASSIFIER, ENCODER)
-_MOST = 2**16  # blocks or channels
 
 ARCHITECTURE = ("model", "in_chans", "stem_stride", "depths", "dims")
 """The arguments that build an encoder again."""
@@ -75,7 +74,8 @@ def own_file(
 ) -> OwnFile:
     """What the tensors and the metadata of a file of ours say; LoadError where they are of another kind."""
     if metadata.get("format") not in _FORMATS:
-        raise LoadError(f"{file} was not written by a run of convnextv2: its format is {metadata.get('format')}")
+        said = printable(str(metadata.get("format")))[:60]
+        raise LoadError(f"{file} was not written by a run of convnextv2: its format is {said}")
     averaged = weights == "average" and any(name.startswith(AVERAGE) for name in tensors)
     if averaged:
         chosen = {n.removeprefix(AVERAGE): tensor for n, tensor in tensors.items() if n.startswith(AVERAGE)}
@@ -94,13 +94,15 @@ def own_file(
             averaged=averaged,
             metadata=metadata,
         )
+        _check_said(metadata)
         needed = _shapes(held)
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         said = " ".join(str(error).split())[:160]
         raise LoadError(f"{file} does not say what it holds ({said}): it is of another version") from error
     if needed is not None:
         what = f"{file} (a {held.architecture['model']})"
-        strict.check(needed, chosen, what=what, advice="It was not written by this version: train or convert it again")
+        advice = "It was not written by this version: train or convert it again"
+        strict.check(needed, chosen, what=what, advice=advice, floats=True)
     return held
 
 
@@ -108,20 +110,37 @@ def _architecture(given: Mapping[str, Any]) -> dict[str, Any]:
     """The encoder's arguments. KeyError, TypeError or ValueError for what cannot be such."""
     found = {name: _tuple(given[name]) for name in ARCHITECTURE}
     numbers = [found["in_chans"], found["stem_stride"], *(found["depths"] or ()), *(found["dims"] or ())]
-    if not isinstance(found["model"], str) or not all(type(n) is int and 0 < n < _MOST for n in numbers):
+    known = isinstance(found["model"], str) and (found["model"] in SIZES or found["model"].startswith("timm:"))
+    if not known or not all(type(number) is int and number > 0 for number in numbers):
         raise ValueError(f"encoder {json.dumps(given)}")
     return found
+
+
+def _check_said(metadata: Mapping[str, str]) -> None:
+    """ValueError unless what need not be said is said as it must be."""
+    crop_pct = json.loads(metadata.get("crop_pct", "null"))
+    steps = json.loads(metadata.get("trained_from", "[]"))
+    several = json.loads(metadata.get("multi_label", "false"))
+    if crop_pct is not None and not 0 < crop_pct <= 1:
+        raise ValueError(f"crop_pct {crop_pct}")
+    if not isinstance(several, bool):
+        raise ValueError(f"multi_label {several}")
+    if not all(isinstance(step.get(name), str) for step in steps for name in ("format", "trained_on")):
+        raise ValueError(f"trained_from {steps}")
 
 
 def _shapes(held: OwnFile) -> shapes.Shapes | None:
     """Of the tensors that it must hold; None for a model of timm, which says so itself once it is built."""
     if held.architecture["model"] not in SIZES:
         return None
+    fcmae = json.loads(held.metadata["fcmae"]) if held.format == PRETRAINED else {"decoder_dim": 0, "decoder_depth": 0}
+    width, depth = int(fcmae["decoder_dim"]), int(fcmae["decoder_depth"])
+    if sum(held.architecture["depths"] or ()) + depth > len(held.tensors):
+        raise ValueError("more blocks than tensors")
     needed = shapes.encoder(held.architecture, num_classes=len(held.classes) if held.format == CLASSIFIER else 0)
     if held.format != PRETRAINED:
         return needed
-    fcmae = json.loads(held.metadata["fcmae"])
-    beside = shapes.decoder(held.architecture, width=int(fcmae["decoder_dim"]), depth=int(fcmae["decoder_depth"]))
+    beside = shapes.decoder(held.architecture, width=width, depth=depth)
     return {f"encoder.{name}": shape for name, shape in needed.items()} | beside
 
 
@@ -137,7 +156,7 @@ def write_encoder(source: str | Path, target: Path, *, half: bool = True) -> Own
         raise UserError(f"{found.file} holds a model of timm, whose head is not told apart: pass the file itself on")
     if half:
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
-    kept = ("encoder", "preprocessing", "image_size", "trained_on", "trained_from", "licence", "step")
+    kept = ("encoder", "preprocessing", "image_size", "trained_on", "trained_from", "published", "licence", "step")
     metadata = {name: found.metadata[name] for name in kept if name in found.metadata}
     save_tensors(target, tensors, {"format": ENCODER, **metadata})
     return read_own(target)

@@ -8,15 +8,17 @@ tensor may be larger than the file.
 from __future__ import annotations
 
 import argparse
-import pickletools
+import contextlib
+import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from convnextv2.checkpoints.instructions import imports
 from convnextv2.errors import LoadError
 
 _HARMLESS = {
@@ -30,11 +32,10 @@ _HARMLESS = {
         for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Byte", "Bool")
     ),
 }
-_MOST_INSTRUCTIONS = 4 * 2**20  # bytes; a training checkpoint of Huge has less than one million
-_DEEPEST = 100
-_NESTING = {"TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT", "MARK"}
+_MOST_INSTRUCTIONS = 2 * 2**20  # bytes; a training checkpoint of Huge has less than one million
 _MOST_RECORDS = 100_000
-_CONTAINERS = ("model", "state_dict", "model_state_dict")
+_CONTAINERS = ("model", "state_dict", "model_state_dict", "state")
+_SAID = ("licence", "birder_version", "class_to_idx", "rgb_stats", "signature")
 _AVERAGES = ("model_ema", "state_dict_ema")
 
 
@@ -46,10 +47,11 @@ def is_torch_file(path: Path) -> bool:
 
 
 def load_pickle(path: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a model in a file of `torch.save`, by name, in memory of their own; and the licence it may name.
+    """The tensors of a model in a file of `torch.save`, by name, in memory of their own; and what is said of them.
 
     They lie under "model", "state_dict" or alone; with `averaged`, an average of the weights beside them is taken
-    instead ("model_ema", as official fine-tuning writes it). What else the file holds (optimiser, settings) is left.
+    instead ("model_ema", as official fine-tuning writes it). What else the file holds (optimiser, settings) is left;
+    "averaged" is said of them, true or false, and as text what it says of licence, classes and statistics.
 
     Raises LoadError for a file that is damaged, is larger inside than outside, holds no tensors, or wants to run code.
     """
@@ -61,13 +63,16 @@ def load_pickle(path: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor]
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch's reader raises all kinds on a damaged file
         raise LoadError(f"{path} cannot be read: {_one_line(error)}; it is damaged, fetch or write it again") from error
-    tensors = _tensors(found, averaged)
+    tensors, from_average = _tensors(found, averaged)
     if not tensors:
         raise LoadError(f"{path} holds no weights of a model, under none of {', '.join(_CONTAINERS)}")
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > 2 * size:
         raise LoadError(f"{path} is damaged: its tensors are larger than the file")
-    licence = found.get("licence")
-    said = {"licence": licence} if isinstance(licence, str) else {}
+    said = {"averaged": json.dumps(from_average)}
+    for name in _SAID:
+        with contextlib.suppress(TypeError, ValueError, RecursionError):  # of another kind, and meant for others
+            if name in found:
+                said[name] = found[name] if isinstance(found[name], str) else json.dumps(found[name])
     return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}, said
 
 
@@ -90,13 +95,15 @@ def _check_archive(path: Path, size: int) -> None:
             if len(pickles) != 1 or pickles[0].file_size > _MOST_INSTRUCTIONS:
                 raise LoadError(f"{path} is not a file of torch.save: it has no readable data.pkl")
             instructions = archive.read(pickles[0])
+        if instructions != torch._C.PyTorchFileReader(str(path)).get_record("data.pkl"):
+            raise LoadError(f"{path} is refused: it holds two directories, and readers differ in which they see")
     except LoadError:  # a ValueError, too, that already says it all
         raise
     except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, EOFError) as error:
         raise LoadError(f"{path} is damaged: {_one_line(error)}; fetch or write it again") from error
     try:
-        wanted = sorted({name for name in _imports(instructions) if name not in _HARMLESS})
-    except Exception as error:  # pickletools raises ValueError, and others on bytes that are no instructions
+        wanted = sorted(imports(instructions) - _HARMLESS)
+    except Exception as error:  # pickletools raises all kinds on bytes that are no instructions
         raise LoadError(f"{path} is damaged: {_one_line(error)}; fetch or write it again") from error
     if wanted:
         named = ", ".join(repr(name.replace(" ", ".")[:60]) for name in wanted[:5])
@@ -106,31 +113,21 @@ def _check_archive(path: Path, size: int) -> None:
         )
 
 
-def _imports(instructions: bytes) -> Iterator[str]:
-    """What a pickle names to be imported, as "module name"; protocol 2, which torch.save writes, names it openly."""
-    nested = 0
-    for code, argument, _ in pickletools.genops(instructions):
-        nested = nested + 1 if code.name in _NESTING else 0
-        if nested > _DEEPEST:
-            raise ValueError("it nests too deep")
-        if code.name == "GLOBAL":
-            yield str(argument)
-        elif code.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "OBJ"):
-            yield f"a hidden import ({code.name})"
-
-
-def _tensors(found: Any, averaged: bool) -> dict[str, Tensor]:
-    """The first dictionary of tensors, at the top or under a usual name."""
+def _tensors(found: Any, averaged: bool) -> tuple[dict[str, Tensor], bool]:
+    """The first dictionary of tensors, at the top or under a usual name, and whether it is one of averages."""
     if not isinstance(found, Mapping):
-        return {}
+        return {}, False
+    taken = ""
     for key in (*_AVERAGES, *_CONTAINERS) if averaged else _CONTAINERS:
         inner = found.get(key)
         if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
-            found = inner
+            found, taken = inner, key
             break
-    return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    tensors = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    return tensors, taken in _AVERAGES
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    """What an error says, without what torch advises its programmers before it comes to the point."""
+    text = " ".join(str(error).rpartition("WeightsUnpickler error:")[2].split()) or type(error).__name__
     return text if len(text) <= 160 else f"{text[:160]}..."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from convnextv2.errors import UserError
@@ -123,6 +124,15 @@ def published(name: str) -> Published:
         meant = f"did you mean {', '.join(near)}?" if near else "`convnextv2 zoo` lists them"
         raise UserError(f"no published weights are called {name!r}; {meant}")
     return PUBLISHED[name]
+
+
+def of_folder(folder: Path) -> Published | None:
+    """The published weights of a folder that has the name of their repository, or lies in the hub's own cache."""
+    cached = [
+        part.removeprefix("models--").replace("--", "/", 1) for part in folder.parts if part.startswith("models--")
+    ]
+    names = [*cached, f"timm/{folder.name}", f"facebook/{folder.name}"]
+    return next((found for found in map(of_repository, names) if found is not None), None)
 
 
 def of_repository(repository: str) -> Published | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from convnextv2.checkpoints.birder import BIRDER
+from convnextv2.checkpoints.files import printable
 from convnextv2.checkpoints.layout import Layout, canonical
 from convnextv2.checkpoints.minkowski import MINKOWSKI
 from convnextv2.checkpoints.mmpretrain import MMPRETRAIN
@@ -20,7 +22,7 @@ from convnextv2.checkpoints.transformers import TRANSFORMERS, TRANSFORMERS_V1
 from convnextv2.errors import LoadError
 from convnextv2.models.sizes import SIZES
 
-LAYOUTS = (OFFICIAL, MINKOWSKI, TIMM, TRANSFORMERS, MMPRETRAIN)
+LAYOUTS = (OFFICIAL, MINKOWSKI, TIMM, TRANSFORMERS, MMPRETRAIN, BIRDER)
 _WRAPPERS = ("module.", "_orig_mod.")
 _DECODER = re.compile(r"(mask_token|proj\.|pred\.|decoder\.).*")
 
@@ -46,17 +48,18 @@ def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
     for wrapper in _WRAPPERS:
         if all(name.startswith(wrapper) for name in tensors):
             tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
-    decoder = {name: canonical(name, tensor) for name, tensor in tensors.items() if _DECODER.fullmatch(name)}
-    encoder = {name: tensor for name, tensor in tensors.items() if name not in decoder}
+    beside = {name: tensor for name, tensor in tensors.items() if _DECODER.fullmatch(name)}
+    encoder = {name: tensor for name, tensor in tensors.items() if name not in beside}
     known = {layout.name: sum(layout.official(name) is not None for name in encoder) for layout in LAYOUTS}
     best = max(LAYOUTS, key=lambda layout: known[layout.name])
     if not encoder or 2 * known[best.name] < len(encoder):
-        some = ", ".join(name[:60] for name in list(tensors)[:3])
+        some = ", ".join(printable(name)[:60] for name in list(tensors)[:3])
         raise LoadError(
             f"{file} holds no ConvNeXt in a layout we know ({', '.join(layout.name for layout in LAYOUTS)}); its "
             f"tensors are called {some or 'nothing'}: name a ConvNeXt's weights"
         )
     official, unknown = best.read(encoder)
+    decoder = {best.decoder(name): canonical(best.decoder(name), tensor) for name, tensor in beside.items()}
     return Recognised(best, official, decoder, tuple(unknown))
 
 
@@ -85,7 +88,9 @@ def architecture_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         if size.grn == grn and size.depths == tuple(depths) and size.dims == tuple(dims)
     ]
     own = {"depths": tuple(depths), "dims": tuple(dims)} if not names else {"depths": None, "dims": None}
-    model = names[0] if names else ("convnextv2_atto" if grn else "convnext_atto")
+    # Without a name of its own it is called as the size whose pointwise layers timm would give it (see `writer`).
+    like = "atto" if dims[0] < 96 else "tiny"
+    model = names[0] if names else f"{'convnextv2' if grn else 'convnext'}_{like}"
     return {"model": model, "in_chans": in_chans, "stem_stride": stem_stride, **own}
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from convnextv2.checkpoints.files import HASH_KEY
+from convnextv2.checkpoints.files import HASH_KEY, printable
 from convnextv2.checkpoints.own import ARCHITECTURE, OwnFile
 from convnextv2.errors import LoadError
 from convnextv2.models.sizes import SIZES
@@ -54,11 +54,6 @@ def history(init: OwnFile | None) -> dict[str, str]:
     }
     known = {"trained_from": json.dumps([*json.loads(init.metadata.get("trained_from", "[]")), step])}
     return known | ({"licence": init.metadata["licence"]} if "licence" in init.metadata else {})
-
-
-def printable(name: str) -> str:
-    """A file's name on one line, odd characters and undecodable bytes escaped."""
-    return name if name.isprintable() else ascii(name)
 
 
 def _shape(arguments: Mapping[str, Any]) -> dict[str, Any]:

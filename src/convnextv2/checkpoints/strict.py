@@ -9,6 +9,7 @@ from torch import Tensor
 from convnextv2.errors import LoadError
 
 _LISTED = 10
+_TYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 def check(
@@ -19,11 +20,13 @@ def check(
     advice: str,
     unexpected: Collection[str] = (),
     spell: Callable[[str], str | None] = lambda name: name,
+    floats: bool = False,
 ) -> None:
-    """LoadError unless `tensors` has exactly the names and shapes of `needed`: ten of each kind, and how many more.
+    """LoadError unless `tensors` has exactly the names and shapes of `needed`: ten of each mistake, and how many more.
 
     what: the file, and what it was taken for.  advice: what to type instead.  unexpected: further names that were
-    found and belong to nothing.  spell: how the file would spell a name of ours.
+    found and belong to nothing.  spell: how the file would spell a name of ours.  floats: all must be of floating
+    point, as a ConvNeXt's are.
     """
     wrong = {
         "missing": sorted(spell(name) or name for name in needed.keys() - tensors.keys()),
@@ -32,6 +35,11 @@ def check(
             f"{spell(name) or name} {tuple(tensors[name].shape)}, not {tuple(needed[name])}"
             for name in sorted(needed.keys() & tensors.keys())
             if tuple(tensors[name].shape) != tuple(needed[name])
+        ],
+        "of another type": [
+            f"{spell(name) or name} {str(tensors[name].dtype).removeprefix('torch.')}, not one of {', '.join(_TYPES)}"
+            for name in sorted(needed.keys() & tensors.keys())
+            if floats and str(tensors[name].dtype).removeprefix("torch.") not in _TYPES
         ],
     }
     if any(wrong.values()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from convnextv2.checkpoints.layout import Layout
+from convnextv2.checkpoints.layout import Layout, flat_grn
 
 _PAIRS = (
     ("downsample_layers.0.{j}.{leaf}", "stem.{j}.{leaf}"),
@@ -21,16 +21,12 @@ _PAIRS = (
 )
 
 
-def _flat_grn(name: str, tensor: Tensor) -> Tensor:
-    return tensor.flatten() if ".grn." in name else tensor
-
-
 def _convolutions(name: str, tensor: Tensor) -> Tensor:
     if name.endswith(("pwconv1.weight", "pwconv2.weight")):
         return tensor[:, :, None, None]
-    return _flat_grn(name, tensor)
+    return flat_grn(name, tensor)
 
 
-TIMM = Layout("timm", "timm", pairs=_PAIRS, outward=_flat_grn)
+TIMM = Layout("timm", "timm", pairs=_PAIRS, outward=flat_grn)
 TIMM_CONV_MLP = Layout("timm", "timm, with 1x1 convolutions", pairs=_PAIRS, outward=_convolutions)
 """How timm's own models of Atto, Femto, Pico and Nano have their pointwise layers."""

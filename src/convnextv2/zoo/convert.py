@@ -29,8 +29,8 @@ _CONTAINER = {"official": "model", "minkowski": "model", "timm": "state_dict", "
 def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights = "average") -> list[Path]:
     """Write weights in another layout; type and head are kept, and no value changes.
 
-    A decoder goes along to "minkowski" and "convnextv2"; the other layouts have no place for it, which is said in a
-    warning.
+    What a layout has no place for is left out with a warning: a decoder in all but "minkowski" and "convnextv2"; the
+    final norm and the head in "minkowski".
 
     source: as `load` takes it.  to: "official" (.pt), "minkowski" (.pt as official pre-training writes it, without
     final norm and head), "timm" (.safetensors or .pth, for `checkpoint_path`), "mmpretrain" (.pth), "convnextv2"
@@ -52,6 +52,8 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
     allowed = _ENDINGS.get(to, (".pt", ".pth"))
     if to != "transformers" and out.suffix not in allowed:
         raise UserError(f"--out {out}: {to} is written to a name that ends in {' or '.join(allowed)}")
+    if to == "minkowski" and not SIZES[held.architecture["model"]].grn:
+        raise UserError(f"{held.file} holds a V1, which official pre-training does not know: use --to official")
     if held.format == PRETRAINED and to not in _WITH_DECODER:
         warnings.warn(f"the decoder of {held.file.name} is left out: {to} has no place for it", stacklevel=2)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -74,9 +76,11 @@ def _layout(held: OwnFile, to: str) -> dict[str, Tensor]:
     encoder, decoder = held.encoder(), {}
     if to == "minkowski":
         encoder = {name: tensor for name, tensor in encoder.items() if not name.startswith(("norm.", "head."))}
+        if held.format == CLASSIFIER:
+            warnings.warn(
+                f"head and final norm of {held.file.name} are left out: {to} has no place for them", stacklevel=3
+            )
         decoder = {n: t for n, t in held.tensors.items() if held.format == PRETRAINED and not n.startswith("encoder.")}
-        if not SIZES[held.architecture["model"]].grn:
-            raise UserError(f"{held.file} holds a V1, which official pre-training does not know: use --to official")
     return writer(to, str(held.architecture["model"])).write(encoder) | decoder
 
 

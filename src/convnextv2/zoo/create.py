@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,8 @@ def create_model(
     weights' for a new one.  in_chans, stem_stride: 3 and 4 by default, or those of the weights; others adapt the stem.
     The other arguments are those of `ConvNeXt`.
 
-    Raises UserError for an unknown name, with the nearest known ones; LoadError for weights that do not fit.
+    Warns where the stem was adapted, and as `load`. Raises UserError for an unknown name, with the nearest known ones;
+    LoadError for weights that do not fit.
     """
     size, dot, _ = name.partition(".")
     if dot:
@@ -110,9 +112,17 @@ def create_model(
     size_of(size)
     asked = {"model": size, "depths": depths, "dims": dims, "in_chans": in_chans, "stem_stride": stem_stride}
     made = {"drop_path_rate": drop_path_rate, "head_init_scale": head_init_scale}
-    model = _load(pretrained, asked, num_classes, inflate, "average", made).model
-    assert isinstance(model, ConvNeXt)
-    return model.train()
+    loaded = _load(pretrained, asked, num_classes, inflate, "average", made)
+    assert isinstance(loaded.model, ConvNeXt)
+    warn_if_adapted(loaded.said)
+    return loaded.model.train()
+
+
+def warn_if_adapted(said: str) -> None:
+    """Where a model alone is returned, what was done to its stem is said in a warning."""
+    done = [part for part in said.split("; ") if part.startswith("stem ")]
+    if done:
+        warnings.warn("; ".join(done), stacklevel=3)
 
 
 def _load(

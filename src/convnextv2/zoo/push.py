@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from convnextv2.checkpoints.beside import identifier
 from convnextv2.checkpoints.load import read
 from convnextv2.checkpoints.own import CLASSIFIER, ENCODER, PRETRAINED, OwnFile, Weights
 from convnextv2.errors import RunFailed, UserError
@@ -119,9 +120,9 @@ def _licence(held: OwnFile, asked: str | None) -> str:
         carried = ""
     if asked is None and not carried:
         raise UserError("say under which licence the weights may be used: --licence apache-2.0, cc-by-nc-4.0, ...")
-    if asked is not None and carried and asked.lower() != carried.lower():
-        raise UserError(f"these weights were made from some under {carried}: give --licence {carried.lower()}")
-    licence = asked or carried
+    if asked is not None and carried and identifier(asked) != identifier(carried):
+        raise UserError(f"these weights were made from some under {carried}: give --licence {identifier(carried)}")
+    licence = asked or re.sub(r"\s+", "-", carried.strip())
     if not re.fullmatch(r"[\w.+-]{2,60}", licence):
         raise UserError(f"--licence {licence}: give an identifier, as apache-2.0")
     return licence

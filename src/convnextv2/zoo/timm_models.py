@@ -16,6 +16,7 @@ from convnextv2.errors import UserError
 from convnextv2.models import SIZES, ConvNeXt
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.classify.weights import fill
+from convnextv2.zoo.create import warn_if_adapted
 
 PREFIX = "fcmae_"
 
@@ -94,7 +95,13 @@ class TimmConvNeXt(ConvNeXt):
         if global_pool is not None:
             self._set_pool(global_pool)
         self.num_classes = num_classes
-        self.head = nn.Linear(self.dims[3], num_classes) if num_classes else nn.Identity()
+        like = next(self.stages.parameters())
+        place = {"device": like.device, "dtype": like.dtype}
+        self.head = nn.Linear(self.dims[3], num_classes, **place) if num_classes else nn.Identity()
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters besides norms and biases that do not decay: GRN's, which have four axes here."""
+        return {name for name, _ in self.named_parameters() if ".grn." in name}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Groups of layers, for timm's layer-wise decay."""
@@ -176,7 +183,11 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
         arguments.setdefault("num_classes", len(held.classes) if held.format == CLASSIFIER else 0)
     shape["depths"], shape["dims"] = shape["depths"] or known.depths, shape["dims"] or known.dims
     shape["in_chans"], shape["stem_stride"] = shape["in_chans"] or 3, shape["stem_stride"] or 4
-    for unused in ("img_size", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "scriptable", "exportable"):
+    getter = arguments.pop("feature_cls", None)
+    if getter not in (None, "getter"):
+        raise UserError(f"feature_cls={getter!r}: these models give features by 'getter' alone")
+    overlay = arguments.pop("pretrained_cfg_overlay", None) or {}
+    for unused in ("img_size", "pretrained_cfg", "cache_dir", "scriptable", "exportable"):
         arguments.pop(unused, None)
     only_features = bool(arguments.get("features_only"))
     if only_features:
@@ -185,7 +196,8 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
         TimmConvNeXt,
         name,
         pretrained=False,
-        pretrained_cfg=_settings(shape["in_chans"], shape["stem_stride"], arguments.get("num_classes", 1000), held),
+        pretrained_cfg=_settings(shape["in_chans"], shape["stem_stride"], arguments.get("num_classes", 1000), held)
+        | overlay,
         feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": _getter(held)},
         grn=known.grn,
         **shape,
@@ -193,7 +205,7 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
     )
     if held is not None and not only_features:
         same = held.format == CLASSIFIER and model.num_classes == len(held.classes)
-        fill(model, held, held.classes if same else tuple(map(str, range(model.num_classes))))
+        warn_if_adapted(fill(model, held, held.classes if same else tuple(map(str, range(model.num_classes)))))
     return model
 
 
@@ -206,7 +218,7 @@ def _getter(held: OwnFile | None) -> Any:
 
     class Filled(FeatureGetterNet):
         def __init__(self, model: Any, **options: Any) -> None:
-            fill(model, held, ())
+            warn_if_adapted(fill(model, held, ()))
             super().__init__(model, **options)
 
     return Filled

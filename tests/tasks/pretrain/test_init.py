@@ -8,9 +8,11 @@ import torch
 from small_run import SMALL, same, saved_weights
 
 from convnextv2 import classify, load_pretrained, pretrain
+from convnextv2.checkpoints.files import load_tensors, save_tensors
 from convnextv2.checkpoints.foreign import UNKNOWN_LICENCE
 from convnextv2.checkpoints.own import read_own
 from convnextv2.errors import UserError
+from convnextv2.records import Preprocessing
 
 SETTINGS = {name: SMALL[name] for name in ("batch_size", "precision", "workers", "pictures")}
 
@@ -73,6 +75,24 @@ def test_another_stem_is_adapted(picture_folder, run, tmp_path):
     log = (again / "log.txt").read_text()
     assert "its decoder is of another shape and left out" in log
     assert "stem inflated from 3 channels to 1 (repeat); stem resampled from stride 1 to 2" in log
+
+
+def test_pictures_become_input_as_the_weights_are_used_to(picture_folder, run, tmp_path):
+    """Also where a run goes on that began with them."""
+    tensors, metadata = load_tensors(read_own(run).file)
+    metadata["preprocessing"] = json.dumps({"mean": [0.1] * 3, "std": [0.9] * 3})
+    save_tensors(tmp_path / "other.safetensors", tensors, metadata)
+    first = start(picture_folder, tmp_path / "first", init=tmp_path / "other.safetensors", checkpoint_every=1).run
+    assert read_own(first).preprocessing == Preprocessing((0.1,) * 3, (0.9,) * 3)
+    plain = start(picture_folder, tmp_path / "plain", init=run).run
+    losses = [json.loads((each / "metrics.jsonl").read_text().splitlines()[0])["loss"] for each in (first, plain)]
+    assert losses[0] != losses[1]
+    latest = first / "checkpoints" / "latest"
+    latest.write_text(sorted(path.name for path in latest.parent.iterdir() if path.is_dir())[0])
+    whole = saved_weights(first)
+    pretrain(picture_folder, first, resume=True)
+    assert same(saved_weights(first), whole)
+    assert read_own(first).preprocessing == Preprocessing((0.1,) * 3, (0.9,) * 3)
 
 
 def test_it_goes_on_after_a_stop_bit_by_bit(picture_folder, official, tmp_path):

@@ -55,10 +55,10 @@ def load_classifier(source: str | Path, *, weights: Weights = "average", which: 
     return Classifier(
         model=model,
         classes=found.classes,
-        multi_label=json.loads(found.metadata["multi_label"]),
+        multi_label=json.loads(found.metadata.get("multi_label", "false")),
         preprocessing=found.preprocessing,
         image_size=found.image_size,
-        crop_pct=json.loads(found.metadata["crop_pct"]),
+        crop_pct=json.loads(found.metadata.get("crop_pct", "null")),
         averaged=found.averaged,
         trained_on=found.metadata.get("trained_on", ""),
         file=found.file,

@@ -36,11 +36,18 @@ def describe(settings: PretrainSettings, init: OwnFile | None = None) -> dict[st
         "format": PRETRAINED,
         "encoder": json.dumps({name: getattr(settings, name) for name in ARCHITECTURE}),
         "fcmae": json.dumps({name: getattr(settings, name) for name in _FCMAE}),
-        "preprocessing": json.dumps(dataclasses.asdict(Preprocessing.for_channels(settings.in_chans))),
+        "preprocessing": json.dumps(dataclasses.asdict(preprocessing_of(settings.in_chans, init))),
         "image_size": str(settings.image_size),
         "trained_on": shown(settings.data.name) if settings.data else "",
         **history(init),
     }
+
+
+def preprocessing_of(channels: int, init: OwnFile | None) -> Preprocessing:
+    """How pictures of so many channels become input: as for the weights to start from, where these have as many."""
+    if init is not None and len(init.preprocessing.mean) == channels:
+        return init.preprocessing
+    return Preprocessing.for_channels(channels)
 
 
 def load_pretrained(source: str | Path) -> Pretrained:

@@ -19,6 +19,7 @@ from convnextv2.engine.distributed import Place
 from convnextv2.engine.runlog import RunLog
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import create_model
+from convnextv2.records import Preprocessing
 from convnextv2.runs import origin
 from convnextv2.runs.prepare import Plan, Prepared, fingerprint, take_pictures
 from convnextv2.runs.prepare import prepare as prepare_run
@@ -62,6 +63,7 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
 
     goes_on = settings.init is not None and init is None
     metadata = _saved_metadata(log.run) if goes_on else describe(settings, init)
+    preprocessing = Preprocessing(**json.loads(metadata["preprocessing"]))
 
     def task(workers: int) -> PretrainTask:
         return PretrainTask(
@@ -73,6 +75,7 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
             bad=bad,
             cache=cache,
             metadata=metadata,
+            preprocessing=preprocessing,
         )
 
     def compute(pictures: int) -> Tensor:

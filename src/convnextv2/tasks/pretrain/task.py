@@ -57,13 +57,15 @@ class PretrainTask:
         bad: BadImages,
         cache: PixelCache | None,
         metadata: Mapping[str, str],
+        preprocessing: Preprocessing | None = None,
     ) -> None:
+        """preprocessing: by default that for so many channels."""
         self.model, self.metadata = model, metadata
         # The final norm and a head take no part in pre-training: no gradient reaches them.
         model.encoder.norm.requires_grad_(False)
         model.encoder.head.requires_grad_(False)
         self._images, self._settings, self._batch_size, self._workers = images, settings, batch_size, workers
-        self.bad, self._preprocessing = bad, Preprocessing.for_channels(settings.in_chans)
+        self.bad, self._preprocessing = bad, preprocessing or Preprocessing.for_channels(settings.in_chans)
         size = settings.image_size
         crop = RandomResizedCropFlip(size, scale=(settings.min_scale, 1.0), flip=settings.flip)
         self._set = ImageSet(
