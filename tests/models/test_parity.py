@@ -35,8 +35,8 @@ TRANSFORMERS = [
 ]
 
 # The largest: same widths, fewer blocks, so that it fits a small machine.
-SHALLOW = {"convnextv2_huge": (1, 1, 2, 1)}
-SLOW = ("convnextv2_large", "convnext_large")
+SHALLOW = {"convnextv2_huge": (1, 1, 2, 1), "convnext_xlarge": (1, 1, 2, 1)}
+SLOW = ("convnextv2_large", "convnext_large", "convnext_xlarge")
 
 
 def names(condition=lambda size: True):

@@ -22,11 +22,13 @@ PARAMETERS = {  # of the whole model with 1000 classes, as published or as in ti
     "convnext_small": 50_223_688,
     "convnext_base": 88_591_464,
     "convnext_large": 197_767_336,
+    "convnext_xlarge": 350_196_968,
 }
 TENSORS = {"atto": 140, "femto": 140, "pico": 140, "nano": 160, "tiny": 200}  # V2; the others 380
 DEPTHS = {"atto": (2, 2, 6, 2), "femto": (2, 2, 6, 2), "pico": (2, 2, 6, 2), "nano": (2, 2, 8, 2), "tiny": (3, 3, 9, 3)}
 WIDTHS = {"atto": 40, "femto": 48, "pico": 64, "nano": 80, "tiny": 96, "small": 96, "base": 128, "large": 192} | {
-    "huge": 352
+    "xlarge": 256,
+    "huge": 352,
 }
 
 

@@ -49,9 +49,9 @@ def imports(instructions: bytes) -> set[str]:
         elif name in _HIDDEN:
             wanted.add(f"a hidden import ({name})")
         if name in _STORES:
-            memo[len(memo) if name == "MEMOIZE" else int(argument)] = _top(stack)
+            memo[len(memo) if name == "MEMOIZE" else int(argument or 0)] = _top(stack)
         elif name in _READS or name == "DUP":
-            value = _top(stack) if name == "DUP" else memo.get(int(argument))
+            value = _top(stack) if name == "DUP" else memo.get(int(argument or 0))
             if value is None:
                 raise ValueError("it reads what it has not stored")
             read.append(value)
@@ -63,10 +63,11 @@ def imports(instructions: bytes) -> set[str]:
             if name in _INTO:
                 if not taken or taken[0] is _PLAIN:
                     raise ValueError("it fills what holds nothing")
-                if taken[0].parts is None:
-                    taken[0].parts = []
-                taken[0].parts += taken[1:]
-                stack.append(taken[0])
+                filled, *others = taken
+                if filled.parts is None:
+                    filled.parts = []
+                filled.parts += others
+                stack.append(filled)
             elif name in _EMPTY or taken:
                 stack += [_Value(taken or None) for _ in code.stack_after]
             elif isinstance(argument, str | bytes) and len(argument) > _LINE:

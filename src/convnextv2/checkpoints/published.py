@@ -73,7 +73,8 @@ _IN22K_IN1K = {
     ("huge", 512): 88.9,
 }
 _V1_IN1K = {"tiny": 82.1, "small": 83.1, "base": 83.8, "large": 84.3}
-_V1_IN22K = ("tiny", "small", "base", "large")
+_V1_IN1K_384 = {"base": 85.1, "large": 85.5}
+_V1_IN22K = ("tiny", "small", "base", "large", "xlarge")
 _V1_IN22K_IN1K = {
     ("tiny", 224): 82.9,
     ("tiny", 384): 84.1,
@@ -83,6 +84,8 @@ _V1_IN22K_IN1K = {
     ("base", 384): 86.8,
     ("large", 224): 86.6,
     ("large", 384): 87.5,
+    ("xlarge", 224): 87.0,
+    ("xlarge", 384): 87.8,
 }
 
 
@@ -107,9 +110,11 @@ def _all() -> tuple[Published, ...]:
     for (size, pixels), top1 in _IN22K_IN1K.items():
         found.append(_v2(size, f"fcmae_ft_in22k_in1k{_size(pixels)}", "in22k-in1k", pixels, top1, "im22k"))
     found += [_v1(size, "fb_in1k", "in1k", 224, top1, "1k_224_ema") for size, top1 in _V1_IN1K.items()]
+    # timm has no tag for these two: their names follow its others.
+    found += [_v1(size, "fb_in1k_384", "in1k", 384, top1, "1k_384") for size, top1 in _V1_IN1K_384.items()]
     found += [_v1(size, "fb_in22k", "in22k", 224, None, "22k_224") for size in _V1_IN22K]
     for (size, pixels), top1 in _V1_IN22K_IN1K.items():
-        file = f"22k_1k_{pixels}"
+        file = f"22k_1k_{pixels}" + ("_ema" if size == "xlarge" else "")
         found.append(_v1(size, f"fb_in22k_ft_in1k{_size(pixels)}", "in22k-in1k", pixels, top1, file))
     return tuple(found)
 

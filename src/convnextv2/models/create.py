@@ -30,7 +30,7 @@ def create_model(
     layer_scale: float = 1e-6,
     head_init_scale: float = 1.0,
 ) -> ConvNeXt:
-    """A randomly initialised ConvNeXt by name: `convnextv2_atto` .. `convnextv2_huge`, `convnext_atto` .. `_large`.
+    """A randomly initialised ConvNeXt by name: `convnextv2_atto` .. `convnextv2_huge`, `convnext_atto` .. `_xlarge`.
 
     depths, dims: own numbers of blocks and channels in place of the named size's; the name then only says
     whether the blocks are V2 or V1. The other arguments are those of `ConvNeXt`.

@@ -26,10 +26,11 @@ _SHAPES = {  # name: (depths, width of the first stage; each further stage doubl
     "small": ((3, 3, 27, 3), 96),
     "base": ((3, 3, 27, 3), 128),
     "large": ((3, 3, 27, 3), 192),
+    "xlarge": ((3, 3, 27, 3), 256),
     "huge": ((3, 3, 27, 3), 352),
 }
 _V2 = ("atto", "femto", "pico", "nano", "tiny", "base", "large", "huge")
-_V1 = ("atto", "femto", "pico", "nano", "tiny", "small", "base", "large")
+_V1 = ("atto", "femto", "pico", "nano", "tiny", "small", "base", "large", "xlarge")
 
 
 def _size(name: str, grn: bool) -> Size:

@@ -82,7 +82,7 @@ def create_model(
 ) -> ConvNeXt:
     """A ConvNeXt by name, with random weights, or with those of `pretrained`.
 
-    name: `convnextv2_atto` .. `convnextv2_huge`, `convnext_atto` .. `_large`; or with a tag of published weights, as
+    name: `convnextv2_atto` .. `convnextv2_huge`, `convnext_atto` .. `_xlarge`; or with a tag of published weights, as
     `convnextv2_tiny.fcmae_ft_in22k_in1k_384` (`convnextv2 zoo` lists them), which are then loaded.
     pretrained: a source as `load` takes it; it must hold a model of this name.
     num_classes: 1000 by default, or as many as the weights have; 0 for no head, and another number than the

@@ -125,7 +125,14 @@ def test_where_code_and_paper_differ_the_source_says_so(size, base):
     assert f"{base:.2e}".replace("e-0", "e-") in recipe.source
 
 
-@pytest.mark.parametrize("model", SIZES)
+@pytest.mark.parametrize("recipe", BY_SIZE)
+def test_the_largest_of_v1_gets_the_column_of_large(recipe):
+    found, large = recipes.named(recipe, "convnext_xlarge", 1000, pretrained=True), BY_SIZE[recipe]("large")
+    assert found.source == f"{large.source}; the column of Large"
+    assert dataclasses.replace(found, source=large.source) == large
+
+
+@pytest.mark.parametrize("model", sorted(SIZES.keys() - {"convnext_xlarge"}))
 @pytest.mark.parametrize("recipe", BY_SIZE)
 def test_a_model_gets_the_column_of_its_size(recipe, model):
     size = model.split("_")[1]

@@ -340,7 +340,8 @@ def small_data(pictures: int, pretrained: bool) -> Recipe:
 def named(recipe: str, model: str, pictures: int, pretrained: bool) -> Recipe:
     """The recipe of a name in RECIPES for a model of a name in `models.SIZES`.
 
-    A model of timm (`timm:NAME`) takes the column of Tiny, whatever its own size, with layers counted singly.
+    A model of timm (`timm:NAME`) takes the column of Tiny, whatever its own size, with layers counted singly; XLarge of
+    V1 that of Large.
     pictures, pretrained: of the folder and of the model; only small-data asks for them.
 
     Raises UserError for an unknown recipe or model, and for a size that the recipe is not published for.
@@ -353,7 +354,11 @@ def named(recipe: str, model: str, pictures: int, pretrained: bool) -> Recipe:
         return small_data(pictures, pretrained)
     by_size = {"in1k": in1k, "in22k": in22k, "in22k-to-in1k": in22k_to_in1k, "supervised": supervised}[recipe]
     if model in SIZES:
-        return by_size(model.partition("_")[2])
+        size = model.partition("_")[2]
+        if size == "xlarge":
+            large = by_size("large")
+            return replace(large, source=f"{large.source}; the column of Large")
+        return by_size(size)
     tiny = by_size("tiny")
     return replace(tiny, source=f"{tiny.source}; the column of ConvNeXt Tiny")
 
