@@ -39,6 +39,10 @@ class RunFailed(ConvNeXtV2Error, RuntimeError):
     """A run that cannot go on, with the reason and the place."""
 
 
+class Notice(UserWarning):
+    """No error: something about the weights that the user should know, as a warning."""
+
+
 class Stopped(ConvNeXtV2Error):
     """A run that was asked to stop by a signal, finished its step and saved a checkpoint."""
 

@@ -1,5 +1,7 @@
 """Other projects' layouts: their names, their shapes, and the same outputs."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
@@ -21,6 +23,8 @@ from convnextv2.checkpoints.recognise import LAYOUTS, recognise, writer
 from convnextv2.errors import LoadError
 from convnextv2.models import SIZES, create_model
 from convnextv2.records import Preprocessing
+from convnextv2.tasks.classify import weights as classifier_weights
+from convnextv2.tasks.pretrain import weights as pretrain_weights
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 
 SMALL = ["convnextv2_atto", "convnext_atto"]
@@ -229,6 +233,34 @@ def test_grn_comes_in_any_number_of_axes(shape):
     found = canonical("stages.0.0.grn.gamma", values.reshape(shape))
     assert found.shape == (1, 1, 1, 8)
     assert torch.equal(found.flatten(), values)
+
+
+@pytest.mark.parametrize("layout", ["official", "timm", "transformers", "mmpretrain", "birder"])
+@pytest.mark.parametrize("axes", [(-1,), (1, -1), (1, 1, 1, -1), (1, -1, 1, 1), (1, 1, 1, 1, 1, -1)])
+def test_a_whole_file_may_have_grn_in_any_number_of_axes(layout, axes, tmp_path):
+    own = randomise(create_model("convnextv2_atto", num_classes=3)).state_dict()
+    theirs = writer(layout, "convnextv2_atto").write(own)
+    changed = {n: t.reshape(axes) if "grn" in n or ".block.5." in n else t for n, t in theirs.items()}
+    assert sum(changed[name].ndim == len(axes) for name in theirs if theirs[name].numel() > 3) > 20
+    torch.save(changed, tmp_path / "file.pt")
+    found = read(tmp_path / "file.pt")
+    assert found.metadata["layout"] == layout
+    assert all(torch.equal(found.tensors[name], own[name]) for name in own)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "autoencoder"])
+def test_weights_that_do_not_fit_leave_the_model_as_it_was(kind, tmp_path):
+    shape = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
+    torch.save(create_model("convnextv2_atto", num_classes=2, **shape).state_dict(), tmp_path / "file.pt")
+    held = read(tmp_path / "file.pt")
+    model = create_model("convnextv2_atto", num_classes=2, depths=(1, 1, 1, 1), dims=(8, 8, 16, 24))
+    target, fill = model, partial(classifier_weights.fill, init=held, classes=("a", "b"))
+    if kind == "autoencoder":
+        target, fill = FCMAE(model, decoder_dim=8), partial(pretrain_weights.fill, init=held)
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    with pytest.raises(LoadError, match=r"of another shape: .*stages.3.0.dwconv.weight"):
+        fill(target)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
 
 
 def test_grn_of_two_long_axes_is_left_for_the_error():

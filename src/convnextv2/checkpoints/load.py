@@ -18,14 +18,14 @@ from convnextv2.checkpoints.files import HASH_KEY, check_hash, content_hash
 from convnextv2.checkpoints.foreign import read_foreign, tensors_of
 from convnextv2.checkpoints.own import CLASSIFIER, OwnFile, Weights, find_weights, own_file
 from convnextv2.checkpoints.published import PUBLISHED, Published, of_folder, of_repository, published
-from convnextv2.errors import LoadError
+from convnextv2.errors import LoadError, Notice
 from convnextv2.models.sizes import SIZES
 
 _OURS = {HASH_KEY, "preprocessing", "encoder", "image_size"}
 _BY_FILE = {entry.file: entry for entry in PUBLISHED.values()}
 
 
-class LicenceNotice(UserWarning):
+class LicenceNotice(Notice):
     """Said once for weights that may not be used for everything."""
 
 

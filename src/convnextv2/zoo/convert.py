@@ -17,7 +17,7 @@ from convnextv2.checkpoints.files import save_tensors, write_atomically, write_t
 from convnextv2.checkpoints.load import read
 from convnextv2.checkpoints.own import CLASSIFIER, PRETRAINED, OwnFile, Weights
 from convnextv2.checkpoints.recognise import writer
-from convnextv2.errors import UserError
+from convnextv2.errors import Notice, UserError
 from convnextv2.models.sizes import SIZES
 
 Target = Literal["convnextv2", "official", "minkowski", "timm", "transformers", "mmpretrain"]
@@ -55,7 +55,7 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
     if to == "minkowski" and not SIZES[held.architecture["model"]].grn:
         raise UserError(f"{held.file} holds a V1, which official pre-training does not know: use --to official")
     if held.format == PRETRAINED and to not in _WITH_DECODER:
-        warnings.warn(f"the decoder of {held.file.name} is left out: {to} has no place for it", stacklevel=2)
+        warnings.warn(f"the decoder of {held.file.name} is left out: {to} has no place for it", Notice, 2)
     out.parent.mkdir(parents=True, exist_ok=True)
     if to == "convnextv2":
         return [write_own(held, out)]
@@ -77,9 +77,8 @@ def _layout(held: OwnFile, to: str) -> dict[str, Tensor]:
     if to == "minkowski":
         encoder = {name: tensor for name, tensor in encoder.items() if not name.startswith(("norm.", "head."))}
         if held.format == CLASSIFIER:
-            warnings.warn(
-                f"head and final norm of {held.file.name} are left out: {to} has no place for them", stacklevel=3
-            )
+            said = f"head and final norm of {held.file.name} are left out: {to} has no place for them"
+            warnings.warn(said, Notice, 3)
         decoder = {n: t for n, t in held.tensors.items() if held.format == PRETRAINED and not n.startswith("encoder.")}
     return writer(to, str(held.architecture["model"])).write(encoder) | decoder
 

@@ -13,7 +13,7 @@ from convnextv2.checkpoints.load import read
 from convnextv2.checkpoints.own import CLASSIFIER, Weights
 from convnextv2.checkpoints.published import published
 from convnextv2.checkpoints.start import architecture
-from convnextv2.errors import UserError
+from convnextv2.errors import Notice, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.models import create_model as create_untrained
 from convnextv2.models.create import size_of
@@ -122,7 +122,7 @@ def warn_if_adapted(said: str) -> None:
     """Where a model alone is returned, what was done to its stem is said in a warning."""
     done = [part for part in said.split("; ") if part.startswith("stem ")]
     if done:
-        warnings.warn("; ".join(done), stacklevel=3)
+        warnings.warn("; ".join(done), Notice, 3)
 
 
 def _load(
