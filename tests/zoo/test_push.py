@@ -6,7 +6,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from small_run import SMALL_CLASSIFIER
+from small_run import SMALL, SMALL_CLASSIFIER
 
 import convnextv2
 from convnextv2.errors import RunFailed, UserError
@@ -68,6 +68,17 @@ def test_the_card_says_what_it_is(run):
     assert "| val | average | " in body
     assert body.rstrip().endswith("cats, dogs")
     assert huggingface_hub.ModelCard(card).data.license == "apache-2.0"
+
+
+def test_the_card_says_what_came_before(picture_folder, tmp_path):
+    first = convnextv2.pretrain(picture_folder, tmp_path / "first", **SMALL, epochs=1).run
+    run = convnextv2.classify(
+        picture_folder, tmp_path / "run", init=first, epochs=1, batch_size=8, workers=0, precision="fp32"
+    ).run
+    card = push(run, "someone/cats", licence="mit", dry_run=True).card
+    assert f"| before that | masked pre-training on {picture_folder.name} |" in card
+    pushed = push(first, "someone/blobs", licence="mit", dry_run=True).card
+    assert ", a masked autoencoder with its decoder." in pushed
 
 
 def test_a_dry_run_sends_nothing(run, hub, command):

@@ -20,6 +20,7 @@ from convnextv2.zoo.convert import write_own
 
 _REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)")
 _WITHOUT_A_HEAD = {ENCODER: ", without a head", PRETRAINED: ", a masked autoencoder with its decoder"}
+_STEPS = {ENCODER: "an encoder trained", PRETRAINED: "masked pre-training", CLASSIFIER: "classification"}
 _METRICS = {"top1": "accuracy", "top5": "top-5 accuracy", "mean_class": "mean accuracy per class", "auroc": "AUROC"}
 _METRICS |= {"map": "mean average precision", "f1": "F1", "ece": "calibration error"}
 
@@ -161,7 +162,9 @@ def _card(repository: str, held: OwnFile, licence: str, scores: Mapping[str, Any
     own = architecture["depths"] and architecture["dims"]
     shape = f" of depths {list(architecture['depths'])} and widths {list(architecture['dims'])}" if own else ""
     history = json.loads(held.metadata.get("trained_from", "[]"))
-    before = "; ".join(f"{step['format']} on {step['trained_on'] or 'unknown pictures'}" for step in history)
+    before = "; ".join(
+        f"{_STEPS.get(step['format'], 'training')} on {step['trained_on'] or 'unknown pictures'}" for step in history
+    )
     template = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False).from_string(_CARD)
     return template.render(
         repository=repository,
