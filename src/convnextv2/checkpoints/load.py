@@ -32,8 +32,8 @@ class LicenceNotice(Notice):
 def read(source: str | Path, *, weights: Weights = "average", which: str | None = None) -> OwnFile:
     """Weights under our names and all that is known of them; everything that the file should have, or an error.
 
-    source: a run's folder; a `model.safetensors` of ours; a file of the official repository, timm, mmpretrain or birder; a
-    folder with config.json as timm and transformers write it; `convnextv2_tiny.fcmae`, the name of published weights
+    source: a run's folder; a `model.safetensors` of ours; a file of the official code, timm, mmpretrain or birder;
+    a folder with config.json as timm and transformers write it; `convnextv2_tiny.fcmae`, the name of published weights
     (`PUBLISHED`), which are downloaded once; or `hf:OWNER/NAME`, a repository of the Hugging Face hub.
     weights: of a file with both, the averaged or the plain ones.  which: of a run, "best" or "latest".
 
