@@ -22,9 +22,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 import convnextv2
-from convnextv2.checkpoints.own import read_own
-from convnextv2.engine import machine
-from convnextv2.engine.distributed import join
+from convnextv2.engine import distributed, machine
+from convnextv2.weights.model_file import read_own
 
 
 def main() -> None:
@@ -99,7 +98,7 @@ def _report(arguments: argparse.Namespace, found: dict[str, list[dict[str, Any]]
         "settings": {name: runs[0]["settings"] for name, runs in found.items()},
         "curves": {name: [run["curve"] for run in runs] for name, runs in found.items()},
         "more": more,
-        "machine": machine.describe(join("auto").device),
+        "machine": machine.describe(distributed.init("auto").device),
         "versions": machine.versions(),
     }
     (arguments.out / "results.json").write_text(json.dumps(record, indent=1, default=str))

@@ -58,17 +58,17 @@ from timm.utils import ModelEmaV3, random_seed
 from torch import Tensor, nn
 from torchvision.transforms.functional import normalize
 
-from convnextv2.data.cache import PixelCache, decode_all
-from convnextv2.data.colour import normalise
-from convnextv2.data.folder import list_images
-from convnextv2.data.labels import LabelledImages
-from convnextv2.data.loader import BadImages
-from convnextv2.data.splits import read_splits
+from convnextv2.data.files.folder import list_images
+from convnextv2.data.labels.labels import LabelledImages
+from convnextv2.data.labels.splits import read_splits
+from convnextv2.data.loading.cache import PixelCache, decode_all
+from convnextv2.data.loading.loader import BadImages
+from convnextv2.data.transforms.colour import normalise
 from convnextv2.engine import machine
-from convnextv2.engine.distributed import Place
+from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.loop import LoopSettings, fit
 from convnextv2.engine.runlog import RunLog
-from convnextv2.errors import ConvNeXtV2Error, RunFailed, UserError
+from convnextv2.errors import ConvNeXtV2Error, RunFailedError, UserError
 from convnextv2.models import SIZES, ConvNeXt, create_model
 from convnextv2.records import Preprocessing, TaskBatch
 from convnextv2.tasks.classify import recipes
@@ -86,7 +86,7 @@ LAYOUTS = {"": torch.contiguous_format, "-channels-last": torch.channels_last}
 PEERS = {f"timm{layout}{feed}": (layout, feed) for feed in ("", "-prefetcher") for layout in LAYOUTS}
 CONTESTANTS = ("ours", "ours-cached", *PEERS)
 TOLERANCE = 1e-5
-HERE = Place(0, 1, torch.device("cpu"))
+HERE = DistributedContext(0, 1, torch.device("cpu"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,14 +144,16 @@ class Clocked(ClassifyTask):
 
     started = stopped = 0.0
 
-    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Generator[TaskBatch, None, None]:
+    def batches(
+        self, start: int, stop: int, accumulate: int, context: DistributedContext
+    ) -> Generator[TaskBatch, None, None]:
         self.started = time.perf_counter()
-        return super().batches(start, stop, accumulate, place)
+        return super().batches(start, stop, accumulate, context)
 
-    def evaluate(self, model: nn.Module, place: Place) -> Iterator[tuple[str, float]]:
+    def evaluate(self, model: nn.Module, context: DistributedContext) -> Iterator[tuple[str, float]]:
         """Asked for after the last step alone, and then of the average, too."""
         self.stopped = self.stopped or time.perf_counter()
-        return super().evaluate(model, place)
+        return super().evaluate(model, context)
 
     def pictures(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
         return iter(())
@@ -283,7 +285,7 @@ def timm_epoch(case: Case, layout: torch.memory_format, *, prefetcher: bool) -> 
     seconds = time.perf_counter() - started
 
     if next(batches, None) is not None:
-        raise RunFailed(f"timm's epoch has more than {case.steps} steps of {case.batch} pictures")
+        raise RunFailedError(f"timm's epoch has more than {case.steps} steps of {case.batch} pictures")
     return seconds
 
 
@@ -393,7 +395,7 @@ def measure(args: argparse.Namespace, data: LabelledImages, image_size: int, lin
         apart = differences(case)
         print(f"{model}, timm against ours: " + ", ".join(f"{name} {value:.1e} apart" for name, value in apart.items()))
         if not max(apart.values()) <= TOLERANCE:
-            raise RunFailed(f"{model}: the two sides do not compute the same, {apart}; nothing was timed")
+            raise RunFailedError(f"{model}: the two sides do not compute the same, {apart}; nothing was timed")
         for precision in args.precision or ["fp32", "bf16"]:
             case = replace(case, precision=precision)
             rows = interleaved(case, names, args.rounds, cache)
@@ -411,7 +413,7 @@ def main() -> None:
     parser.add_argument("--model", choices=sorted(SIZES), action="append", metavar="convnextv2_SIZE")
     parser.add_argument("--precision", choices=["fp32", "bf16"], action="append")
     parser.add_argument("--set", choices=SETS, default="imagenet", help="pictures and their size, from ../shared")
-    parser.add_argument("--data", type=Path, help="a folder of class folders, or of pictures, in place of --set")
+    parser.add_argument("--data", type=Path, help="a folder of class folders, or of pictures, in context of --set")
     parser.add_argument("--image-size", type=int, help="pixels on a side of a crop; by default that of --set")
     parser.add_argument("--pictures", type=int, help="only so many, drawn the same way every time")
     parser.add_argument("--batch", type=int, default=16, help="even, as timm's Mixup wants it")

@@ -17,8 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from convnextv2.engine import machine
-from convnextv2.engine.distributed import join
+from convnextv2.engine import distributed, machine
 
 PEERS = {"atto": ("vit_tiny_patch16_224", None), "tiny": ("vit_small_patch16_224", "swin_tiny_patch4_window7_224")}
 
@@ -56,7 +55,7 @@ def main() -> None:
     record = {
         "table": table,
         "data": str(arguments.data),
-        "machine": machine.describe(join("auto").device),
+        "machine": machine.describe(distributed.init("auto").device),
         "versions": machine.versions(),
     }
     (arguments.out / "table.json").write_text(json.dumps(record, indent=1))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from convnextv2.data.labels import LabelledImages
-from convnextv2.data.splits import read_splits
+from convnextv2.data.labels.labels import LabelledImages
+from convnextv2.data.labels.splits import read_splits
 from convnextv2.errors import UserError
 
 

@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from convnextv2.checkpoints.files import checkpoint_of, load_tensors
+from convnextv2.weights.files import checkpoint_of, load_tensors
 
 # A model of 20 thousand parameters on cells of 8 pixels: a step takes milliseconds.
 SMALL = {

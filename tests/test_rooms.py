@@ -14,21 +14,22 @@ import convnextv2
 ROOT = Path(convnextv2.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
-BELOW_ZOO = ["ops", "data", "report", "models", "checkpoints", "engine", "runs"]
-MAY_IMPORT = {  # besides errors, records and itself; "room" is the whole room, "room.file" that file only
-    "errors": [],
-    "records": [],
+SHARED = ("errors", "records", "text", "atomic", "_version")  # any room may read these
+BELOW_TASKS = ["ops", "data", "report", "models", "weights", "engine", "loading", "inference", "runs"]
+MAY_IMPORT = {  # besides SHARED and itself; "room" is the whole room, "room.file" that file only
+    **{room: [] for room in SHARED},
     "ops": [],
     "data": [],
     "report": [],
     "models": ["ops"],
-    "checkpoints": ["models.sizes"],
-    "engine": ["checkpoints.files"],
-    "runs": ["data", "report", "checkpoints.files", "engine"],
+    "weights": ["models"],
+    "engine": ["weights.files"],
+    "loading": ["models", "weights"],
+    "inference": ["data", "models", "weights", "engine", "loading"],
+    "runs": ["data", "models", "weights", "engine", "report"],
     "tasks": [],
-    "tasks.*": BELOW_ZOO,
-    "zoo": ["tasks", "runs", "engine", "models", "checkpoints", "data", "report"],
-    **{room: [*BELOW_ZOO, "tasks", "zoo"] for room in ("export", "analysis", "compare", "serve")},
+    "tasks.*": BELOW_TASKS,
+    **{room: [*BELOW_TASKS, "tasks"] for room in ("verbs", "interop", "export", "analysis", "compare", "serve")},
     "cli": ["tasks.*.settings"],  # and anything inside a function
     "": [],  # the package itself: anything inside a function
     "__main__": ["cli"],
@@ -68,8 +69,6 @@ def imports(source, module, is_package):
             first, _, inside = name.partition(".")
             if first == "convnextv2":
                 while inside and inside not in MODULES:  # a name out of a module, or out of the package itself
-                    if inside == "__version__":
-                        break
                     inside = inside.rpartition(".")[0]
                 yield inside, now
         typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
@@ -89,7 +88,7 @@ def forbidden(source, module, is_package=False):
     wrong = []
     for target, now in imports(source, module, is_package):
         own = room_of(target) == room and target != ""
-        shared = target in ("errors", "records", "__version__") and room != "errors"
+        shared = target in SHARED and room not in ("errors", "records")
         allowed = any(fnmatch(target, p) or fnmatch(target, f"{p}.*") for p in MAY_IMPORT[pattern])
         lazy = room in LAZY and not now
         the_package = room == "cli" and target == ""  # it loads its names on use, so it costs nothing
@@ -110,7 +109,7 @@ def test_imports_follow_the_floors(file):
         ("models.block", "from convnextv2 import ops", []),
         ("models.block", "from convnextv2.errors import UserError", []),
         ("models.block", "from convnextv2.models.grid import Grid", []),
-        ("models.block", "import convnextv2.data.folder as f", ["data.folder"]),
+        ("models.block", "import convnextv2.data.files.folder as f", ["data.folder"]),
         ("models.block", "from convnextv2 import create_model", ["the package itself"]),
         ("ops.grn", "from convnextv2 import models", ["models"]),
         ("ops.grn", "def f():\n    from convnextv2.models import Size", ["models"]),
@@ -118,25 +117,23 @@ def test_imports_follow_the_floors(file):
         ("ops.grn", "from . import dispatch", []),
         ("data.folder", "import convnextv2.ops", ["ops"]),
         ("report.page", "from convnextv2.engine import runlog", ["engine.runlog"]),
-        ("checkpoints.files", "from convnextv2.models.sizes import SIZES", []),
-        ("checkpoints.files", "from convnextv2.models import sizes", []),
-        ("checkpoints.files", "from convnextv2.models import SIZES", ["models"]),
-        ("checkpoints.files", "from convnextv2.models.convnext import ConvNeXt", ["models.convnext"]),
-        ("engine.loop", "from convnextv2.checkpoints import files", []),
+        ("weights.files", "from convnextv2.models.sizes import SIZES", []),
+        ("weights.files", "from convnextv2.models import sizes", []),
+        ("engine.loop", "from convnextv2.weights import files", []),
         ("engine.loop", "from convnextv2.report import write_report", ["report"]),
-        ("engine.loop", "from convnextv2 import __version__", []),
+        ("engine.loop", "from convnextv2._version import __version__", []),
         ("engine.loop", "from convnextv2.models import create_model", ["models"]),
-        ("engine.loop", "if TYPE_CHECKING:\n    from convnextv2.data import loader", ["data.loader"]),
+        ("engine.loop", "if TYPE_CHECKING:\n    from convnextv2.data.loading import loader", ["data.loading.loader"]),
         ("engine.loop", "from convnextv2.runs.settings import RunSettings", ["runs.settings"]),
-        ("runs.conduct", "from convnextv2.engine.loop import fit", []),
-        ("runs.conduct", "from convnextv2.models import create_model", ["models"]),
-        ("runs.conduct", "from convnextv2.tasks.pretrain.run import PRETRAIN", ["tasks.pretrain.run"]),
+        ("runs.runner", "from convnextv2.engine.loop import fit", []),
+        ("runs.runner", "from convnextv2.models import create_model", []),
+        ("runs.runner", "from convnextv2.tasks.pretrain.run import PRETRAIN", ["tasks.pretrain.run"]),
         ("tasks.pretrain.run", "from convnextv2.engine.loop import fit", []),
         ("tasks.pretrain.run", "from convnextv2.tasks.pretrain import masking", []),
         ("tasks.classify.run", "from convnextv2.tasks.pretrain import masking", ["tasks.pretrain.masking"]),
-        ("tasks.classify.run", "import convnextv2.zoo", ["zoo"]),
-        ("zoo.embed", "from convnextv2.tasks.pretrain import masking", []),
-        ("zoo.embed", "from convnextv2.cli import main", ["cli"]),
+        ("tasks.classify.run", "import convnextv2.verbs", ["verbs"]),
+        ("verbs.embed", "from convnextv2.tasks.pretrain import masking", []),
+        ("verbs.embed", "from convnextv2.cli import main", ["cli"]),
         ("cli.pretrain", "from convnextv2.tasks.pretrain.settings import PretrainSettings", []),
         ("cli.pretrain", "from convnextv2.tasks.pretrain.run import run", ["tasks.pretrain.run"]),
         ("cli.pretrain", "def f():\n    from convnextv2.tasks.pretrain.run import run", []),

@@ -3,9 +3,9 @@
 ConvNeXtV2Error
 ├── UserError          a mistake in what was asked for: one line, exit code 2
 │   └── LoadError      weights that do not fit the model they were meant for
-├── BadImage           one file that is not a readable picture (skipped and counted)
-├── RunFailed          a run that had to stop: exit code 1
-└── Stopped            a run that was asked to stop and saved first: exit code 128 + signal
+├── BadImageError           one file that is not a readable picture (skipped and counted)
+├── RunFailedError          a run that had to stop: exit code 1
+└── StoppedError            a run that was asked to stop and saved first: exit code 128 + signal
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class LoadError(UserError):
     """Weights that could not be loaded: names what is missing, unexpected or misshaped."""
 
 
-class BadImage(ConvNeXtV2Error):
+class BadImageError(ConvNeXtV2Error):
     """A file that cannot be read as a picture."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
@@ -35,7 +35,7 @@ class BadImage(ConvNeXtV2Error):
         self.reason = reason
 
 
-class RunFailed(ConvNeXtV2Error, RuntimeError):
+class RunFailedError(ConvNeXtV2Error, RuntimeError):
     """A run that cannot go on, with the reason and the place."""
 
 
@@ -43,7 +43,7 @@ class Notice(UserWarning):
     """No error: something about the weights that the user should know, as a warning."""
 
 
-class Stopped(ConvNeXtV2Error):
+class StoppedError(ConvNeXtV2Error):
     """A run that was asked to stop by a signal, finished its step and saved a checkpoint."""
 
     def __init__(self, signal: int, saved: Path) -> None:

@@ -37,6 +37,39 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class MetricInfo:
+    """How a number of an evaluation is called and read.
+
+    name: as it is logged.  title: as people say it.  percent: a share from 0 to 1, best read in percent.
+    description: a sentence for the report.
+    """
+
+    name: str
+    title: str
+    percent: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What a task says of a run; the report draws it and knows no task.
+
+    headline: the page's title.  learns: from what and on what, as "from random weights on 780 images of 10 classes".
+    primary: the metric that the best checkpoint is chosen by.  metrics: all that the run may log.  loss: a sentence on
+    how to read the loss.  samples: what each kind of sample image shows, in the page's order.  commands: what to type
+    next, and what it does; `{run}` stands for the run's folder.
+    """
+
+    headline: str
+    learns: str = ""
+    primary: str | None = None
+    metrics: tuple[MetricInfo, ...] = ()
+    loss: str = ""
+    samples: Mapping[str, str] = field(default_factory=dict)
+    commands: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class TaskBatch:
     """A micro-batch as the engine sees it: tensors to move to the device, and the names of its samples."""
 

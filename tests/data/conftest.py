@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnextv2.data.folder import ImageList, list_images
+from convnextv2.data.files.folder import ImageList, list_images
 
 
 def make_photo(height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:

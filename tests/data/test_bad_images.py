@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from convnextv2.data.folder import ImageList
-from convnextv2.data.loader import BadImages
-from convnextv2.errors import RunFailed
+from convnextv2.data.files.folder import ImageList
+from convnextv2.data.loading.loader import BadImages
+from convnextv2.errors import RunFailedError
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_each_file_is_told_of_once(images):
 def test_the_limit_itself_is_allowed_and_one_more_is_not(images):
     ledger = BadImages(images, 0.3, lambda line: None)
     ledger.add((i, "r") for i in range(3))
-    with pytest.raises(RunFailed) as caught:
+    with pytest.raises(RunFailedError) as caught:
         ledger.add([(9, "empty")])
     message = str(caught.value)
     assert "\n" not in message
@@ -38,7 +38,7 @@ def test_the_limit_itself_is_allowed_and_one_more_is_not(images):
 
 def test_at_most_five_examples(images):
     ledger = BadImages(images, 0.0, lambda line: None)
-    with pytest.raises(RunFailed) as caught:
+    with pytest.raises(RunFailedError) as caught:
         ledger.add((i, "r") for i in range(7))
     message = str(caught.value)
     assert "4.jpg" in message
@@ -61,5 +61,5 @@ def test_state_survives_json_and_is_not_told_again(images):
     assert second.state() == first.state() == [(4, "empty"), (1, "truncated")]
     second.add([(1, "truncated")])
     assert lines == []
-    with pytest.raises(RunFailed):
+    with pytest.raises(RunFailedError):
         second.add([(2, "empty")])

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from convnextv2.data.cache import decode_all
-from convnextv2.data.decode import decode
-from convnextv2.data.folder import list_images
-from convnextv2.errors import BadImage, UserError
+from convnextv2.data.files.decode import decode
+from convnextv2.data.files.folder import list_images
+from convnextv2.data.loading.cache import decode_all
+from convnextv2.errors import BadImageError, UserError
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def mixed(tmp_path, photo):
 def bad_reason(read) -> tuple[str, str] | None:
     try:
         read()
-    except BadImage as error:
+    except BadImageError as error:
         return error.path, error.reason
     return None
 
@@ -84,7 +84,7 @@ def test_pixel_limit_holds_for_the_cache(make_folder):
     cache = decode_all(images, max_pixels=52 * 40, budget_bytes=10**8)
     assert cache is not None
     cache.get(0)
-    with pytest.raises(BadImage, match="--max-pixels"):
+    with pytest.raises(BadImageError, match="--max-pixels"):
         cache.get(1)
 
 
@@ -92,7 +92,7 @@ def test_nothing_readable_and_wrong_channels(make_folder):
     images = make_folder(2, broken=(0, 1))
     cache = decode_all(images, budget_bytes=10**8)
     assert cache is not None
-    with pytest.raises(BadImage):
+    with pytest.raises(BadImageError):
         cache.get(0)
     with pytest.raises(UserError):
         decode_all(images, channels=2, budget_bytes=10**8)
@@ -100,10 +100,10 @@ def test_nothing_readable_and_wrong_channels(make_folder):
 
 def test_a_file_that_changes_meanwhile_is_bad_not_garbage(make_folder, monkeypatch):
     images = make_folder(2)
-    monkeypatch.setattr("convnextv2.data.cache.header_pixels", lambda path, **_: 7)
+    monkeypatch.setattr("convnextv2.data.loading.cache.header_pixels", lambda path, **_: 7)
     cache = decode_all(images, budget_bytes=10**8)
     assert cache is not None
-    with pytest.raises(BadImage, match="changed"):
+    with pytest.raises(BadImageError, match="changed"):
         cache.get(1)
 
 

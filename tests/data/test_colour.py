@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from timm.data import auto_augment
 
-from convnextv2.data import colour
-from convnextv2.data.colour import RandAugment, RandomErase, normalise, to_bytes
+from convnextv2.data.transforms import colour
+from convnextv2.data.transforms.colour import RandAugment, RandomErase, normalise, to_bytes
 from convnextv2.records import Preprocessing
 
 CHANNELS = pytest.mark.parametrize("channels", [1, 3])

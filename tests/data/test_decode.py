@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnextv2.data.decode import decode, header_pixels
+from convnextv2.data.files.decode import decode, header_pixels
 from convnextv2.errors import UserError
 
 LOSSLESS = [

@@ -1,4 +1,4 @@
-"""Files that are no pictures: always BadImage, one line, no warning, no pixels touched."""
+"""Files that are no pictures: always BadImageError, one line, no warning, no pixels touched."""
 
 import io
 import os
@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convnextv2.data import decode as module
-from convnextv2.data.decode import decode, header_pixels
-from convnextv2.errors import BadImage
+from convnextv2.data.files import decode as module
+from convnextv2.data.files.decode import decode, header_pixels
+from convnextv2.errors import BadImageError
 
 
 def reason(path, **options):
-    with pytest.raises(BadImage) as caught:
+    with pytest.raises(BadImageError) as caught:
         decode(path, **options)
     assert caught.value.path == str(path)
     assert caught.value.reason
@@ -101,7 +101,7 @@ def test_the_limit_is_ours_to_raise(tmp_path):
     path = tmp_path / "large.png"
     path.write_bytes(png(20_000, 10_000))
     assert header_pixels(path, max_pixels=10**9) == 200_000_000
-    with pytest.raises(BadImage, match="--max-pixels"):
+    with pytest.raises(BadImageError, match="--max-pixels"):
         header_pixels(path)
 
 

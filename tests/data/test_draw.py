@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled import fill, read, refusal, table
 
-from convnextv2.data.draw import split_off
-from convnextv2.data.folder import ImageList
-from convnextv2.data.labels import LabelledImages, WrittenLabels, few_labels
+from convnextv2.data.files.folder import ImageList
+from convnextv2.data.labels.draw import split_off
+from convnextv2.data.labels.labels import LabelledImages, WrittenLabels, few_labels
 from convnextv2.errors import UserError
 
 

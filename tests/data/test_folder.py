@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from convnextv2.data.folder import list_images, shown
+from convnextv2.data.files.folder import list_images
 from convnextv2.errors import UserError
+from convnextv2.text import shown
 
 
 def touch(root: Path, *names: str) -> None:

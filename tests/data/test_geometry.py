@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from convnextv2.data.geometry import CenterFit, RandomResizedCropFlip
+from convnextv2.data.transforms.geometry import CenterFit, RandomResizedCropFlip
 
 
 def picture(height, width):

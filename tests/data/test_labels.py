@@ -6,8 +6,8 @@ import pytest
 import torch
 from labelled import PNG, fill, read, refusal, table, written
 
-from convnextv2.data.labels import class_order, few_labels
-from convnextv2.data.splits import read_labelled
+from convnextv2.data.labels.labels import class_order, few_labels
+from convnextv2.data.labels.splits import read_labelled
 from convnextv2.errors import UserError
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

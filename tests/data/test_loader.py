@@ -7,10 +7,10 @@ import time
 import pytest
 import torch
 
-from convnextv2.data.cache import decode_all
-from convnextv2.data.geometry import RandomResizedCropFlip
-from convnextv2.data.loader import Batch, GlobalBatches, ImageSet, make_loader
-from convnextv2.errors import RunFailed, UserError
+from convnextv2.data.loading.cache import decode_all
+from convnextv2.data.loading.loader import Batch, GlobalBatches, ImageSet, make_loader
+from convnextv2.data.transforms.geometry import RandomResizedCropFlip
+from convnextv2.errors import RunFailedError, UserError
 
 CROP = RandomResizedCropFlip(16)
 
@@ -103,7 +103,7 @@ def test_the_next_readable_picture_stands_in(make_folder):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_nothing_readable_fails_in_one_line(make_folder, workers):
     images = make_folder(4, broken=(0, 1, 2, 3))
-    with pytest.raises(RunFailed, match="none of the 4 files") as caught:
+    with pytest.raises(RunFailedError, match="none of the 4 files") as caught:
         batches_of(images, workers=workers)
     assert "\n" not in str(caught.value)
 

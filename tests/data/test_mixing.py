@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convnextv2.data.mixing import Mixing, soft_targets
+from convnextv2.data.transforms.mixing import Mixing, soft_targets
 from convnextv2.errors import UserError
 
 WAYS = pytest.mark.parametrize(("mixup", "cutmix"), [(0.8, 0), (0, 1.0), (0.8, 1.0)])

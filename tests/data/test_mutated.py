@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from convnextv2.data.cache import decode_all
-from convnextv2.data.decode import decode
-from convnextv2.data.folder import list_images
-from convnextv2.data.geometry import RandomResizedCropFlip
-from convnextv2.data.loader import BadImages, GlobalBatches, ImageSet, make_loader
-from convnextv2.errors import BadImage
+from convnextv2.data.files.decode import decode
+from convnextv2.data.files.folder import list_images
+from convnextv2.data.loading.cache import decode_all
+from convnextv2.data.loading.loader import BadImages, GlobalBatches, ImageSet, make_loader
+from convnextv2.data.transforms.geometry import RandomResizedCropFlip
+from convnextv2.errors import BadImageError
 
 MAX_PIXELS = 1_000_000
 """Small, so that damaged headers that claim large sizes do not slow the test down."""
@@ -144,7 +144,7 @@ def mutated(tmp_path_factory):
 def verdict(path, **options) -> str | None:
     try:
         pixels = decode(path, max_pixels=MAX_PIXELS, **options)
-    except BadImage as error:
+    except BadImageError as error:
         return error.reason if error.path == str(path) else f"names another file: {error.path}"
     assert pixels.dtype == np.uint8
     assert pixels.shape[2] == 3
@@ -230,6 +230,6 @@ def test_the_cache_holds_exactly_the_same(mutated, verdicts):
             fresh = decode(images.path(index), max_pixels=MAX_PIXELS)
             assert torch.equal(cache.get(index), torch.from_numpy(fresh).permute(2, 0, 1))
         else:
-            with pytest.raises(BadImage) as caught:
+            with pytest.raises(BadImageError) as caught:
                 cache.get(index)
             assert caught.value.reason == reason

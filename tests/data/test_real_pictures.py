@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from convnextv2.data.decode import decode
-from convnextv2.data.folder import list_images
-from convnextv2.data.geometry import CenterFit
-from convnextv2.data.loader import GlobalBatches, ImageSet, make_loader
+from convnextv2.data.files.decode import decode
+from convnextv2.data.files.folder import list_images
+from convnextv2.data.loading.loader import GlobalBatches, ImageSet, make_loader
+from convnextv2.data.transforms.geometry import CenterFit
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from convnextv2.checkpoints.files import checkpoint_of
 from convnextv2.engine import state
 from convnextv2.engine.optim import adamw
 from convnextv2.engine.state import LoopState
 from convnextv2.errors import LoadError
+from convnextv2.weights.files import checkpoint_of
 
 
 def trained(seed):

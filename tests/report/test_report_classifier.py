@@ -91,7 +91,7 @@ def test_of_equal_scores_the_first_is_the_best(make_run, parse, line, classifier
             "Running: training from",
             "So far: 5 of 10 epochs, 30 steps, 101 images per second, 1.0 minutes; about",
         ),
-        ("stopped by SIGTERM; saved\n", 30, "Stopped: training from", "So far: 5 of 10 epochs, 30 steps"),
+        ("stopped by SIGTERM; saved\n", 30, "StoppedError: training from", "So far: 5 of 10 epochs, 30 steps"),
         ("failed: the loss is not finite\n", 30, "Failed: training from", "So far: 5 of 10 epochs, 30 steps"),
         ("failed: out of memory\n", 0, "Failed: training from", "No training step has been recorded yet."),
     ],

@@ -83,8 +83,8 @@ def test_states(make_run, line):
     pages = {run.name: write_report(run).read_text() for run in (running, quiet, stopped, longer)}
     assert "Running on 1,536 pictures: 5 of 10 epochs, 30 steps, loss 0.6" in pages["running"]
     assert "about 1.0 minutes to go" in pages["running"]
-    assert "Stopped on" in pages["quiet"]
-    assert "Stopped on" in pages["stopped"]
+    assert "StoppedError on" in pages["quiet"]
+    assert "StoppedError on" in pages["stopped"]
     assert "Running on" in pages["longer"]
 
 

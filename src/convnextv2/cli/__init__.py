@@ -11,7 +11,7 @@ from cyclopts import App
 from rich.console import Console
 
 import convnextv2
-from convnextv2.errors import ConvNeXtV2Error, RunFailed, Stopped, UserError
+from convnextv2.errors import ConvNeXtV2Error, RunFailedError, StoppedError, UserError
 
 app = App(
     name="convnextv2",
@@ -61,7 +61,7 @@ def named(settings: type) -> set[str]:
 
 
 def _say(error: Exception) -> None:
-    if isinstance(error, Stopped) and os.environ.get("RANK", "0") != "0":
+    if isinstance(error, StoppedError) and os.environ.get("RANK", "0") != "0":
         return  # said once for all processes
     text = f"convnextv2: {error}".encode(errors="backslashreplace").decode()
     Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
@@ -77,9 +77,9 @@ def _note(message: Warning | str, category: type[Warning], *_: object, **__: obj
 
 def _exit_code(error: ConvNeXtV2Error) -> int:
     match error:
-        case Stopped():
+        case StoppedError():
             return 128 + error.signal
         case UserError():
             return 2
-        case RunFailed() | _:
+        case RunFailedError() | _:
             return 1

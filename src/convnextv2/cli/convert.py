@@ -29,7 +29,7 @@ def convert(
     weights
         The averaged weights (where the file has them), or those of the last step.
     """
-    from convnextv2.zoo.convert import convert as run
+    from convnextv2.verbs.convert import convert as run
 
     for file in run(source, to, out, weights=weights):
         print(file)

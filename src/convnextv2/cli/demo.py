@@ -18,7 +18,7 @@ def demo(*, out: Path = Path("demo"), minutes: float = 2.0) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from convnextv2.zoo.demo import demo as run_demo
+    from convnextv2.verbs.demo import demo as run_demo
 
     result = run_demo(out, minutes=minutes)
     table = Table(*result.columns)

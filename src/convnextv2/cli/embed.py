@@ -23,8 +23,8 @@ def embed(data: Path, *, run: Path, out: Path, batch_size: int = 64, workers: in
     device
         auto, cpu, cuda or cuda:N.
     """
-    from convnextv2.data.folder import shown
-    from convnextv2.zoo.embed import embed_folder
+    from convnextv2.text import shown
+    from convnextv2.verbs.embed import embed_folder
 
     done = embed_folder(run, data, out, batch_size=batch_size, workers=workers, device=device)
     skipped = f"; {len(done.bad)} files could not be read (named above)" if done.bad else ""

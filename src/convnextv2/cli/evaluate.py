@@ -24,7 +24,7 @@ def evaluate(
     max_pixels: int = 100_000_000,
     out: Path | None = None,
 ) -> None:
-    """Judge a trained classifier on labelled pictures.
+    """Evaluator a trained classifier on labelled pictures.
 
     convnextv2 evaluate --run run --data pictures/ --out judged
     convnextv2 evaluate --run run/model.safetensors --data labels.csv --split test --weights both
@@ -65,8 +65,8 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
-    from convnextv2.data.folder import shown
     from convnextv2.tasks.classify.evaluate import evaluate as judge
+    from convnextv2.text import shown
 
     found = judge(
         run,

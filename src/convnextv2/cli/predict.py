@@ -57,9 +57,9 @@ def predict(
     import os
     import sys
 
-    from convnextv2.data.folder import shown
-    from convnextv2.errors import RunFailed
-    from convnextv2.zoo.prediction_files import write_predictions
+    from convnextv2.errors import RunFailedError
+    from convnextv2.tasks.classify.prediction_files import write_predictions
+    from convnextv2.text import shown
 
     try:
         done = write_predictions(
@@ -83,4 +83,4 @@ def predict(
     for file in done.files:
         print(shown(file))
     if done.failed:
-        raise RunFailed(f"{done.failed} of {done.pictures} files could not be read; each is named above")
+        raise RunFailedError(f"{done.failed} of {done.pictures} files could not be read; each is named above")

@@ -28,7 +28,7 @@ def probe(
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
-    """Judge a pre-training in minutes: linear probe and k-NN on frozen features, beside random weights.
+    """Evaluator a pre-training in minutes: linear probe and k-NN on frozen features, beside random weights.
 
     convnextv2 probe --run run --data pictures/
     convnextv2 probe --run run --data labels.csv --labels-per-class 10 --out probe.json
@@ -80,7 +80,7 @@ def probe(
     from rich.console import Console
     from rich.table import Table
 
-    from convnextv2.zoo.probe import probe as judge
+    from convnextv2.verbs.probe.probe import probe as judge
 
     result = judge(
         run,

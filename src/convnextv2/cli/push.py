@@ -37,7 +37,7 @@ def push(
     weights
         The averaged weights (where the file has them), or those of the last step.
     """
-    from convnextv2.zoo.push import push as run
+    from convnextv2.verbs.push import push as run
 
     done = run(source, to, licence=licence, private=private, dry_run=dry_run, weights=weights)
     for name, size in done.files.items():

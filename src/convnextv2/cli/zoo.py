@@ -19,9 +19,9 @@ def zoo(*names: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from convnextv2.checkpoints.download import cache_folder, fetch
-    from convnextv2.checkpoints.load import shown_progress
-    from convnextv2.checkpoints.published import HOST, PUBLISHED, published
+    from convnextv2.weights.load import shown_progress
+    from convnextv2.weights.sources.download import cache_folder, fetch
+    from convnextv2.weights.sources.published import HOST, PUBLISHED, published
 
     entries = [published(name) for name in names]
     for entry in entries:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Place:
+class DistributedContext:
     """This process among `world_size`, and its device."""
 
     rank: int
@@ -45,7 +45,7 @@ class Place:
         dist.all_gather_object(values, value)
         return values
 
-    def agree(self, decide: Callable[[], T]) -> T:
+    def broadcast(self, decide: Callable[[], T]) -> T:
         """What the main process decides, on every process; its error of ours is everybody's."""
         outcome: list[Any] = [None]
         if self.is_main:
@@ -65,23 +65,23 @@ class Place:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every process has come here."""
         if self.world_size > 1:
             dist.barrier()
 
-    def share_of(self, amount: int) -> int:
+    def local_share(self, amount: int) -> int:
         """This process's share of something that the processes of one machine divide, at least 1."""
         return max(1, amount // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close the group of processes, if there is one."""
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def join(device: str = "auto") -> Place:
-    """Take one's place: under `torchrun` in its group of processes, otherwise alone.
+def init(device: str = "auto") -> DistributedContext:
+    """Take one's context: under `torchrun` in its group of processes, otherwise alone.
 
     device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
     """
@@ -92,7 +92,7 @@ def join(device: str = "auto") -> Place:
         torch.cuda.set_device(chosen)
     if world > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world)
-    return Place(rank, world, chosen)
+    return DistributedContext(rank, world, chosen)
 
 
 def _device(name: str, local_rank: int) -> torch.device:

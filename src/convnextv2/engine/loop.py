@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from convnextv2.checkpoints.files import checkpoint_of, write_atomically
+from convnextv2.atomic import write_atomically
 from convnextv2.engine import machine, state
-from convnextv2.engine.distributed import Place
+from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.ema import average_of
 from convnextv2.engine.optim import adamw
 from convnextv2.engine.precision import autocast
@@ -28,8 +28,9 @@ from convnextv2.engine.runlog import RunLog, duration, rewind
 from convnextv2.engine.schedule import CosineSchedule
 from convnextv2.engine.signals import StopRequest
 from convnextv2.engine.task import Task
-from convnextv2.errors import RunFailed, Stopped
+from convnextv2.errors import RunFailedError, StoppedError
 from convnextv2.records import TaskBatch
+from convnextv2.weights.files import checkpoint_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,34 +71,34 @@ class LoopSettings:
     checkpoint_minutes: float = 5.0
 
 
-def fit(task: Task, settings: LoopSettings, log: RunLog, place: Place, *, resume: bool = False) -> Path:
+def fit(task: Task, settings: LoopSettings, log: RunLog, context: DistributedContext, *, resume: bool = False) -> Path:
     """Train until `total_steps` in the folder of `log`, and return the folder of the last checkpoint.
 
-    Raises Stopped after a SIGTERM or Ctrl-C, when everything is saved, and RunFailed on a loss or a gradient
+    Raises StoppedError after a SIGTERM or Ctrl-C, when everything is saved, and RunFailedError on a loss or a gradient
     that is not finite. With `resume` the run goes on bit for bit from its newest checkpoint, if it has one.
     """
-    if place.device.type == "cuda":
+    if context.device.type == "cuda":
         torch.backends.cudnn.deterministic = True  # or a resumed run would not be bit for bit
     with StopRequest() as request:
-        loop = _Loop(task, settings, log, place)
+        loop = _Loop(task, settings, log, context)
         if resume:
             loop.go_back_to_checkpoint()
         return loop.train(request)
 
 
-def seconds_per_step(task: Task, settings: LoopSettings, place: Place) -> float:
+def seconds_per_step(task: Task, settings: LoopSettings, context: DistributedContext) -> float:
     """Measure one optimiser step, reading of its pictures included; leaves weights and buffers as they were.
 
     A few micro-batches, more if they are quick, of which the first half warms up; the slowest process counts.
     """
-    model, times = task.model.to(place.device).train(), []
-    batches = task.batches(0, 12, settings.accumulate, place)
+    model, times = task.model.to(context.device).train(), []
+    batches = task.batches(0, 12, settings.accumulate, context)
     with closing(batches), machine.buffers_kept(model), _memory():
         start = time.perf_counter()
         for batch in batches:
-            with autocast(settings.precision, place.device):
-                task.step(model, _to_device(batch, place.device)).loss.backward()
-            if place.device.type == "cuda":
+            with autocast(settings.precision, context.device):
+                task.step(model, _to_device(batch, context.device)).loss.backward()
+            if context.device.type == "cuda":
                 torch.cuda.synchronize()
             now = time.perf_counter()
             times.append(now - start)
@@ -106,13 +107,13 @@ def seconds_per_step(task: Task, settings: LoopSettings, place: Place) -> float:
                 break
     model.zero_grad(set_to_none=True)
     warm = times[len(times) // 2 :]
-    return max(place.gather(sum(warm) / len(warm))) * settings.accumulate
+    return max(context.gather(sum(warm) / len(warm))) * settings.accumulate
 
 
 class _Loop:
-    def __init__(self, task: Task, settings: LoopSettings, log: RunLog, place: Place) -> None:
-        self.task, self.settings, self.place, self.log, self.run = task, settings, place, log, log.run
-        task.model.to(place.device)
+    def __init__(self, task: Task, settings: LoopSettings, log: RunLog, context: DistributedContext) -> None:
+        self.task, self.settings, self.context, self.log, self.run = task, settings, context, log, log.run
+        task.model.to(context.device)
         self.optimizer = adamw(
             task.model,
             lr=settings.lr,
@@ -135,15 +136,15 @@ class _Loop:
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.settings.compile:
             model.compile()
-        if self.place.world_size == 1:
+        if self.context.world_size == 1:
             return model
-        device = [self.place.device] if self.place.device.type == "cuda" else None
+        device = [self.context.device] if self.context.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=device)
 
     def go_back_to_checkpoint(self) -> None:
-        if self.place.is_main:
+        if self.context.is_main:
             state.repair(self.checkpoints)
-        self.place.wait()
+        self.context.barrier()
         found = checkpoint_of(self.run)
         if found is None:
             self.log.say("nothing was saved yet: starting from the first step")
@@ -155,14 +156,14 @@ class _Loop:
             self.meter = _Meter(**where.meter)
             if self.average is not None:
                 self.average.n_averaged.fill_(where.averaged)
-            if self.place.is_main:
+            if self.context.is_main:
                 state.point_to_best(self.checkpoints, where)
             self.log.say(f"going on from {found} (step {self.step} of {self.settings.total_steps})")
-        self.place.agree(lambda: rewind(self.run, self.step))
+        self.context.broadcast(lambda: rewind(self.run, self.step))
 
     def train(self, request: StopRequest) -> Path:
         s = self.settings
-        with closing(self.task.batches(self.step, s.total_steps, s.accumulate, self.place)) as batches:
+        with closing(self.task.batches(self.step, s.total_steps, s.accumulate, self.context)) as batches:
             self._train(batches, request)
         return self._finish()
 
@@ -183,7 +184,7 @@ class _Loop:
             if self.step < s.total_steps and self._is_time(s.pictures_every):
                 self._draw()
             if stop:
-                raise Stopped(request.signal or signal.SIGTERM, self._save())
+                raise StoppedError(request.signal or signal.SIGTERM, self._save())
             if improved or self._due():
                 self._save()
 
@@ -200,15 +201,15 @@ class _Loop:
         """
         s, lr = self.settings, self.schedule.at(self.step)
         # What randomness a model has of its own (drop path) follows from the step, so a resume needs no state.
-        torch.manual_seed(hash((s.seed, self.step, self.place.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
+        torch.manual_seed(hash((s.seed, self.step, self.context.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
         sums: dict[str, Tensor] = {}
         names: list[str] = []
         for micro in range(s.accumulate):
-            batch = _to_device(next(batches), self.place.device)
+            batch = _to_device(next(batches), self.context.device)
             names += batch.names
             last = micro == s.accumulate - 1
-            with nullcontext() if last or self.place.world_size == 1 else self.model.no_sync():  # pyright: ignore
-                with _memory(), autocast(s.precision, self.place.device):
+            with nullcontext() if last or self.context.world_size == 1 else self.model.no_sync():  # pyright: ignore
+                with _memory(), autocast(s.precision, self.context.device):
                     output = self.task.step(self.model, batch)
                 with _memory():
                     (output.loss / s.accumulate).backward()
@@ -216,7 +217,7 @@ class _Loop:
                 sums[name] = sums.get(name, 0) + value.detach().float() / s.accumulate
         norm = nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
         local = torch.stack([*sums.values(), norm]).tolist()
-        *values, norm_value, stop = self.place.mean([*local, float(request.signal is not None)])
+        *values, norm_value, stop = self.context.mean([*local, float(request.signal is not None)])
         if not math.isfinite(values[0]) or not math.isfinite(norm_value):
             self._fail(lr, values[0], norm_value, names if not all(map(math.isfinite, local)) else [])
         if s.clip_grad is not None:
@@ -230,10 +231,10 @@ class _Loop:
         return dict(zip(sums, values, strict=True)), norm_value, stop > 0
 
     def _fail(self, lr: float, loss: float, norm: float, names: list[str]) -> None:
-        everyone = [name for part in self.place.gather(names) for name in part]
-        found = checkpoint_of(self.run) if self.place.is_main else None
+        everyone = [name for part in self.context.gather(names) for name in part]
+        found = checkpoint_of(self.run) if self.context.is_main else None
         what = "loss" if not math.isfinite(loss) else "gradient"
-        raise RunFailed(
+        raise RunFailedError(
             f"the {what} is not finite at step {self.step + 1}"
             f" (loss {loss}, gradient norm {norm}, learning rate {lr:.3g})."
             f" Files of that batch: {', '.join(everyone)}."
@@ -246,8 +247,8 @@ class _Loop:
         self.meter = _Meter()
         rate = s.batch_size * meter.steps / meter.seconds
         values = meter.means() | {"lr": self.schedule.at(self.step - 1), "images_per_second": round(rate, 2)}
-        if self.place.device.type == "cuda":
-            values["memory_mib"] = round(torch.cuda.max_memory_allocated(self.place.device) / 2**20)
+        if self.context.device.type == "cuda":
+            values["memory_mib"] = round(torch.cuda.max_memory_allocated(self.context.device) / 2**20)
         epoch = self.step / s.steps_per_epoch
         self.log.metrics(self.step, epoch, "train", self.seconds, values)
         self.log.progress(self.step, s.total_steps, epoch, values["loss"], rate)
@@ -263,7 +264,7 @@ class _Loop:
             self.log.metrics(self.step, self.step / self.settings.steps_per_epoch, "eval", self.seconds, values)
         if self.settings.best is None:
             return False
-        value = self.place.agree(lambda: judged.get(self.settings.best or ""))
+        value = self.context.broadcast(lambda: judged.get(self.settings.best or ""))
         improved = value is not None and (self.best is None or value > self.best)
         if improved:
             self.best, self.best_step, self.stale = value, self.step, 0
@@ -275,9 +276,9 @@ class _Loop:
     def _values(self, model: nn.Module) -> dict[str, float]:
         """An evaluation, of which the next step notices nothing."""
         model.eval()
-        self.place.share_buffers(model)
-        with torch.no_grad(), _memory(), autocast(self.settings.precision, self.place.device):
-            values = dict(self.task.evaluate(model, self.place))
+        self.context.share_buffers(model)
+        with torch.no_grad(), _memory(), autocast(self.settings.precision, self.context.device):
+            values = dict(self.task.evaluate(model, self.context))
         self.task.model.train()
         return values
 
@@ -290,11 +291,11 @@ class _Loop:
             self.log.say(f"no better for {self.stale} evaluations: the run ends here (--patience)")
 
     def _draw(self) -> None:
-        if not self.place.is_main:
+        if not self.context.is_main:
             return
         model = self.task.model if self.average is None else self.average.module
         model.eval()
-        with torch.no_grad(), autocast(self.settings.precision, self.place.device):
+        with torch.no_grad(), autocast(self.settings.precision, self.context.device):
             folder = self.run / "pictures"
             folder.mkdir(exist_ok=True)
             for name, picture in self.task.pictures(model):
@@ -307,11 +308,11 @@ class _Loop:
         by_steps = s.checkpoint_every and self.step % s.checkpoint_every == 0
         by_clock = time.monotonic() - self.last_saved > 60 * s.checkpoint_minutes
         last = self.step == s.total_steps or self._patience_is_out()
-        return last or bool(by_steps) or (self.place.is_main and by_clock)
+        return last or bool(by_steps) or (self.context.is_main and by_clock)
 
     def _save(self) -> Path:
         folder = self.checkpoints / state.name_of(self.step)
-        if self.place.is_main:
+        if self.context.is_main:
             averaged, average = 0, None
             if self.average is not None:
                 averaged, average = int(self.average.n_averaged), self.average.module
@@ -359,7 +360,7 @@ def _memory() -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise RunFailed("out of memory on the device; use a smaller --micro-batch, or --batch-size") from error
+        raise RunFailedError("out of memory on the device; use a smaller --micro-batch, or --batch-size") from error
 
 
 def _to_device(batch: TaskBatch, device: torch.device) -> TaskBatch:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from convnextv2 import __version__
+from convnextv2._version import __version__
 
 
 def free_bytes(device: torch.device) -> int:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from convnextv2.checkpoints.files import write_text_atomically
-from convnextv2.engine.distributed import Place
+from convnextv2.atomic import write_text_atomically
+from convnextv2.engine.distributed import DistributedContext
 from convnextv2.errors import UserError
 
 # What a run writes before it has its config.json: a folder that holds no more never was a run.
@@ -35,9 +35,9 @@ def open_new(run: Path, *, resume: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def locked(run: Path, place: Place) -> Iterator[None]:
+def locked(run: Path, context: DistributedContext) -> Iterator[None]:
     """While inside, no other command works on this run. A killed process holds no lock."""
-    if not place.is_main:
+    if not context.is_main:
         yield
         return
     with (run / ".lock").open("w") as file:

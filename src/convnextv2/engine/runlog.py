@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from convnextv2.checkpoints.files import write_text_atomically
+from convnextv2.atomic import write_text_atomically
+from convnextv2.text import encodable
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -45,14 +46,14 @@ class RunLog:
         """One line to the console and to log.txt."""
         if self.quiet:
             return
-        text = printable(text)
+        text = encodable(text)
         self.console.print(text, markup=False, soft_wrap=True)
         self.note(text)
 
     def warn(self, text: str) -> None:
         """As `say`, but a process that is otherwise quiet tells the console, too: nothing is passed over silently."""
         if self.quiet:
-            print(printable(text), file=sys.stderr, flush=True)
+            print(encodable(text), file=sys.stderr, flush=True)
         self.say(text)
 
     def note(self, text: str) -> None:
@@ -60,7 +61,7 @@ class RunLog:
         if self.quiet:
             return
         with (self.run / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{datetime.now().isoformat(timespec='seconds')} {printable(text)}\n")
+            file.write(f"{datetime.now().isoformat(timespec='seconds')} {encodable(text)}\n")
 
     def metrics(self, step: int, epoch: float, phase: str, seconds: float, values: Mapping[str, float]) -> None:
         """One object to metrics.jsonl; the values to TensorBoard as `phase/name`."""
@@ -135,11 +136,6 @@ def duration(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
-
-
-def printable(text: str) -> str:
-    """The text with what no console can show, such as file names that are not UTF-8, written as escapes."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def _tensorboard(run: Path, step: int) -> Any:

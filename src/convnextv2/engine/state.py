@@ -20,15 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnextv2.checkpoints.files import (
-    AVERAGE,
-    checkpoints_in,
-    flush_to_disk,
-    load_tensors,
-    save_tensors,
-    write_text_atomically,
-)
+from convnextv2.atomic import flush_to_disk, write_text_atomically
 from convnextv2.errors import LoadError
+from convnextv2.weights.files import AVERAGE, checkpoints_in, load_tensors, save_tensors
 
 KEPT = 2
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import nn
 
-    from convnextv2.engine.distributed import Place
+    from convnextv2.engine.distributed import DistributedContext
 
 
 class Task(Protocol):
@@ -27,7 +27,9 @@ class Task(Protocol):
     @property
     def metadata(self) -> Mapping[str, str]: ...
 
-    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Generator[TaskBatch, None, None]:
+    def batches(
+        self, start: int, stop: int, accumulate: int, context: DistributedContext
+    ) -> Generator[TaskBatch, None, None]:
         """The micro-batches of this process for the optimiser steps [start, stop), in order.
 
         Which samples a step sees, and how they are augmented, must follow from the step alone.
@@ -38,7 +40,7 @@ class Task(Protocol):
         """Loss of one micro-batch. `model` is `self.model`, perhaps wrapped for several processes."""
         ...
 
-    def evaluate(self, model: nn.Module, place: Place) -> Iterator[tuple[str, float]]:
+    def evaluate(self, model: nn.Module, context: DistributedContext) -> Iterator[tuple[str, float]]:
         """Names and values to log now and then; nothing if the task has no evaluation.
 
         model: `self.model` or the average of its weights, in evaluation mode. Every process comes here, so that

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from convnextv2.data.cache import PixelCache, decode_all
-from convnextv2.data.folder import ImageList
-from convnextv2.data.loader import BadImages
+from convnextv2.data.files.folder import ImageList
+from convnextv2.data.loading.cache import PixelCache, decode_all
+from convnextv2.data.loading.loader import BadImages
 from convnextv2.engine import machine, precision, runfolder
-from convnextv2.engine.distributed import Place
+from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.loop import LoopSettings, seconds_per_step
 from convnextv2.engine.runlog import RunLog, duration
 from convnextv2.engine.task import Task
@@ -90,29 +90,35 @@ class Prepared:
 
 
 def prepare(
-    plan: Plan, bad: BadImages, settings: RunSettings, given: set[str], resuming: bool, place: Place, log: RunLog
+    plan: Plan,
+    bad: BadImages,
+    settings: RunSettings,
+    given: set[str],
+    resuming: bool,
+    context: DistributedContext,
+    log: RunLog,
 ) -> Prepared:
     """Cut the batch into portions, estimate the time, tell what was chosen, and write config.json."""
     recipe: Recipe = plan.recipe
     chosen = list(plan.chosen)
-    kind, why = precision.resolve(settings.precision, place.device)
+    kind, why = precision.resolve(settings.precision, context.device)
     chosen += [("precision", kind, why)] if settings.precision == "auto" else []
     micro = settings.micro_batch
-    if (micro or recipe.batch_size // place.world_size) < plan.least_micro_batch:
+    if (micro or recipe.batch_size // context.world_size) < plan.least_micro_batch:
         raise UserError(
             f"each process must work on {plan.least_micro_batch} pictures at a time, as they are mixed: give a larger "
             "--micro-batch and --batch-size, or --mixup 0 --cutmix 0"
         )
     if micro is None:
-        micro = _micro_batch(plan, recipe, kind, place)
+        micro = _micro_batch(plan, recipe, kind, context)
         chosen.append(("micro_batch", micro, "what fits into half of the free memory"))
-    workers = min(max(1, place.share_of(machine.processors()) - 1), 8)
+    workers = min(max(1, context.local_share(machine.processors()) - 1), 8)
     task = plan.task(workers if settings.workers is None else settings.workers)
-    accumulate = _accumulate(recipe.batch_size, micro, place)
+    accumulate = _accumulate(recipe.batch_size, micro, context)
     loop = _loop_settings(plan, settings, recipe, kind, accumulate)
     if resuming:
         return Prepared(task, loop, bad, lambda: plan.finish(loop))
-    seconds = seconds_per_step(task, loop, place)
+    seconds = seconds_per_step(task, loop, context)
     if settings.minutes is not None:
         steps = max(1, int(settings.minutes * 60 / seconds))
         recipe, chosen = _for_time(settings, recipe, steps / loop.steps_per_epoch, chosen)
@@ -120,13 +126,13 @@ def prepare(
     for name, value, reason in chosen:
         log.say(f"  {name.replace('_', ' ')} {_short(value)} ({reason})")
     log.say(
-        f"{plan.name}, {plan.parameters:,} parameters, on {place.device}: {loop.total_steps} steps, "
+        f"{plan.name}, {plan.parameters:,} parameters, on {context.device}: {loop.total_steps} steps, "
         f"about {duration(seconds * loop.total_steps)} at {recipe.batch_size / seconds:.0f} images/s"
     )
-    if place.is_main:
+    if context.is_main:
         decided = plan.resolved | {"micro_batch": micro, "precision": kind, "log_every": loop.log_every}
         resolved = _resolved(settings, recipe, decided)
-        config = _config(plan, resolved, chosen, place)
+        config = _config(plan, resolved, chosen, context)
         config["given"] = {name: getattr(settings, name) for name in sorted(given)}
         runfolder.write_config(log.run, config)
     return Prepared(task, loop, bad, lambda: plan.finish(loop))
@@ -150,7 +156,7 @@ def take_pictures(
     channels: int,
     min_side: int,
     resuming: bool,
-    place: Place,
+    context: DistributedContext,
     log: RunLog,
 ) -> tuple[BadImages, PixelCache | None]:
     """The record of unreadable pictures, and all the others decoded where they fit into memory.
@@ -169,36 +175,36 @@ def take_pictures(
         known = log.run / BAD_IMAGES
         if known.is_file():
             bad.load(json.loads(known.read_text(encoding="utf-8")))
-    cache = _cache(images, settings, channels, min_side, place, log) if settings.cache else None
+    cache = _cache(images, settings, channels, min_side, context, log) if settings.cache else None
     if cache is not None:
         bad.add(cache.bad)
     return bad, cache
 
 
 def _cache(
-    images: ImageList, settings: RunSettings, channels: int, min_side: int, place: Place, log: RunLog
+    images: ImageList, settings: RunSettings, channels: int, min_side: int, context: DistributedContext, log: RunLog
 ) -> PixelCache | None:
     cache = decode_all(
         images,
         channels=channels,
         max_pixels=settings.max_pixels,
         min_side=min_side,
-        budget_bytes=place.share_of(machine.free_bytes(torch.device("cpu")) // 4),
-        threads=place.share_of(machine.processors()),
+        budget_bytes=context.local_share(machine.free_bytes(torch.device("cpu")) // 4),
+        threads=context.local_share(machine.processors()),
     )
     if cache is not None:
         log.say(f"decoded once into memory ({cache.nbytes / 2**20:.0f} MiB)")
     return cache
 
 
-def _micro_batch(plan: Plan, recipe: Recipe, kind: Any, place: Place) -> int:
-    share = max(1, recipe.batch_size // place.world_size)
+def _micro_batch(plan: Plan, recipe: Recipe, kind: Any, context: DistributedContext) -> int:
+    share = max(1, recipe.batch_size // context.world_size)
     # Two pictures at least: batch norm takes no single one.
-    with machine.buffers_kept(plan.module), precision.autocast(kind, place.device):
+    with machine.buffers_kept(plan.module), precision.autocast(kind, context.device):
         two, four = (machine.bytes_kept(lambda count=count: plan.compute(count)) for count in (2, 4))
-    free = machine.free_bytes(place.device)
-    free = free if place.device.type == "cuda" else place.share_of(free)
-    return fitting_divisor(share, max(1, (four - two) // 2), int(place.mean([free])[0]), least=plan.least_micro_batch)
+    free = machine.free_bytes(context.device)
+    free = free if context.device.type == "cuda" else context.local_share(free)
+    return fitting_divisor(share, max(1, (four - two) // 2), int(context.mean([free])[0]), least=plan.least_micro_batch)
 
 
 def fitting_divisor(share: int, bytes_per_picture: int, free_bytes: int, least: int = 1) -> int:
@@ -211,11 +217,11 @@ def fitting_divisor(share: int, bytes_per_picture: int, free_bytes: int, least: 
     return max((n for n in divisors if least <= n <= fits), default=min((n for n in divisors if n >= least), default=1))
 
 
-def _accumulate(batch_size: int, micro: int, place: Place) -> int:
-    portion = micro * place.world_size
+def _accumulate(batch_size: int, micro: int, context: DistributedContext) -> int:
+    portion = micro * context.world_size
     if batch_size % portion:
         raise UserError(
-            f"--batch-size {batch_size} is not a multiple of {place.world_size} process(es) times a "
+            f"--batch-size {batch_size} is not a multiple of {context.world_size} process(es) times a "
             f"micro-batch of {micro}; use --batch-size {max(1, round(batch_size / portion)) * portion}"
         )
     return batch_size // portion
@@ -268,7 +274,7 @@ def _resolved(settings: RunSettings, recipe: Any, decided: dict[str, Any]) -> Ru
     return replace(settings, **chosen | {"minutes": None, "resume": False, "config": None} | decided)
 
 
-def _config(plan: Plan, settings: RunSettings, chosen: Chosen, place: Place) -> dict[str, Any]:
+def _config(plan: Plan, settings: RunSettings, chosen: Chosen, context: DistributedContext) -> dict[str, Any]:
     return {
         "verb": plan.verb,
         "settings": dataclasses.asdict(settings),
@@ -281,7 +287,7 @@ def _config(plan: Plan, settings: RunSettings, chosen: Chosen, place: Place) -> 
         },
         "model": {"name": plan.name, "parameters": plan.parameters, **plan.model},
         "versions": machine.versions(),
-        "machine": {**machine.describe(place.device), "processes": place.world_size},
+        "machine": {**machine.describe(context.device), "processes": context.world_size},
         "command": " ".join(sys.argv),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }

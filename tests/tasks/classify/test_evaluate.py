@@ -13,13 +13,13 @@ from PIL import Image
 from small_run import SMALL, SMALL_CLASSIFIER
 
 from convnextv2 import classify, evaluate, pretrain
-from convnextv2.checkpoints.files import AVERAGE, load_tensors, save_tensors
 from convnextv2.cli.evaluate import evaluate as evaluate_verb
-from convnextv2.data.geometry import CenterFit
-from convnextv2.errors import LoadError, RunFailed, UserError
+from convnextv2.data.transforms.geometry import CenterFit
+from convnextv2.errors import LoadError, RunFailedError, UserError
 from convnextv2.models import create_model
 from convnextv2.tasks.classify import evaluate as room
 from convnextv2.tasks.classify.model_file import load_classifier
+from convnextv2.weights.files import AVERAGE, load_tensors, save_tensors
 
 PLAIN: dict[str, Any] = {"precision": "fp32", "workers": 0}
 
@@ -174,7 +174,7 @@ def test_files_that_cannot_be_read_are_named_and_left_out(run, split_folder, tmp
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["unreadable"] == 1
     for path in data.rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(RunFailed, match="none of the 6 files"):
+    with pytest.raises(RunFailedError, match="none of the 6 files"):
         evaluate(run, data, **PLAIN)
 
 

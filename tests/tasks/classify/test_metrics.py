@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convnextv2.errors import RunFailed
+from convnextv2.errors import RunFailedError
 from convnextv2.tasks.classify import metrics, pictures
 from convnextv2.tasks.classify.metrics import (
     ClassScore,
@@ -229,7 +229,7 @@ def test_outputs_that_are_not_finite_stop_the_run(value, dtype):
         lambda: confusion(logits, classes, 3),
         lambda: per_class_multi(logits, many, "abc"),
     ):
-        with pytest.raises(RunFailed, match="not finite for 2 of 5 pictures") as raised:
+        with pytest.raises(RunFailedError, match="not finite for 2 of 5 pictures") as raised:
             judge()
         assert "\n" not in str(raised.value)
 

@@ -15,10 +15,10 @@ import torch
 from small_run import SMALL, SMALL_CLASSIFIER, run_losses, same, saved_weights
 
 from convnextv2 import classify, pretrain
-from convnextv2.checkpoints.files import checkpoint_of, load_tensors
-from convnextv2.checkpoints.own import read_own
-from convnextv2.errors import Stopped, UserError
+from convnextv2.errors import StoppedError, UserError
 from convnextv2.tasks.classify.model_file import load_classifier
+from convnextv2.weights.files import checkpoint_of, load_tensors
+from convnextv2.weights.model_file import read_own
 
 CLOTHES = Path(__file__).parents[4] / "shared" / "data" / "clothing_small_160"
 EVERYTHING = {"mixup": 0.8, "cutmix": 1.0, "rand_augment": 9.0, "erasing": 0.25, "drop_path": 0.2, "layer_decay": 0.8}
@@ -103,7 +103,7 @@ def test_stopped_and_resumed_is_bitwise_the_same(picture_folder, tmp_path, unint
 
     with monkeypatch.context() as patch:
         patch.setattr(ClassifyTask, "step", interrupt)
-        with pytest.raises(Stopped, match=rf"SIGTERM; saved .*step-{step:08d}; go on with --resume"):
+        with pytest.raises(StoppedError, match=rf"SIGTERM; saved .*step-{step:08d}; go on with --resume"):
             classify(picture_folder, run, **settings, epochs=4)
     classify(out=run, resume=True)
     assert same(saved_weights(run), saved_weights(uninterrupted))
@@ -176,7 +176,7 @@ def test_a_log_line_of_several_steps_survives_a_stop(picture_folder, tmp_path, m
 
     with monkeypatch.context() as patch:
         patch.setattr(ClassifyTask, "step", interrupt)
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             classify(picture_folder, tmp_path / "run", **settings)
     classify(out=tmp_path / "run", resume=True)
     assert sorted(run_losses(whole)) == [5, 10, 15, 16]
@@ -196,7 +196,7 @@ def test_patience_survives_a_stop(picture_folder, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(ClassifyTask, "step", interrupt)
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             classify(picture_folder, tmp_path / "run", **settings)
     classify(out=tmp_path / "run", resume=True)
     assert [line["step"] for line in evaluated(tmp_path / "run")] == [4, 8, 12, 16]

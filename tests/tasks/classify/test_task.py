@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from convnextv2.data.folder import ImageList
-from convnextv2.data.labels import LabelledImages
-from convnextv2.data.order import GlobalBatches
+from convnextv2.data.files.folder import ImageList
+from convnextv2.data.labels.labels import LabelledImages
+from convnextv2.data.loading.order import GlobalBatches
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.classify.recipes import named
 from convnextv2.tasks.classify.task import Augment, class_weights, min_side, sampling_weights

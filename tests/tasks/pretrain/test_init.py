@@ -8,11 +8,11 @@ import torch
 from small_run import SMALL, same, saved_weights
 
 from convnextv2 import classify, load_pretrained, pretrain
-from convnextv2.checkpoints.files import load_tensors, save_tensors
-from convnextv2.checkpoints.foreign import UNKNOWN_LICENCE
-from convnextv2.checkpoints.own import read_own
 from convnextv2.errors import UserError
 from convnextv2.records import Preprocessing
+from convnextv2.weights.files import load_tensors, save_tensors
+from convnextv2.weights.foreign import UNKNOWN_LICENCE
+from convnextv2.weights.model_file import read_own
 
 SETTINGS = {name: SMALL[name] for name in ("batch_size", "precision", "workers", "pictures")}
 

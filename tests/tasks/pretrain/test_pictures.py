@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from convnextv2.data.colour import normalise
+from convnextv2.data.transforms.colour import normalise
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.pretrain.masking import normalise_patches, patchify
 from convnextv2.tasks.pretrain.pictures import reconstruction_grid

@@ -15,7 +15,7 @@ import torch
 from small_run import SMALL, run_losses, same, saved_weights, small_flags
 
 from convnextv2 import load_pretrained, pretrain
-from convnextv2.errors import RunFailed, Stopped, UserError
+from convnextv2.errors import RunFailedError, StoppedError, UserError
 
 SETTINGS_LR = 1.5e-3 * (SMALL["batch_size"] / 256) ** 0.5
 
@@ -95,7 +95,7 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed_is_bitwise_the_same(
 
     with monkeypatch.context() as patch:
         patch.setattr(PretrainTask, "step", interrupt)
-        with pytest.raises(Stopped, match=r"SIGTERM; saved .*step-00000007; go on with --resume"):
+        with pytest.raises(StoppedError, match=r"SIGTERM; saved .*step-00000007; go on with --resume"):
             pretrain(picture_folder, run, **SMALL, epochs=4)
     assert (run / "report.html").is_file()
     pretrain(picture_folder, run, **SMALL, epochs=4, resume=True)
@@ -159,7 +159,7 @@ def test_what_a_run_leaves_before_it_begins_is_no_obstacle(picture_folder, tmp_p
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_files(picture_folder, tmp_path):
-    with pytest.raises(RunFailed, match=r"not finite at step \d+ .*learning rate \S+e\+(19|20).*\.png") as error:
+    with pytest.raises(RunFailedError, match=r"not finite at step \d+ .*learning rate \S+e\+(19|20).*\.png") as error:
         pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=4, lr=1e20, warmup_epochs=0)
     assert str(error.value).count(".png") == 8
     assert "failed: the loss is not finite" in (tmp_path / "run" / "log.txt").read_text()
@@ -179,7 +179,7 @@ def test_broken_files_are_named_once_and_too_many_stop_the_run(picture_folder, t
         assert "2 files could not be read" in log
         pretrain(out=run, resume=True)  # tells of them no second time
         assert (run / "log.txt").read_text().count("skipped 01.png") == 1
-        with pytest.raises(RunFailed, match=r"of 40 files cannot be read.*--max-bad-fraction"):
+        with pytest.raises(RunFailedError, match=r"of 40 files cannot be read.*--max-bad-fraction"):
             pretrain(folder, tmp_path / f"stopped-{cache}", **SMALL, epochs=4, cache=cache)
 
 

@@ -11,25 +11,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from convnextv2.checkpoints.files import write_atomically, write_text_atomically
-from convnextv2.checkpoints.own import Weights
-from convnextv2.data.class_folders import split_folders
-from convnextv2.data.decode import MAX_PIXELS
-from convnextv2.data.folder import EXTENSIONS, shown
-from convnextv2.data.geometry import Resize
-from convnextv2.data.label_table import read_label_table
-from convnextv2.data.labels import LabelledImages
-from convnextv2.data.splits import read_labelled
+from convnextv2.atomic import write_atomically, write_text_atomically
+from convnextv2.data.files.decode import MAX_PIXELS
+from convnextv2.data.files.folder import EXTENSIONS
+from convnextv2.data.labels.class_folders import split_folders
+from convnextv2.data.labels.label_table import read_label_table
+from convnextv2.data.labels.labels import LabelledImages
+from convnextv2.data.labels.splits import read_labelled
+from convnextv2.data.transforms.geometry import Resize
 from convnextv2.engine import distributed
-from convnextv2.engine.distributed import Place
+from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.precision import Precision, autocast, resolve
 from convnextv2.engine.runfolder import open_new
 from convnextv2.errors import UserError
 from convnextv2.tasks.classify import imagenet
-from convnextv2.tasks.classify.judge import Answers, Judge, check_reading, in_words, readers
+from convnextv2.tasks.classify.artifacts import save_pictures, scores_table
+from convnextv2.tasks.classify.evaluator import EvalOutputs, Evaluator, check_reading, readers, top_predictions
 from convnextv2.tasks.classify.metrics import confusion, per_class, per_class_multi, score
 from convnextv2.tasks.classify.model_file import Classifier, check_size, load_classifier
-from convnextv2.tasks.classify.outcome import save_pictures, scores_table
+from convnextv2.text import shown
+from convnextv2.weights.model_file import Weights
 
 Split = Literal["val", "test", "train"]
 
@@ -50,7 +51,7 @@ class Evaluation:
     """
 
     scores: Mapping[str, Mapping[str, float]]
-    answers: Mapping[str, Answers]
+    answers: Mapping[str, EvalOutputs]
     data: LabelledImages
     split: str
     bad: tuple[tuple[str, str], ...]
@@ -82,7 +83,7 @@ def evaluate(
     max_pixels: int = MAX_PIXELS,
     out: str | Path | None = None,
 ) -> Evaluation:
-    """Judge a trained classifier on labelled pictures, as `convnextv2 evaluate` does.
+    """Evaluator a trained classifier on labelled pictures, as `convnextv2 evaluate` does.
 
     Args:
         run: a run's folder, or a `model.safetensors`.
@@ -97,12 +98,12 @@ def evaluate(
         max_pixels: pictures of more count as unreadable.
         out: a new folder for scores.json, classes.csv, predictions.csv and pictures.
 
-    Raises UserError for a mistake in these or a class that the model does not know, RunFailed where no picture can be
+    Raises UserError for a mistake in these or a class that the model does not know, RunFailedError where no picture can be
     read or the model's outputs are not finite.
     """
     check_reading(batch_size, workers, max_pixels)
     _check(image_size, crop_pct, resize)
-    place = Place(0, 1, distributed.join(device).device)
+    context = DistributedContext(0, 1, distributed.init(device).device)
     first = load_classifier(run, weights="plain" if weights == "plain" else "average", which=checkpoint)
     labelled, name, said = _pictures(Path(data), split, label_separator, first)
     size = image_size or first.image_size
@@ -110,7 +111,7 @@ def evaluate(
         check_size(first.model, size, first.image_size, first.file)
     if out is not None:
         open_new(Path(out))
-    judge = Judge(
+    judge = Evaluator(
         labelled,
         image_size=size,
         channels=first.model.in_chans,
@@ -122,10 +123,10 @@ def evaluate(
         max_pixels=max_pixels,
         keep=weights == "both",
     )
-    arithmetic, why = resolve(precision, place.device)
-    with autocast(arithmetic, place.device):
+    arithmetic, why = resolve(precision, context.device)
+    with autocast(arithmetic, context.device):
         answers = {
-            "average" if classifier.averaged else "plain": judge.answers(classifier.model.to(place.device), place)
+            "average" if classifier.averaged else "plain": judge.answers(classifier.model.to(context.device), context)
             for classifier in _wanted(first, weights)
         }
     about = {
@@ -201,7 +202,7 @@ def _seen_before(source: Path, split: str, classifier: Classifier) -> list[str]:
     return [f"the model was trained on data of that name, {name}: most of these may be pictures it was trained on"]
 
 
-def _part(judge: Judge) -> str:
+def _part(judge: Evaluator) -> str:
     return "the whole picture" if judge.fit.whole else f"the middle {judge.fit.crop_pct:g} of the shorter side"
 
 
@@ -212,7 +213,7 @@ def _wanted(first: Classifier, weights: Weights | Literal["both"]) -> Iterator[C
         yield load_classifier(first.file, weights="plain")
 
 
-def _write(found: Evaluation, folder: Path, judge: Judge) -> Iterator[Path]:
+def _write(found: Evaluation, folder: Path, judge: Evaluator) -> Iterator[Path]:
     """The files of an evaluation; tables and pictures are of the averaged weights where there are such."""
     answers = next(iter(found.answers.values()))
     summary = {
@@ -232,7 +233,7 @@ def _write(found: Evaluation, folder: Path, judge: Judge) -> Iterator[Path]:
     yield from save_pictures(folder, answers, judge)
 
 
-def _class_rows(answers: Answers, data: LabelledImages) -> Iterator[list[Any]]:
+def _class_rows(answers: EvalOutputs, data: LabelledImages) -> Iterator[list[Any]]:
     """A header, and the numbers of each class in the model's order; empty where one is not defined."""
     if data.multi_label:
         each = per_class_multi(answers.logits, answers.labels, data.classes)
@@ -242,11 +243,11 @@ def _class_rows(answers: Answers, data: LabelledImages) -> Iterator[list[Any]]:
     yield from (list(dataclasses.astuple(scores)) for scores in each)
 
 
-def _rows(answers: Answers, found: Evaluation) -> Iterator[list[str]]:
+def _rows(answers: EvalOutputs, found: Evaluation) -> Iterator[list[str]]:
     """A header, and what was said of each picture that could be read; several labels are separated by semicolons."""
     yield ["path", "label", "predicted", "confidence"]
     data = found.data
-    spoken = in_words(answers.logits, data.classes, multi_label=data.multi_label)
+    spoken = top_predictions(answers.logits, data.classes, multi_label=data.multi_label)
     for index, label, (labels, _) in zip(answers.indices.tolist(), answers.labels, spoken, strict=True):
         true = label.nonzero().flatten().tolist() if data.multi_label else [int(label)]
         yield [

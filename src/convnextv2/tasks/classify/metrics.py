@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from convnextv2.errors import RunFailed
+from convnextv2.errors import RunFailedError
 
 _BINS = 15
 _RANKED = 20_000_000  # logits up to which AUROC is computed: it takes a sort a class
@@ -72,7 +72,7 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
     than 20 million logits of single classes, as of ImageNet's 50,000 pictures: it takes a sort a class.
 
     Raises:
-        RunFailed: logits that are not finite.
+        RunFailedError: logits that are not finite.
     """
     if not len(logits):
         return {}
@@ -124,7 +124,7 @@ def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     logits, labels = logits.detach().cpu().double(), labels.detach().cpu()
     bad = ~logits.isfinite().all(1)
     if bad.any():
-        raise RunFailed(
+        raise RunFailedError(
             f"the model's outputs are not finite for {int(bad.sum())} of {len(bad)} pictures of the evaluation:"
             " try a lower --lr, a longer --warmup-epochs, or --precision fp32"
         )

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from convnextv2.checkpoints.load import read
-from convnextv2.checkpoints.own import CLASSIFIER, OwnFile, Weights
-from convnextv2.checkpoints.strict import check
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.models.timm_backbone import TimmBackbone, create_any
 from convnextv2.records import Preprocessing
+from convnextv2.weights.load import read
+from convnextv2.weights.model_file import CLASSIFIER, ModelFile, Weights
+from convnextv2.weights.strict import check
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def load_classifier(source: str | Path, *, weights: Weights = "average", which: 
     )
 
 
-def build_again(found: OwnFile) -> ConvNeXt | TimmBackbone:
+def build_again(found: ModelFile) -> ConvNeXt | TimmBackbone:
     """The classifier that a file describes, or the encoder where it has no classes, filled, in evaluation mode."""
     model = create_any(**arguments_of(found))
     needed = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -75,7 +75,7 @@ def build_again(found: OwnFile) -> ConvNeXt | TimmBackbone:
     return model.eval()
 
 
-def arguments_of(found: OwnFile) -> dict[str, Any]:
+def arguments_of(found: ModelFile) -> dict[str, Any]:
     """Of `create_any`, for such a model with random weights."""
     arguments = dict(found.architecture)
     name = str(arguments.pop("model"))

@@ -9,15 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnextv2.checkpoints.files import HASH_KEY, checkpoint_of
-from convnextv2.checkpoints.load import absolute, read
-from convnextv2.checkpoints.own import ARCHITECTURE, OwnFile, read_own
-from convnextv2.checkpoints.start import architecture
-from convnextv2.data.folder import shown
-from convnextv2.data.labels import LabelledImages, few_labels
-from convnextv2.data.splits import Splits, read_splits
+from convnextv2.data.labels.labels import LabelledImages, few_labels
+from convnextv2.data.labels.splits import Splits, read_splits
 from convnextv2.engine import machine
-from convnextv2.engine.distributed import Place
+from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.runlog import RunLog
 from convnextv2.errors import UserError
 from convnextv2.models import ConvNeXt, layer_ids, timm_backbone
@@ -27,12 +22,17 @@ from convnextv2.runs import origin
 from convnextv2.runs.prepare import Chosen, Plan, Prepared, fingerprint, take_pictures
 from convnextv2.runs.prepare import prepare as prepare_run
 from convnextv2.tasks.classify import recipes, weights
-from convnextv2.tasks.classify.judge import Judge
+from convnextv2.tasks.classify.artifacts import write_artifacts
+from convnextv2.tasks.classify.evaluator import Evaluator
 from convnextv2.tasks.classify.metrics import main_metric
-from convnextv2.tasks.classify.outcome import write_outcome
 from convnextv2.tasks.classify.recipes import Recipe
 from convnextv2.tasks.classify.settings import NO_CLASS_TO_DRAW, ClassifySettings
 from convnextv2.tasks.classify.task import ClassifyTask, min_side
+from convnextv2.text import shown
+from convnextv2.weights.files import HASH_KEY, checkpoint_of
+from convnextv2.weights.init import architecture
+from convnextv2.weights.load import absolute, read
+from convnextv2.weights.model_file import ARCHITECTURE, ModelFile, read_own
 
 SMALL = 100_000
 """Up to so many training pictures the recipe is small-data by default."""
@@ -40,7 +40,9 @@ SMALL = 100_000
 _EVALUATIONS = 30
 
 
-def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: Place, log: RunLog) -> Prepared:
+def prepare(
+    settings: ClassifySettings, given: set[str], resuming: bool, context: DistributedContext, log: RunLog
+) -> Prepared:
     """Everything up to the first step: labels, weights, model, recipe, the estimate, config.json."""
     splits, train = _labelled(settings, log)
     saved = _saved(settings) if resuming else None
@@ -53,7 +55,7 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
     preprocessing = Preprocessing.for_channels(arguments["in_chans"])
     if known is not None and len(known.preprocessing.mean) == arguments["in_chans"]:
         preprocessing = known.preprocessing
-    recipe_name, recipe, chosen = _recipe(settings, arguments["model"], len(train), place)
+    recipe_name, recipe, chosen = _recipe(settings, arguments["model"], len(train), context)
     torch.manual_seed(settings.seed)
     model = _build(arguments, recipe, len(train.classes), size, log)
     if init is not None:
@@ -62,7 +64,7 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
     parts = (train, splits.val, splits.test)
     mark = fingerprint(*((part.images, part.labels) for part in parts if part is not None))
     bad, cache = take_pictures(
-        train.images, mark, settings, channels=channels, min_side=side, resuming=resuming, place=place, log=log
+        train.images, mark, settings, channels=channels, min_side=side, resuming=resuming, context=context, log=log
     )
     judges = {
         name: _judge(data, settings, size, channels, preprocessing, recipe.batch_size)
@@ -103,7 +105,7 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
         )
 
     def compute(pictures: int) -> Tensor:
-        return model.to(place.device)(torch.zeros(pictures, channels, size, size, device=place.device)).sum()
+        return model.to(context.device)(torch.zeros(pictures, channels, size, size, device=context.device)).sum()
 
     def loop(total: int, per_epoch: int) -> dict[str, Any]:
         every = max(min(per_epoch, total), total // _EVALUATIONS)
@@ -145,9 +147,9 @@ def prepare(settings: ClassifySettings, given: set[str], resuming: bool, place: 
             "init": absolute(settings.init) if _from_weights(settings) else settings.init,
         },
         least_micro_batch=2 if recipe.mixup or recipe.cutmix else 1,
-        finish=lambda loop: write_outcome(log.run, model, judges, place, log, loop.precision),
+        finish=lambda loop: write_artifacts(log.run, model, judges, context, log, loop.precision),
     )
-    return prepare_run(plan, bad, settings, given, resuming, place, log)
+    return prepare_run(plan, bad, settings, given, resuming, context, log)
 
 
 def lr_scales(model: nn.Module, recipe: Recipe) -> dict[str, float]:
@@ -197,25 +199,27 @@ def _from_weights(settings: ClassifySettings) -> bool:
     return settings.init is not None and str(settings.init) != "none"
 
 
-def _init(settings: ClassifySettings) -> OwnFile | None:
+def _init(settings: ClassifySettings) -> ModelFile | None:
     """The weights to start from."""
     return read(settings.init) if settings.init is not None and _from_weights(settings) else None
 
 
-def _saved(settings: ClassifySettings) -> OwnFile | None:
+def _saved(settings: ClassifySettings) -> ModelFile | None:
     """The newest weights of the run that goes on; None where it was stopped before it saved any."""
     assert settings.out is not None
     found = checkpoint_of(settings.out)
     return None if found is None else read_own(found)
 
 
-def _recipe(settings: ClassifySettings, model: str, pictures: int, place: Place) -> tuple[str, Recipe, Chosen]:
+def _recipe(
+    settings: ClassifySettings, model: str, pictures: int, context: DistributedContext
+) -> tuple[str, Recipe, Chosen]:
     """The recipe asked for, its name, with the user's own values in it, and what was chosen for the user."""
     name, pretrained = settings.recipe, _from_weights(settings)
     if name is None:
         name = "small-data" if pictures <= SMALL else "in1k" if pretrained else "supervised"
     named = recipes.named(name, model, pictures, pretrained)
-    batch = settings.batch_size or max(named.batch_size // place.world_size, 1) * place.world_size
+    batch = settings.batch_size or max(named.batch_size // context.world_size, 1) * context.world_size
     if batch > pictures:
         raise UserError(
             f"{pictures} training pictures make zero steps with a batch of {batch}: use --recipe small-data, "
@@ -259,8 +263,8 @@ def _build(arguments: dict[str, Any], recipe: Recipe, classes: int, size: int, l
 
 def _judge(
     data: LabelledImages, settings: ClassifySettings, size: int, channels: int, preprocessing: Preprocessing, batch: int
-) -> Judge:
-    return Judge(
+) -> Evaluator:
+    return Evaluator(
         data,
         image_size=size,
         channels=channels,

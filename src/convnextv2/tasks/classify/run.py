@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from convnextv2.runs import conduct
-from convnextv2.runs.conduct import RunResult, Verb
+from convnextv2.runs import runner as conduct
+from convnextv2.runs.runner import RunResult, Verb
 from convnextv2.tasks.classify.prepare import prepare
 from convnextv2.tasks.classify.settings import ClassifySettings
 
@@ -43,7 +43,7 @@ def classify(data: str | Path | None = None, out: str | Path | None = None, **se
     data: class folders or a CSV, see `ClassifySettings`.  out: a new folder for the run.
     settings: see `ClassifySettings`, by name.
 
-    Raises UserError for a mistake in these, LoadError for weights that do not fit, RunFailed where the run cannot go
-    on, Stopped after a signal, when all is saved.
+    Raises UserError for a mistake in these, LoadError for weights that do not fit, RunFailedError where the run cannot go
+    on, StoppedError after a signal, when all is saved.
     """
     return conduct.call(CLASSIFY, data, out, settings)

@@ -10,19 +10,19 @@ import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from convnextv2.data.cache import PixelCache
-from convnextv2.data.colour import RandAugment, RandomErase, normalise
-from convnextv2.data.folder import shown
-from convnextv2.data.geometry import RandomResizedCropFlip
-from convnextv2.data.labels import LabelledImages
-from convnextv2.data.loader import BadImages, GlobalBatches, ImageSet, make_loader
-from convnextv2.data.mixing import Mixing, soft_targets
-from convnextv2.engine.distributed import Place
+from convnextv2.data.labels.labels import LabelledImages
+from convnextv2.data.loading.cache import PixelCache
+from convnextv2.data.loading.loader import BadImages, GlobalBatches, ImageSet, make_loader
+from convnextv2.data.transforms.colour import RandAugment, RandomErase, normalise
+from convnextv2.data.transforms.geometry import RandomResizedCropFlip
+from convnextv2.data.transforms.mixing import Mixing, soft_targets
+from convnextv2.engine.distributed import DistributedContext
 from convnextv2.records import Preprocessing, StepOutput, TaskBatch
-from convnextv2.tasks.classify.judge import Judge
+from convnextv2.tasks.classify.evaluator import Evaluator
 from convnextv2.tasks.classify.pictures import prediction_sheet
 from convnextv2.tasks.classify.recipes import Recipe
 from convnextv2.tasks.classify.settings import ClassifySettings
+from convnextv2.text import shown
 
 SHOWN = 24  # training pictures on their sheet
 
@@ -58,7 +58,7 @@ class ClassifyTask:
         self,
         model: nn.Module,
         train: LabelledImages,
-        judge: Judge | None,
+        judge: Evaluator | None,
         settings: ClassifySettings,
         recipe: Recipe,
         *,
@@ -86,7 +86,9 @@ class ClassifyTask:
             cache=cache,
         )
 
-    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Generator[TaskBatch, None, None]:
+    def batches(
+        self, start: int, stop: int, accumulate: int, context: DistributedContext
+    ) -> Generator[TaskBatch, None, None]:
         """Augmented pictures that follow from (seed, epoch, picture) alone, with their labels."""
         order = GlobalBatches(
             len(self._train),
@@ -94,13 +96,13 @@ class ClassifyTask:
             seed=self._settings.seed,
             start_step=start,
             stop_step=stop,
-            rank=place.rank,
-            world_size=place.world_size,
+            rank=context.rank,
+            world_size=context.world_size,
             accumulate=accumulate,
             weights=self._draw,
         )
         names = self._train.images.names
-        for batch in make_loader(self._set, order, workers=self._workers, pin_memory=place.device.type == "cuda"):
+        for batch in make_loader(self._set, order, workers=self._workers, pin_memory=context.device.type == "cuda"):
             self.bad.add(batch.bad)
             tensors = {"images": batch.tensors["images"], "labels": self._train.labels[batch.indices]}
             yield TaskBatch(tensors, [shown(names[i]) for i in batch.indices.tolist()])
@@ -122,10 +124,10 @@ class ClassifyTask:
         right = (logits.argmax(1) == targets.argmax(1)).float().mean()
         return StepOutput(loss, {"top1": right})
 
-    def evaluate(self, model: nn.Module, place: Place) -> Iterator[tuple[str, float]]:
+    def evaluate(self, model: nn.Module, context: DistributedContext) -> Iterator[tuple[str, float]]:
         """The scores of the validation pictures."""
         if self.judge is not None:
-            yield from self.judge.scores(model, place).items()
+            yield from self.judge.scores(model, context).items()
 
     def pictures(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
         """What the model is fed: augmented training pictures of one epoch, not yet mixed, with their labels."""

@@ -7,16 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convnextv2.checkpoints.adapt import STEM, adapt
-from convnextv2.checkpoints.own import CLASSIFIER, OwnFile
-from convnextv2.checkpoints.start import history
-from convnextv2.checkpoints.strict import check
 from convnextv2.models import ConvNeXt
 from convnextv2.models.timm_backbone import TimmBackbone
 from convnextv2.records import Preprocessing
+from convnextv2.weights.adapt import STEM, adapt
+from convnextv2.weights.init import history
+from convnextv2.weights.model_file import CLASSIFIER, ModelFile
+from convnextv2.weights.strict import check
 
 
-def fill(model: ConvNeXt | TimmBackbone, init: OwnFile, classes: Sequence[str], inflate: str = "repeat") -> str:
+def fill(model: ConvNeXt | TimmBackbone, init: ModelFile, classes: Sequence[str], inflate: str = "repeat") -> str:
     """Load a file's encoder into a classifier; says in words what became of the stem and of the head.
 
     Everything but the head loads, or nothing does: LoadError lists what is missing, unexpected or misshaped.
@@ -61,7 +61,7 @@ def describe(
     image_size: int,
     crop_pct: float | None,
     trained_on: str,
-    init: OwnFile | None,
+    init: ModelFile | None,
 ) -> dict[str, str]:
     """The metadata of a classifier's weights: enough to build it, to prepare its input and to name its answers."""
     return {

@@ -15,7 +15,7 @@ from convnextv2.tasks.pretrain.masking import normalise_patches, random_mask
 
 
 @dataclass(frozen=True)
-class Masked:
+class FCMAEOutput:
     """loss: scalar.  mask: (B, grid_h, grid_w) boolean, True was hidden."""
 
     loss: Tensor
@@ -23,7 +23,7 @@ class Masked:
 
 
 @dataclass(frozen=True)
-class Reconstruction(Masked):
+class Reconstruction(FCMAEOutput):
     """prediction: (B, grid_h * grid_w, p * p * C) for every cell, in the space of the (normalised) target.
 
     Visible cells carry no loss, so what is predicted there means nothing.
@@ -66,7 +66,7 @@ class FCMAE(nn.Module):
             part.apply(init_weights)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, images: Tensor, mask: Tensor | None = None, sparse: bool = True) -> Masked:
+    def forward(self, images: Tensor, mask: Tensor | None = None, sparse: bool = True) -> FCMAEOutput:
         """One pre-training pass.
 
         images: (B, C, H, W), H and W multiples of the cell.  mask: (B, H/cell, W/cell) boolean, True is hidden,
@@ -77,7 +77,7 @@ class FCMAE(nn.Module):
         tokens = self._encode(images, mask, cells, sparse)  # (B, h, w, decoder_dim)
         decoded = self._decode(tokens, keep=cells.hidden)  # (hidden cells, decoder_dim)
         prediction = _pointwise(self.pred, decoded)  # (hidden cells, p * p * C)
-        return Masked(self._loss(prediction, images, cells), mask)
+        return FCMAEOutput(self._loss(prediction, images, cells), mask)
 
     def reconstruct(self, images: Tensor, mask: Tensor | None = None, sparse: bool = True) -> Reconstruction:
         """As `forward`, and the prediction for every cell, hidden or not."""
@@ -98,7 +98,7 @@ class FCMAE(nn.Module):
         return full[:-1].view(*mask.shape, -1)
 
     def _encode(self, images: Tensor, mask: Tensor, cells: Cells, sparse: bool) -> Tensor:
-        """Encoder, projection, and the mask token in every hidden place: (B, h, w, decoder_dim)."""
+        """Encoder, projection, and the mask token in every hidden context: (B, h, w, decoder_dim)."""
         token = self.mask_token.flatten()
         if not sparse:
             projected = _pointwise(self.proj, self._encode_masked(images, mask))

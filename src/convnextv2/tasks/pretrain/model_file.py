@@ -7,15 +7,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from convnextv2.checkpoints.load import read
-from convnextv2.checkpoints.own import ARCHITECTURE, PRETRAINED, OwnFile
-from convnextv2.checkpoints.start import history
-from convnextv2.data.folder import shown
 from convnextv2.errors import LoadError
 from convnextv2.models import create_model
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.settings import PretrainSettings
+from convnextv2.text import shown
+from convnextv2.weights.init import history
+from convnextv2.weights.load import read
+from convnextv2.weights.model_file import ARCHITECTURE, PRETRAINED, ModelFile
 
 _FCMAE = ("mask_ratio", "decoder_dim", "decoder_depth", "norm_pix_loss")
 
@@ -30,7 +30,7 @@ class Pretrained:
     file: Path
 
 
-def describe(settings: PretrainSettings, init: OwnFile | None = None) -> dict[str, str]:
+def describe(settings: PretrainSettings, init: ModelFile | None = None) -> dict[str, str]:
     """The metadata of a run's weights: enough to build the model and to prepare its input, and what it began with."""
     return {
         "format": PRETRAINED,
@@ -43,7 +43,7 @@ def describe(settings: PretrainSettings, init: OwnFile | None = None) -> dict[st
     }
 
 
-def preprocessing_of(channels: int, init: OwnFile | None) -> Preprocessing:
+def preprocessing_of(channels: int, init: ModelFile | None) -> Preprocessing:
     """How pictures of so many channels become input: as for the weights to start from, where these have as many."""
     if init is not None and len(init.preprocessing.mean) == channels:
         return init.preprocessing

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from convnextv2.data.colour import to_bytes
+from convnextv2.data.transforms.colour import to_bytes
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.pretrain.masking import patchify, unpatchify
 

@@ -10,12 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convnextv2.checkpoints.files import HASH_KEY, checkpoint_of
-from convnextv2.checkpoints.load import absolute, read
-from convnextv2.checkpoints.own import ARCHITECTURE, PRETRAINED, OwnFile, read_own
-from convnextv2.checkpoints.start import architecture
-from convnextv2.data.folder import list_images
-from convnextv2.engine.distributed import Place
+from convnextv2.data.files.folder import list_images
+from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.runlog import RunLog
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import create_model
@@ -28,9 +24,15 @@ from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.model_file import describe
 from convnextv2.tasks.pretrain.settings import PretrainSettings
 from convnextv2.tasks.pretrain.task import PretrainTask, min_side
+from convnextv2.weights.files import HASH_KEY, checkpoint_of
+from convnextv2.weights.init import architecture
+from convnextv2.weights.load import absolute, read
+from convnextv2.weights.model_file import ARCHITECTURE, PRETRAINED, ModelFile, read_own
 
 
-def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: Place, log: RunLog) -> Prepared:
+def prepare(
+    settings: PretrainSettings, given: set[str], resuming: bool, context: DistributedContext, log: RunLog
+) -> Prepared:
     """Everything up to the first step: pictures, model, recipe, the estimate, config.json."""
     init = None
     if str(settings.init) == "none":
@@ -48,13 +50,13 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
     size, channels = settings.image_size, settings.in_chans
     mark = fingerprint((images, None))
     bad, cache = take_pictures(
-        images, mark, settings, channels=channels, min_side=min_side(size), resuming=resuming, place=place, log=log
+        images, mark, settings, channels=channels, min_side=min_side(size), resuming=resuming, context=context, log=log
     )
     torch.manual_seed(settings.seed)
     model = build(settings)
     if init is not None:
         log.say(weights.fill(model, init, settings.inflate))
-    recipe, chosen = recipes.resolve(settings, len(images), place.world_size)
+    recipe, chosen = recipes.resolve(settings, len(images), context.world_size)
     if settings.recipe == "paper" and settings.batch_size is None and len(images) < recipe.batch_size:
         raise UserError(
             f"{len(images)} pictures make zero steps with the paper's batch of {recipe.batch_size}: "
@@ -79,7 +81,7 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
         )
 
     def compute(pictures: int) -> Tensor:
-        return model.to(place.device)(torch.zeros(pictures, channels, size, size, device=place.device)).loss
+        return model.to(context.device)(torch.zeros(pictures, channels, size, size, device=context.device)).loss
 
     def loop(total: int, per_epoch: int) -> dict[str, Any]:
         every = max(1, total // (settings.pictures + 1)) if settings.pictures else 0
@@ -105,10 +107,10 @@ def prepare(settings: PretrainSettings, given: set[str], resuming: bool, place: 
         data={"passed_over": dict(images.ignored)},
         resolved={"init": absolute(settings.init)},
     )
-    return prepare_run(plan, bad, settings, given, resuming, place, log)
+    return prepare_run(plan, bad, settings, given, resuming, context, log)
 
 
-def _as_init_says(settings: PretrainSettings, given: set[str], init: OwnFile) -> PretrainSettings:
+def _as_init_says(settings: PretrainSettings, given: set[str], init: ModelFile) -> PretrainSettings:
     """Settings whose architecture and picture size are the file's where the user named none."""
     if str(init.architecture["model"]).startswith("timm:"):
         raise LoadError(f"--init {init.file} holds a {init.architecture['model']}: only a ConvNeXt can be pre-trained")

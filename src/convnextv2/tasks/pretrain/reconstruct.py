@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from convnextv2.data.colour import normalise
-from convnextv2.data.decode import decode
-from convnextv2.data.geometry import CenterFit
-from convnextv2.errors import BadImage, UserError
+from convnextv2.data.files.decode import decode
+from convnextv2.data.transforms.colour import normalise
+from convnextv2.data.transforms.geometry import CenterFit
+from convnextv2.errors import BadImageError, UserError
 from convnextv2.tasks.pretrain.masking import random_mask
 from convnextv2.tasks.pretrain.model_file import load_pretrained
 from convnextv2.tasks.pretrain.pictures import reconstruction_grid
@@ -37,7 +37,7 @@ def reconstruct_files(
     for number, path in enumerate(images):
         try:
             pixels = decode(path, channels=model.encoder.in_chans)
-        except BadImage as error:
+        except BadImageError as error:
             bad.append(str(error))
             continue
         picture = CenterFit(size)(torch.from_numpy(pixels).permute(2, 0, 1))[None]

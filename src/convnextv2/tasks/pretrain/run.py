@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from convnextv2.runs import conduct
-from convnextv2.runs.conduct import RunResult, Verb
+from convnextv2.runs import runner as conduct
+from convnextv2.runs.runner import RunResult, Verb
 from convnextv2.tasks.pretrain.prepare import prepare
 from convnextv2.tasks.pretrain.settings import PretrainSettings
 
@@ -27,7 +27,7 @@ def pretrain(data: str | Path | None = None, out: str | Path | None = None, **se
     data: a folder of pictures or a text file of paths.  out: a new folder for the run.
     settings: see `PretrainSettings`, by name.
 
-    Raises UserError for a mistake in these, RunFailed where the run cannot go on (a loss that is not finite, too many
-    broken files), Stopped after a signal, when all is saved.
+    Raises UserError for a mistake in these, RunFailedError where the run cannot go on (a loss that is not finite, too many
+    broken files), StoppedError after a signal, when all is saved.
     """
     return conduct.call(PRETRAIN, data, out, settings)

@@ -11,18 +11,19 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from convnextv2.data.cache import PixelCache
-from convnextv2.data.colour import normalise
-from convnextv2.data.folder import ImageList, shown
-from convnextv2.data.geometry import CenterFit, RandomResizedCropFlip
-from convnextv2.data.loader import BadImages, GlobalBatches, ImageSet, make_loader
-from convnextv2.engine.distributed import Place
-from convnextv2.errors import BadImage
+from convnextv2.data.files.folder import ImageList
+from convnextv2.data.loading.cache import PixelCache
+from convnextv2.data.loading.loader import BadImages, GlobalBatches, ImageSet, make_loader
+from convnextv2.data.transforms.colour import normalise
+from convnextv2.data.transforms.geometry import CenterFit, RandomResizedCropFlip
+from convnextv2.engine.distributed import DistributedContext
+from convnextv2.errors import BadImageError
 from convnextv2.records import Preprocessing, StepOutput, TaskBatch
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.masking import random_mask
 from convnextv2.tasks.pretrain.pictures import reconstruction_grid
 from convnextv2.tasks.pretrain.settings import PretrainSettings
+from convnextv2.text import shown
 
 SHOWN = 8  # pictures of a reconstruction grid
 
@@ -79,7 +80,9 @@ class PretrainTask:
         )
         self._shown: tuple[Tensor, Tensor] | None = None
 
-    def batches(self, start: int, stop: int, accumulate: int, place: Place) -> Generator[TaskBatch, None, None]:
+    def batches(
+        self, start: int, stop: int, accumulate: int, context: DistributedContext
+    ) -> Generator[TaskBatch, None, None]:
         """Crops and masks that follow from (seed, epoch, picture) alone."""
         order = GlobalBatches(
             len(self._images),
@@ -87,11 +90,11 @@ class PretrainTask:
             seed=self._settings.seed,
             start_step=start,
             stop_step=stop,
-            rank=place.rank,
-            world_size=place.world_size,
+            rank=context.rank,
+            world_size=context.world_size,
             accumulate=accumulate,
         )
-        pin = place.device.type == "cuda"
+        pin = context.device.type == "cuda"
         for batch in make_loader(self._set, order, workers=self._workers, pin_memory=pin):
             self.bad.add(batch.bad)
             yield TaskBatch(batch.tensors, [shown(self._images.names[i]) for i in batch.indices.tolist()])
@@ -101,7 +104,7 @@ class PretrainTask:
         images = normalise(batch.tensors["images"], self._preprocessing)
         return StepOutput(model(images, batch.tensors["mask"]).loss)
 
-    def evaluate(self, model: nn.Module, place: Place) -> Iterator[tuple[str, float]]:
+    def evaluate(self, model: nn.Module, context: DistributedContext) -> Iterator[tuple[str, float]]:
         """The loss of the pictures that are shown, under their fixed masks: comparable over the whole run."""
         images, mask = self._show()
         if len(images):
@@ -125,7 +128,7 @@ class PretrainTask:
             fit, found, total = CenterFit(size), [], len(self._images)
             spread = (index * total // count for index in range(count))
             for index in itertools.islice(itertools.chain(spread, range(total)), 10 * count):
-                with contextlib.suppress(BadImage):
+                with contextlib.suppress(BadImageError):
                     found.append(fit(self._set.read(index)))
                 if len(found) == count:
                     break

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from convnextv2.checkpoints.adapt import adapt
-from convnextv2.checkpoints.own import PRETRAINED, OwnFile
-from convnextv2.checkpoints.strict import check
 from convnextv2.tasks.pretrain.fcmae import FCMAE
+from convnextv2.weights.adapt import adapt
+from convnextv2.weights.model_file import PRETRAINED, ModelFile
+from convnextv2.weights.strict import check
 
 
-def fill(model: FCMAE, init: OwnFile, inflate: str = "repeat") -> str:
+def fill(model: FCMAE, init: ModelFile, inflate: str = "repeat") -> str:
     """Load a file's encoder, and its decoder where it has one that fits; says in words what was done.
 
     The stem is adapted to other channels and another stride; the head of a classifier is left out. All of the encoder

@@ -1,0 +1,135 @@
+"""Labels from folders: the first folder below the root, or below train, val and test, is the class."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from convnextv2.data.files.folder import EXTENSIONS, ImageList, list_images, visible_entries
+from convnextv2.data.labels.labels import LabelSource, WrittenLabels, split_of
+from convnextv2.errors import UserError
+from convnextv2.text import listed, shown
+
+
+def read_class_folders(root: Path, only: str | None = None) -> LabelSource:
+    """The pictures of a folder of class folders, or of one that holds `train`, `val` and `test` of them.
+
+    The class of a picture is the first folder below; it may lie deeper. Pictures beside the class
+    folders are passed over, and counted in `ignored` of the list. With `only`, the other splits
+    are not looked at.
+
+    Raises:
+        UserError: there are no pictures, or they lie in no class folders.
+    """
+    notes: list[str] = []
+    found = split_folders(root)
+    if not found:
+        return LabelSource({"": _read(root, notes)}, notes=tuple(notes))
+    parts: dict[str, WrittenLabels] = {}
+    for split, name in found.items():
+        if only not in (None, split):
+            continue
+        if split == "test" and only is None and "train" in found and not _folders(root / name):
+            count = len(list_images(root / name))
+            notes.append(f"the {count} pictures of {shown(root / name)} lie in no class folders and are passed over")
+            continue
+        parts[split] = _read(root / name, notes, "put them into one folder a class")
+    notes += _beside(root, set(found.values()))
+    return LabelSource(parts, notes=tuple(notes))
+
+
+def split_folders(root: Path) -> dict[str, str]:
+    """The folders of `root` that hold its splits, by `train`, `val` and `test`; empty if it is not split.
+
+    A folder `train` of pictures beside `bus` and `car` is a class like them.
+
+    Raises:
+        UserError: two folders stand for the same split.
+    """
+    folders = _folders(root)
+    found: dict[str, str] = {}
+    for name in folders:
+        split = split_of(name)
+        if split in found:
+            raise UserError(
+                f"{shown(root)} holds both {shown(found[split])} and {shown(name)}: leave one of them there as its"
+                f" {split} pictures"
+            )
+        if split:
+            found[split] = name
+    if len(found) < len(folders) and not any(_folders(root / name) for name in found.values()):
+        return {}
+    return {split: found[split] for split in ("train", "val", "test") if split in found}
+
+
+def splits_beside(root: Path) -> list[str]:
+    """The splits that lie beside `root`, if it is itself one of several; none if that cannot be told."""
+    here = Path(os.path.abspath(root))
+    try:
+        found = split_folders(here.parent).values()
+    except UserError:
+        return []
+    return [name for name in found if name != here.name] if here.name in found else []
+
+
+def one_class(source: Path, images: ImageList, name: str) -> UserError:
+    """What to tell the user who gave `source`, and whose training pictures all lie in one class folder."""
+    root = images.root
+    below = {parts[1] for parts in (image.split("/") for image in images.names) if len(parts) > 2}
+    if len(below) > 1:
+        advice = f"if its folders are the classes, give {shown(root / name)}"
+    elif root == source:
+        advice = _give_above(root)
+    else:
+        advice = "put the pictures of every other class into a folder beside it"
+    return UserError(f"found only one class '{shown(name)}' in {shown(root)}: {advice}")
+
+
+def _read(root: Path, notes: list[str], advice: str = "") -> WrittenLabels:
+    images = list_images(root)
+    names = tuple(name for name in images.names if "/" in name)
+    if not names:
+        raise UserError(f"the pictures of {shown(root)} lie in no class folders: {advice or _give_above(root)}")
+    words = tuple((name.partition("/")[0],) for name in names)
+    loose = [name for name in images.names if "/" not in name]
+    ignored = dict(images.ignored)
+    for name in loose:
+        extension = os.path.splitext(name)[1].lower()
+        ignored[extension] = ignored.get(extension, 0) + 1
+    if loose:
+        count = f"{len(loose)} picture{'s' if len(loose) > 1 else ''}"
+        notes.append(f"passed over: {count} lying beside the class folders of {shown(root)} ({listed(loose, 3)})")
+    empty = sorted(set(_folders(root)) - {word for (word,) in words})
+    if empty:
+        notes.append(f"no class, having no pictures of its own, in {shown(root)}: {listed(empty)}")
+    return WrittenLabels(replace(images, names=names, ignored=dict(sorted(ignored.items()))), words)
+
+
+def _beside(root: Path, splits: set[str]) -> list[str]:
+    """A note on what lies in a folder beside its splits."""
+    names = [f"{name}/" for name in _folders(root) if name not in splits] + _pictures(root)
+    return [f"passed over in {shown(root)}, beside {listed(sorted(splits))}: {listed(names)}"] if names else []
+
+
+def _give_above(root: Path) -> str:
+    """Where to point instead; the folder above is named if folders of pictures lie in it."""
+    above = Path(os.path.abspath(root)).parent
+    named = ""
+    try:
+        if sum(bool(_pictures(above / name)) for name in _folders(above) if not split_of(name)) > 1:
+            named = f" ({shown(above.parent if split_of(above.name) else above)})"
+    except UserError:  # it cannot be looked into
+        pass
+    return f"give the folder above it{named}, with one folder a class"
+
+
+def _folders(root: Path) -> list[str]:
+    return [entry.name for entry in visible_entries(root) if entry.is_dir()]
+
+
+def _pictures(folder: Path) -> list[str]:
+    """Names of the pictures in `folder` itself."""
+    return [
+        entry.name for entry in visible_entries(folder) if entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
+    ]

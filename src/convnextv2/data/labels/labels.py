@@ -1,0 +1,143 @@
+"""Pictures with labels: as they were written, and as numbers in a fixed order of classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from convnextv2.data.files.folder import ImageList
+from convnextv2.data.loading.order import mix
+from convnextv2.errors import UserError
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """N pictures in a fixed order, and which of K classes they show.
+
+    `labels` is int64 (N,), the number of each picture's class; or float32 (N, K) of 0 and 1 where
+    a picture may show several classes, or none. The number of a class is its place in `classes`.
+    """
+
+    images: ImageList
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        wide = (len(self.images), len(self.classes))
+        assert self.labels.shape == wide[: self.labels.ndim], (self.labels.shape, wide)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a picture may show several classes."""
+        return self.labels.ndim == 2
+
+    def subset(self, indices: Sequence[int]) -> LabelledImages:
+        """The pictures at `indices`, in that order, with the same root and classes."""
+        names = tuple(self.images.names[index] for index in indices)
+        rows = torch.tensor(indices, dtype=torch.int64)
+        return replace(self, images=replace(self.images, names=names), labels=self.labels[rows])
+
+    def counts(self) -> Tensor:
+        """int64 (K,): how many pictures show each class."""
+        if self.multi_label:
+            return self.labels.sum(0, dtype=torch.float64).long()
+        return torch.bincount(self.labels, minlength=len(self.classes))
+
+
+def few_labels(data: LabelledImages, fraction: float, seed: int) -> LabelledImages:
+    """A share of the pictures of every class, as when only few of them had been labelled.
+
+    `fraction` of each class is kept, rounded, and at least one picture; of all pictures together
+    where they show several classes. The draw depends on the seed alone, a smaller share is part
+    of a larger one, and what is kept stays in the order of the list.
+
+    Raises:
+        UserError: the fraction is not above 0 and at most 1.
+    """
+    if not 0 < fraction <= 1:
+        raise UserError(f"{fraction:g} of the labels: give a fraction above 0 and at most 1, such as 0.1")
+    generator = torch.Generator().manual_seed(mix(seed, *b"few labels"))
+    order = torch.randperm(len(data), generator=generator)
+    if data.multi_label:
+        members = [order]
+    else:
+        by_class = torch.argsort(data.labels[order], stable=True)
+        members = order[by_class].split(data.counts().tolist())
+    kept = [index for drawn in members for index in drawn[: max(1, round(fraction * len(drawn)))].tolist()]
+    return data.subset(sorted(kept))
+
+
+@dataclass(frozen=True)
+class WrittenLabels:
+    """Pictures and the labels found for them, in words.
+
+    `words` holds the labels of each picture; `groups`, where there are any, the name of what it
+    belongs together with (the same patient, the same film).
+    """
+
+    images: ImageList
+    words: tuple[tuple[str, ...], ...]
+    groups: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, indices: Sequence[int]) -> WrittenLabels:
+        """The pictures at `indices`, in that order."""
+        images = replace(self.images, names=tuple(self.images.names[index] for index in indices))
+        groups = self.groups and tuple(self.groups[index] for index in indices)
+        return WrittenLabels(images, tuple(self.words[index] for index in indices), groups)
+
+    def encode(self, classes: Sequence[str], *, several: bool) -> LabelledImages:
+        """The same in numbers; `several` allows any number of labels a picture. `classes` holds every word."""
+        number = {name: index for index, name in enumerate(classes)}
+        if several:
+            rows = [row for row, words in enumerate(self.words) for _ in words]
+            columns = [number[word] for words in self.words for word in words]
+            labels = torch.zeros(len(self), len(classes))
+            labels[rows, columns] = 1
+        else:
+            labels = torch.tensor([number[word] for (word,) in self.words], dtype=torch.int64)
+        return LabelledImages(self.images, labels, tuple(classes))
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """What a folder or a table says: pictures by "train", "val" and "test", or all of them by "" if it is not split.
+
+    `several` tells that a picture may have several labels, or none; `notes` are for the user, a line each.
+    """
+
+    parts: Mapping[str, WrittenLabels]
+    several: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def split_of(name: str) -> str | None:
+    """`train`, `val` or `test` for the names these go by, in any case; None for any other name."""
+    return _SPLIT_NAMES.get(name.casefold())
+
+
+def class_order(words: Iterable[str]) -> tuple[str, ...]:
+    """Class names by code point, as torchvision's ImageFolder sorts them; by value if all are whole numbers."""
+    names = set(words)
+    if all(re.fullmatch(r"[+-]?[0-9]{1,18}", name) for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))

@@ -1,0 +1,217 @@
+"""Labelled pictures for training, validation and test: as they were split, or drawn by class and by group."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from convnextv2.data.files.folder import EXTENSIONS, ImageList
+from convnextv2.data.labels.class_folders import one_class, read_class_folders, split_folders, splits_beside
+from convnextv2.data.labels.draw import grouped, split_off
+from convnextv2.data.labels.label_table import read_label_table
+from convnextv2.data.labels.labels import LabelledImages, LabelSource, WrittenLabels, class_order, split_of
+from convnextv2.errors import UserError
+from convnextv2.text import listed, shown
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Labelled pictures by what they are for; all have the classes of `train`.
+
+    `notes` say, a line each, what was decided and what is odd.
+    """
+
+    train: LabelledImages
+    val: LabelledImages | None
+    test: LabelledImages | None
+    notes: tuple[str, ...]
+
+
+def read_splits(
+    source: str | Path,
+    *,
+    val_fraction: float | None = None,
+    group_column: str | None = None,
+    group_pattern: str | None = None,
+    label_separator: str = ";",
+    multi_label: bool = False,
+    seed: int = 0,
+) -> Splits:
+    """Read labelled pictures from a folder or a CSV file, and split off `val` where there is none.
+
+    Args:
+        source: a folder of class folders; a folder of `train`, `val` and `test` (or what else these
+            are called) of class folders; or a CSV file, see `read_label_table`.
+        val_fraction: share of each class that is drawn for `val`, 0 for none. By default 0.1 of a
+            source that is split but has no `val`, 0.2 of one that is not split.
+        group_column: column of the CSV file with the name of each picture's group.
+        group_pattern: regular expression searched in each picture's name relative to its root; what
+            its first group (or all of it) matches names the picture's group.
+        label_separator: what stands between the labels of a cell.
+        multi_label: whether a picture may have several labels, or none.
+        seed: of the draw, 0 or more. The draw depends on it and on the names and labels, not on
+            their order.
+
+    A group is never on both sides of the draw. Every class with at least two pictures (or groups)
+    keeps one in `train`, and gives one to `val` where groups allow.
+
+    Raises:
+        UserError: there are no pictures or only one class, `val` or `test` have a class that `train`
+            has not, or an option does not fit the source.
+    """
+    if val_fraction is not None and not 0 <= val_fraction < 1:
+        raise UserError(f"--val-fraction {val_fraction:g}: give a share of at least 0 and below 1, such as 0.2")
+    source = Path(source)
+    read = _read(source, group_column, group_pattern, label_separator, multi_label)
+    train = read.parts.get("train", read.parts.get(""))
+    if train is None:
+        raise UserError(f"{shown(source)} holds {listed(read.parts)} but no train pictures: add them as 'train'")
+    classes = class_order(word for words in train.words for word in words)
+    if len(classes) < (1 if read.several else 2):
+        raise _too_few(source, train, classes)
+    parts = {"train": train, **{split: part for split, part in read.parts.items() if split in ("val", "test")}}
+    for split, part in parts.items():
+        _check_classes(part, classes, f"{split} of {shown(source)}", "train")
+    notes = [*read.notes, *_beside(source, read), *_leaks(parts)]
+    if "val" in parts:
+        if val_fraction is not None:
+            notes.append(f"--val-fraction changes nothing: {shown(source)} has val pictures of its own")
+    else:
+        share = val_fraction if val_fraction is not None else 0.2 if "" in read.parts else 0.1
+        drawn, note = split_off(train, share, seed)
+        parts |= drawn
+        notes.append(f"{shown(source)} {'is not split' if '' in read.parts else 'has no val'}: {note}")
+    done = {split: part.encode(classes, several=read.several) for split, part in parts.items()}
+    notes += [note for split in ("val", "test") if split in done for note in _absent(split, done[split])]
+    return Splits(done["train"], done.get("val"), done.get("test"), tuple(notes))
+
+
+def read_labelled(
+    source: str | Path, split: str | None, classes: Sequence[str], *, label_separator: str = ";", multi_label: bool
+) -> LabelledImages:
+    """Read the pictures of one split, labelled in a given order of classes; not all classes need occur.
+
+    All pictures are taken if `split` is None or the source is not split. Sources are as for
+    `read_splits`; `multi_label` says whether labels are (N, K) or (N,).
+
+    Raises:
+        UserError: the source has no such split, has classes that are not in `classes`, or several
+            labels a picture where one is meant.
+    """
+    source = Path(source)
+    wanted = split_of(split) if split is not None else None
+    if split is not None and wanted is None:
+        raise UserError(f"no split is called '{shown(split)}': give train, val or test")
+    read = _read(source, None, None, label_separator, multi_label, only=wanted)
+    if read.several and not multi_label:
+        raise UserError(
+            f"{shown(source)} has several labels a picture, separated by '{label_separator}', and the model knows one:"
+            " give pictures with one label, or another --label-separator"
+        )
+    if wanted is None or "" in read.parts:
+        part = _together(source, read.parts)
+    elif wanted in read.parts:
+        part = read.parts[wanted]
+    else:
+        there = listed(split_folders(source) if source.is_dir() else read.parts)
+        raise UserError(f"{shown(source)} has no {wanted} pictures: give one of the splits it has ({there})")
+    _check_classes(part, classes, shown(source), "the model")
+    return part.encode(classes, several=multi_label)
+
+
+def _read(
+    source: Path,
+    group_column: str | None,
+    group_pattern: str | None,
+    label_separator: str,
+    multi_label: bool,
+    only: str | None = None,
+) -> LabelSource:
+    if group_column is not None and group_pattern is not None:
+        raise UserError("both --group-column and --group-pattern: give one of them")
+    if source.is_dir():
+        if group_column is not None:
+            raise UserError(f"--group-column is for a CSV file and {shown(source)} is a folder: give --group-pattern")
+        read = replace(read_class_folders(source, only), several=multi_label)
+    elif not source.exists():
+        raise UserError(f"{shown(source)} does not exist; give a folder of class folders or a CSV file")
+    elif source.suffix.lower() in EXTENSIONS:
+        raise UserError(f"{shown(source)} is a single picture; give a folder of class folders or a CSV file")
+    else:
+        read = read_label_table(
+            source, label_separator=label_separator, multi_label=multi_label, group_column=group_column
+        )
+    if group_pattern is None:
+        return read
+    return replace(read, parts={split: grouped(part, group_pattern) for split, part in read.parts.items()})
+
+
+def _together(source: Path, parts: Mapping[str, WrittenLabels]) -> WrittenLabels:
+    """All parts as one, their names relative to the folder that holds them."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    root = source if source.is_dir() else source.parent
+    names: list[str] = []
+    ignored: Counter[str] = Counter()
+    for part in parts.values():
+        prefix = "" if part.images.root == root else f"{part.images.root.name}/"
+        names += [f"{prefix}{name}" for name in part.images.names]
+        ignored.update(part.images.ignored)
+    words = tuple(words for part in parts.values() for words in part.words)
+    return WrittenLabels(ImageList(source, tuple(names), root, dict(sorted(ignored.items()))), words)
+
+
+def _too_few(source: Path, train: WrittenLabels, classes: Sequence[str]) -> UserError:
+    if not classes:
+        return UserError(f"no picture of {shown(source)} has a label: fill in its column of labels")
+    if source.is_dir():
+        return one_class(source, train.images, classes[0])
+    return UserError(
+        f"found only one class '{shown(classes[0])}' in {shown(source)}: add pictures of at least one other class"
+    )
+
+
+def _check_classes(part: WrittenLabels, classes: Sequence[str], where: str, whose: str) -> None:
+    unknown = class_order({word for words in part.words for word in words} - set(classes))
+    if not unknown:
+        return
+    folded = {name.casefold(): name for name in classes}
+    named: list[str] = []
+    for name in unknown:
+        close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.8) if len(named) < 10 else []
+        named.append(f"'{name}' (for '{folded[close[0]]}'?)" if close else f"'{name}'")
+    s, them = ("es", "them") if len(unknown) > 1 else ("", "it")
+    raise UserError(
+        f"{where}: {len(unknown)} class{s} that {whose} does not have, perhaps spelled differently: {listed(named)};"
+        f" rename {them}, or take {them} out"
+    )
+
+
+def _beside(source: Path, read: LabelSource) -> list[str]:
+    """A note where the folder given is one of several splits that lie side by side."""
+    others = splits_beside(source) if "" in read.parts and source.is_dir() else []
+    return [f"not read: {listed(others)} beside {shown(source)}; give the folder above to use them"] if others else []
+
+
+def _leaks(parts: Mapping[str, WrittenLabels]) -> list[str]:
+    """A note for every two splits that share groups."""
+    notes: list[str] = []
+    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+        if one in parts and other in parts:
+            both = sorted(set(parts[one].groups or ()) & set(parts[other].groups or ()))
+            if both:
+                notes.append(
+                    f"groups in both {one} and {other}: {len(both)} ({listed(both, 3)}); what is measured on {other}"
+                    " will look too good"
+                )
+    return notes
+
+
+def _absent(split: str, data: LabelledImages) -> list[str]:
+    absent = [name for name, count in zip(data.classes, data.counts().tolist(), strict=True) if not count]
+    if not absent:
+        return []
+    return [f"{split} has no picture of {len(absent)} of {len(data.classes)} classes: {listed(absent)}"]

@@ -1,0 +1,1 @@
+"""Order, workers, batches and the cache."""

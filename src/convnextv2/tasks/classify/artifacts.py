@@ -1,0 +1,206 @@
+"""What a finished run leaves for its reader: scores, tables, and the pictures it is surest of, right and wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL.Image import Image
+from torch import nn
+
+from convnextv2.atomic import write_atomically, write_text_atomically
+from convnextv2.data.labels.labels import LabelledImages
+from convnextv2.engine.distributed import DistributedContext
+from convnextv2.engine.precision import autocast
+from convnextv2.engine.runlog import RunLog
+from convnextv2.tasks.classify.evaluator import EvalOutputs, Evaluator
+from convnextv2.tasks.classify.metrics import confusion, main_metric, per_class, per_class_multi, score
+from convnextv2.tasks.classify.pictures import confusion_picture, prediction_sheet
+from convnextv2.text import shown
+from convnextv2.weights.model_file import read_own
+
+SHOWN = 24  # predictions on a sheet
+NAMED = 20  # unreadable files of a split
+MANY = 2000  # classes, beyond which no table of them and no confusion matrix is made
+_WORDS = {
+    "loss": "loss",
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_class": "mean per class",
+    "auroc": "AUROC",
+    "ece": "calibration error",
+    "map": "mAP",
+    "f1": "F1",
+}
+_PLAIN_NUMBERS = {"loss", "auroc", "ece"}
+
+
+def write_artifacts(
+    run: Path,
+    model: nn.Module,
+    judges: Mapping[str, Evaluator],
+    context: DistributedContext,
+    log: RunLog,
+    precision: Any,
+) -> None:
+    """Evaluator the run's best weights (else its last), averaged and plain, and leave the results in its folder.
+
+    scores.json: everything, for programs.  table*.json, pictures/*.png: for the report. All processes judge, the main
+    one writes.
+    """
+    if not judges:
+        return
+    context.barrier()  # until the last checkpoint is there
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    shown_split, answers = next(iter(judges)), None
+    for weights in ("plain", "average"):
+        found = read_own(run, weights=weights)
+        if weights == "average" and not found.averaged:
+            continue
+        model.load_state_dict(dict(found.tensors))
+        model.eval()
+        for split, judge in judges.items():
+            with autocast(precision, context.device):
+                given = judge.answers(model, context)
+            scores.setdefault(split, {})[weights] = context.broadcast(
+                lambda given=given: score(given.logits, given.labels)
+            )
+            answers = given if split == shown_split else answers
+    if not context.is_main:
+        return
+    step = int(found.metadata["step"])
+    assert answers is not None
+    unreadable = {split: len(judge.bad) for split, judge in judges.items() if judge.bad}
+    for split, judge in judges.items():
+        _tell_unreadable(split, judge, log)
+    record = {"step": step, **scores} | ({"unreadable": unreadable} if unreadable else {})
+    write_text_atomically(run / "scores.json", json.dumps(record, indent=1))
+    write_text_atomically(run / "table.json", json.dumps(scores_table(scores, step)))
+    data = judges[shown_split].data
+    if len(data.classes) <= MANY:
+        write_text_atomically(run / "table-classes.json", json.dumps(class_table(answers, data, shown_split)))
+    (run / "pictures").mkdir(exist_ok=True)
+    save_pictures(run / "pictures", answers, judges[shown_split])
+    main = main_metric(data.multi_label)
+    for split, by_weights in scores.items():
+        said = ", ".join(
+            f"{_percent(main, found[main])} ({w} weights)" for w, found in by_weights.items() if main in found
+        )
+        log.say(f"{split} {_WORDS[main]} at step {step}: {said}")
+
+
+def _tell_unreadable(split: str, judge: Evaluator, log: RunLog) -> None:
+    names = [shown(judge.data.images.names[index]) for index in sorted(judge.bad)]
+    for name, index in list(zip(names, sorted(judge.bad), strict=True))[:NAMED]:
+        log.say(f"skipped {split} {name}: {judge.bad[index]}")
+    if names:
+        log.say(f"{len(names)} of {len(judge.data)} {split} pictures could not be read and are not in the scores")
+
+
+def scores_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], step: int | None = None) -> dict[str, Any]:
+    """The table of the report: one row a split and kind of weights."""
+    names = list(dict.fromkeys(name for split in scores.values() for found in split.values() for name in found))
+    rows = [
+        [f"{split}, {weights} weights", *(_percent(name, found[name]) if name in found else "" for name in names)]
+        for split, by_weights in scores.items()
+        for weights, found in by_weights.items()
+    ]
+    where = f"At step {step}. " if step is not None else ""
+    note = where + "Calibration error: by how much the confidence is off, on average (15 bins)."
+    columns = ["pictures", *(_WORDS.get(name, name) for name in names)]
+    return {"title": "Scores", "columns": columns, "rows": rows, "note": note}
+
+
+def class_table(answers: EvalOutputs, data: LabelledImages, split: str) -> dict[str, Any]:
+    """The table of the classes, the worst first."""
+    title = f"Classes of {split}, the worst first"
+    if data.multi_label:
+        each = per_class_multi(answers.logits, answers.labels, data.classes)
+        columns = ["class", "pictures with it", "average precision", "AUROC"]
+        rows = [[shown(c.name), c.positives, _share(c.average_precision), _number(c.auroc)] for c in each]
+        order = [c.average_precision if c.average_precision is not None else 2 for c in each]
+    else:
+        found = per_class(confusion(answers.logits, answers.labels, len(data.classes)), data.classes)
+        columns = ["class", "pictures", "found (recall)", "precision", "most often taken for"]
+        rows = [
+            [
+                shown(c.name),
+                c.pictures,
+                _share(c.accuracy),
+                _share(c.precision),
+                f"{shown(c.most_confused_with)} ({c.confused})" if c.most_confused_with else "",
+            ]
+            for c in found
+        ]
+        order = [c.accuracy if c.accuracy is not None else 2 for c in found]
+    ranked = [row for _, row in sorted(zip(order, rows, strict=True), key=lambda pair: pair[0])]
+    return {"title": title, "columns": columns, "rows": ranked, "note": ""}
+
+
+def save_pictures(folder: Path, answers: EvalOutputs, judge: Evaluator) -> list[Path]:
+    """What `draw` gives, as PNG files in a folder that is there; the files."""
+    files = []
+    for name, picture in draw(answers, judge):
+        files.append(folder / f"{name}.png")
+        write_atomically(files[-1], lambda partial, picture=picture: picture.save(partial, format="PNG"))
+    return files
+
+
+def draw(answers: EvalOutputs, judge: Evaluator) -> Iterator[tuple[str, Image]]:
+    """The confusion matrix, and the predictions that the model is surest of: the wrong ones and the right ones."""
+    data = judge.data
+    if not len(answers.labels):
+        return
+    if data.multi_label:
+        losses = F.binary_cross_entropy_with_logits(answers.logits, answers.labels, reduction="none")
+        order = losses.mean(1).argsort()
+        yield "best-predictions", _sheet(order[:SHOWN], answers, judge)
+        yield "worst-predictions", _sheet(order.flip(0)[:SHOWN], answers, judge)
+        return
+    if len(data.classes) <= MANY:
+        matrix = confusion(answers.logits, answers.labels, len(data.classes))
+        yield "confusion-matrix", confusion_picture(matrix, data.classes)
+    sure, predicted = answers.logits.softmax(1).max(1)
+    right = predicted == answers.labels
+    order = sure.argsort(descending=True)
+    for name, chosen in (("best-predictions", order[right[order]]), ("worst-predictions", order[~right[order]])):
+        if len(chosen):
+            yield name, _sheet(chosen[:SHOWN], answers, judge)
+
+
+def _sheet(chosen: torch.Tensor, answers: EvalOutputs, judge: Evaluator) -> Image:
+    rows = chosen.tolist()
+    pictures = torch.stack([judge.picture(int(answers.indices[row])) for row in rows])
+    captions, good = zip(*(_caption(answers, judge.data, row) for row in rows), strict=True)
+    return prediction_sheet(pictures, captions, good)
+
+
+def _caption(answers: EvalOutputs, data: LabelledImages, row: int) -> tuple[list[str], bool]:
+    """Two lines, what it is and what was said, and whether that is right."""
+    if data.multi_label:
+        said, true = answers.logits[row] > 0, answers.labels[row] > 0.5
+        names = [
+            ", ".join(shown(c) for c, holds in zip(data.classes, part.tolist(), strict=True) if holds) or "none"
+            for part in (true, said)
+        ]
+        return [f"true: {names[0]}", f"said: {names[1]}"], bool((said == true).all())
+    chances, true = answers.logits[row].softmax(0), int(answers.labels[row])
+    said = int(chances.argmax())
+    text = f"{shown(data.classes[said])} {100 * float(chances[said]):.0f} %"
+    return ([text] if said == true else [f"said: {text}", f"true: {shown(data.classes[true])}"]), said == true
+
+
+def _percent(name: str, value: float) -> str:
+    return f"{value:.4f}" if name in _PLAIN_NUMBERS else f"{100 * value:.1f} %"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,154 @@
+"""Weights of any layout we know, written for the tools that people already use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from convnextv2.atomic import write_atomically, write_text_atomically
+from convnextv2.errors import Notice, UserError
+from convnextv2.models.sizes import SIZES
+from convnextv2.weights.files import save_tensors
+from convnextv2.weights.layouts.recognise import writer
+from convnextv2.weights.load import read
+from convnextv2.weights.model_file import CLASSIFIER, PRETRAINED, ModelFile, Weights
+
+Target = Literal["convnextv2", "official", "minkowski", "timm", "transformers", "mmpretrain"]
+_ENDINGS = {"convnextv2": (".safetensors",), "timm": (".safetensors", ".pth", ".pt")}
+_WITH_DECODER = ("minkowski", "convnextv2")
+_CONTAINER = {"official": "model", "minkowski": "model", "timm": "state_dict", "mmpretrain": "state_dict"}
+
+
+def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights = "average") -> list[Path]:
+    """Write weights in another layout; type and head are kept, and no value changes.
+
+    What a layout has no place for is left out with a warning: a decoder in all but "minkowski" and "convnextv2"; the
+    final norm and the head in "minkowski".
+
+    source: as `load` takes it.  to: "official" (.pt), "minkowski" (.pt as official pre-training writes it, without
+    final norm and head), "timm" (.safetensors or .pth, for `checkpoint_path`), "mmpretrain" (.pth), "convnextv2"
+    (.safetensors of ours), or "transformers", for which `out` is a new folder with config.json and
+    preprocessor_config.json.  weights: of a file that holds both, the averaged or the plain ones.
+
+    Returns the files written. Raises UserError for a layout that is none, a target that exists or an ending that the
+    layout does not have, and as `load`; RunFailedError where it cannot be written.
+    """
+    if to not in get_args(Target):
+        raise UserError(f"{to!r} is no layout: give one of {', '.join(get_args(Target))}")
+    held, out = read(source, weights=weights), Path(out)
+    if str(held.architecture["model"]).startswith("timm:"):
+        raise UserError(f"{held.file} holds a {held.architecture['model']}, not a ConvNeXt: only these are converted")
+    if out.exists():
+        raise UserError(f"{out} exists: name a new --out")
+    if to == "transformers" and out.suffix in _ENDINGS["timm"]:
+        raise UserError(f"--out {out}: {to} is written to a folder, whose name has no such ending")
+    allowed = _ENDINGS.get(to, (".pt", ".pth"))
+    if to != "transformers" and out.suffix not in allowed:
+        raise UserError(f"--out {out}: {to} is written to a name that ends in {' or '.join(allowed)}")
+    if to == "minkowski" and not SIZES[held.architecture["model"]].grn:
+        raise UserError(f"{held.file} holds a V1, which official pre-training does not know: use --to official")
+    if held.format == PRETRAINED and to not in _WITH_DECODER:
+        warnings.warn(f"the decoder of {held.file.name} is left out: {to} has no place for it", Notice, 2)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if to == "convnextv2":
+        return [write_own(held, out)]
+    tensors = _layout(held, to)
+    if to == "transformers":
+        return _write_transformers(held, tensors, out)
+    licence = held.metadata.get("licence", "")
+    if out.suffix == ".safetensors":
+        metadata = {"format": "pt"} | ({"licence": licence} if licence else {})
+        write_atomically(out, lambda partial: save_file(tensors, partial, metadata))
+    else:
+        content = {_CONTAINER[to]: tensors} | ({"licence": licence} if licence else {})
+        write_atomically(out, lambda partial: torch.save(content, partial))
+    return [out]
+
+
+def _layout(held: ModelFile, to: str) -> dict[str, Tensor]:
+    encoder, decoder = held.encoder(), {}
+    if to == "minkowski":
+        encoder = {name: tensor for name, tensor in encoder.items() if not name.startswith(("norm.", "head."))}
+        if held.format == CLASSIFIER:
+            said = f"head and final norm of {held.file.name} are left out: {to} has no place for them"
+            warnings.warn(said, Notice, 3)
+        decoder = {n: t for n, t in held.tensors.items() if held.format == PRETRAINED and not n.startswith("encoder.")}
+    return writer(to, str(held.architecture["model"])).write(encoder) | decoder
+
+
+def write_own(held: ModelFile, out: Path, licence: str | None = None) -> Path:
+    """Write what a file holds, its decoder included, as a file of ours.  licence: in place of what it carries."""
+    kept = ("trained_on", "trained_from", "published", "licence", "fcmae", "step")
+    metadata = {
+        "format": held.format,
+        "encoder": json.dumps(dict(held.architecture)),
+        "preprocessing": json.dumps({"mean": held.preprocessing.mean, "std": held.preprocessing.std}),
+        "image_size": str(held.image_size),
+        "classes": json.dumps(list(held.classes)),
+        "multi_label": held.metadata.get("multi_label", "false"),
+        "crop_pct": held.metadata.get("crop_pct", "null"),
+        **{name: held.metadata[name] for name in kept if name in held.metadata},
+        **({"licence": licence} if licence else {}),
+    }
+    save_tensors(out, held.tensors, metadata)
+    return out
+
+
+def _write_transformers(held: ModelFile, tensors: Mapping[str, Tensor], folder: Path) -> list[Path]:
+    size = SIZES[held.architecture["model"]]
+    kind, family = ("ConvNextV2", "convnextv2") if size.grn else ("ConvNext", "convnext")
+    has_head = held.format == CLASSIFIER
+    if not has_head:
+        tensors = {name.removeprefix(f"{family}."): tensor for name, tensor in tensors.items()}
+    config: dict[str, Any] = {
+        "architectures": [f"{kind}ForImageClassification" if has_head else f"{kind}Model"],
+        "model_type": family,
+        "depths": list(held.architecture["depths"] or size.depths),
+        "hidden_sizes": list(held.architecture["dims"] or size.dims),
+        "num_channels": held.architecture["in_chans"],
+        "patch_size": held.architecture["stem_stride"],
+        "image_size": held.image_size,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-6,  # of the final norm alone, whose default there is not ours
+        "drop_path_rate": 0.0,
+        "torch_dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch."),
+    }
+    if has_head:
+        config["id2label"] = {str(index): name for index, name in enumerate(held.classes)}
+        config["label2id"] = {name: index for index, name in enumerate(held.classes)}
+        if held.metadata.get("multi_label") == "true":
+            config["problem_type"] = "multi_label_classification"
+    crop = json.loads(held.metadata.get("crop_pct", "null")) or 0.875
+    processor = {
+        "image_processor_type": "ConvNextImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": held.image_size},
+        "crop_pct": crop,
+        "resample": 3,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(held.preprocessing.mean),
+        "image_std": list(held.preprocessing.std),
+    }
+    metadata = {"format": "pt"} | ({"licence": held.metadata["licence"]} if "licence" in held.metadata else {})
+    unfinished = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        write_atomically(unfinished / "model.safetensors", lambda partial: save_file(dict(tensors), partial, metadata))
+        write_text_atomically(unfinished / "preprocessor_config.json", json.dumps(processor, indent=1) + "\n")
+        write_text_atomically(unfinished / "config.json", json.dumps(config, indent=1) + "\n")
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return [folder / name for name in ("model.safetensors", "config.json", "preprocessor_config.json")]

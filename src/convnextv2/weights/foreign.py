@@ -1,0 +1,137 @@
+"""Weights that others wrote: the official repository, timm, transformers, mmpretrain."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from convnextv2.errors import LoadError
+from convnextv2.records import Preprocessing
+from convnextv2.weights import shapes, strict
+from convnextv2.weights.layouts.recognise import Recognised, architecture_of, recognise
+from convnextv2.weights.layouts.timm import TIMM
+from convnextv2.weights.model_file import CLASSIFIER, ENCODER, PRETRAINED, ModelFile
+from convnextv2.weights.pickles.pickles import is_torch_file, load_pickle
+from convnextv2.weights.sources import sidecar as beside
+
+UNKNOWN_LICENCE = "unknown; weights published with the paper are CC-BY-NC-4.0"
+
+
+def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> ModelFile:
+    """Weights in any known layout, as if a run of ours had written them, under our names.
+
+    file: where the tensors come from; a config.json beside it is heard.  metadata: of the file itself.  A final norm
+    that pre-training does not have is filled in as it starts. Classes without names are called LABEL_0 and so on.
+
+    Raises LoadError where the layout is not known, or a tensor is missing, too many, or of another shape.
+    """
+    found = recognise(tensors, file)
+    try:
+        architecture = architecture_of(found.tensors)
+    except LoadError as error:
+        raise LoadError(f"{file} (in the layout of {found.layout.title}) does not fill a model: {error}") from None
+    if found.layout is TIMM and architecture["dims"] is not None:
+        # A shape without a name is called as one of timm's sizes that have the same kind of pointwise layers.
+        convolutions = any(name.endswith("mlp.fc1.weight") and tensor.ndim == 4 for name, tensor in tensors.items())
+        family = architecture["model"].partition("_")[0]
+        architecture["model"] = f"{family}_{'atto' if convolutions else 'tiny'}"
+    filled = _complete(found, architecture, file)
+    rows = len(filled["head.weight"]) if "head.weight" in filled else 0
+    metadata = metadata or {}
+    about = beside.in_file(file, metadata) or beside.about(file.parent)
+    classes = about.classes if len(about.classes) == rows else tuple(f"LABEL_{row}" for row in range(rows))
+    said = {
+        "multi_label": json.dumps(about.multi_label),
+        "crop_pct": json.dumps(about.crop_pct),
+        "licence": beside.licence(metadata.get("licence")) or about.licence or UNKNOWN_LICENCE,
+        "layout": found.layout.name,
+    }
+    kind = CLASSIFIER if classes else ENCODER
+    if found.decoder:
+        kind, filled = PRETRAINED, _autoencoder(found, filled, architecture, file)
+        said["fcmae"] = json.dumps(_decoder_settings(found.decoder))
+        classes = ()
+    preprocessing, channels = about.preprocessing, architecture["in_chans"]
+    if preprocessing is None or len(preprocessing.mean) != channels:
+        preprocessing = Preprocessing.for_channels(channels)
+    return ModelFile(
+        file=file,
+        format=kind,
+        architecture=architecture,
+        tensors=filled,
+        preprocessing=preprocessing,
+        image_size=about.image_size,
+        classes=classes,
+        averaged=metadata.get("averaged") == "true",
+        metadata=said,
+    )
+
+
+def _complete(found: Recognised, architecture: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
+    """All of the encoder's tensors and nothing else."""
+    tensors = dict(found.tensors)
+    head = tensors.get("head.weight", tensors.get("head.bias"))
+    needed = shapes.encoder(architecture, num_classes=0 if head is None or not head.ndim else len(head))
+    if not any(name.startswith(("norm.", "head.")) for name in tensors):
+        width = needed["norm.weight"]
+        tensors |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
+    what = f"{file} (in the layout of {found.layout.title}, a {_size_name(architecture)})"
+    advice = "The file is damaged, incomplete, or of a changed model: fetch it again, or name the weights it came from"
+    spell = found.layout.named
+    strict.check(needed, tensors, what=what, advice=advice, unexpected=found.unknown, spell=spell, floats=True)
+    return tensors
+
+
+def _autoencoder(
+    found: Recognised, encoder: Mapping[str, Tensor], architecture: Mapping[str, Any], file: Path
+) -> dict[str, Tensor]:
+    """Encoder and decoder of a whole masked autoencoder, by our names."""
+    settings = _decoder_settings(found.decoder)
+    width, depth = settings["decoder_dim"], settings["decoder_depth"]
+    needed = shapes.decoder(architecture, width=width, depth=depth)
+    what = f"{file}: its decoder, of {depth} blocks of width {width},"
+    advice = "Remove the decoder's tensors to keep the encoder alone"
+    strict.check(needed, found.decoder, what=what, advice=advice, floats=True)
+    return {f"encoder.{name}": tensor for name, tensor in encoder.items()} | dict(found.decoder)
+
+
+def _decoder_settings(decoder: Mapping[str, Tensor]) -> dict[str, Any]:
+    token = decoder.get("mask_token", decoder.get("proj.bias"))
+    blocks = [int(match[1]) for match in map(re.compile(r"decoder\.(\d{1,4})\..*").fullmatch, decoder) if match]
+    return {
+        "mask_ratio": 0.6,
+        "decoder_dim": 512 if token is None else token.numel(),
+        "decoder_depth": min(max(blocks, default=0), 63) + 1,
+        "norm_pix_loss": True,
+    }
+
+
+def _size_name(architecture: Mapping[str, Any]) -> str:
+    if architecture["depths"] is None:
+        return str(architecture["model"])
+    family = architecture["model"].partition("_")[0]
+    shape = ("/".join(map(str, architecture[name])) for name in ("depths", "dims"))
+    return f"{family} of depths {next(shape)} and widths {next(shape)}"
+
+
+def tensors_of(file: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file or of one of `torch.save`, and what it says of them as text.
+
+    Raises LoadError where it is neither, or damaged.
+    """
+    if is_torch_file(file):
+        return load_pickle(file, averaged=averaged)
+    try:
+        with safe_open(file, "pt") as opened:
+            names = opened.keys()
+            return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
+    except (SafetensorError, OSError, ValueError, TypeError, OverflowError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:160]
+        raise LoadError(f"{file} is neither readable safetensors nor a file of torch.save: {said}") from error

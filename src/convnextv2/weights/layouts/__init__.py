@@ -1,0 +1,1 @@
+"""How each project names and shapes the tensors of a ConvNeXt."""

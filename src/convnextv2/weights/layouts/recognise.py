@@ -1,0 +1,121 @@
+"""What a dictionary of tensors is: in whose layout, and of which ConvNeXt."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from convnextv2.errors import LoadError
+from convnextv2.models.sizes import SIZES
+from convnextv2.text import shown
+from convnextv2.weights.layouts.birder import BIRDER
+from convnextv2.weights.layouts.layout import Layout, canonical
+from convnextv2.weights.layouts.minkowski import MINKOWSKI
+from convnextv2.weights.layouts.mmpretrain import MMPRETRAIN
+from convnextv2.weights.layouts.official import OFFICIAL
+from convnextv2.weights.layouts.timm import TIMM, TIMM_CONV_MLP
+from convnextv2.weights.layouts.transformers import TRANSFORMERS, TRANSFORMERS_V1
+
+LAYOUTS = (OFFICIAL, MINKOWSKI, TIMM, TRANSFORMERS, MMPRETRAIN, BIRDER)
+_WRAPPERS = ("module.", "_orig_mod.")
+_DECODER = re.compile(r"(mask_token|proj\.|pred\.|decoder\.).*")
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """Tensors in the official layout. decoder: those of a masked autoencoder beside its encoder, by our names.
+
+    unknown: names that mean nothing in this layout.
+    """
+
+    layout: Layout
+    tensors: Mapping[str, Tensor]
+    decoder: Mapping[str, Tensor]
+    unknown: tuple[str, ...]
+
+
+def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
+    """Tell the layout from the names, and translate.
+
+    Raises LoadError where fewer than half of the names belong to any.
+    """
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in tensors):
+            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+    beside = {name: tensor for name, tensor in tensors.items() if _DECODER.fullmatch(name)}
+    encoder = {name: tensor for name, tensor in tensors.items() if name not in beside}
+    known = {layout.name: sum(layout.official(name) is not None for name in encoder) for layout in LAYOUTS}
+    best = max(LAYOUTS, key=lambda layout: known[layout.name])
+    if not encoder or 2 * known[best.name] < len(encoder):
+        some = ", ".join(shown(name)[:60] for name in list(tensors)[:3])
+        raise LoadError(
+            f"{file} holds no ConvNeXt in a layout we know ({', '.join(layout.name for layout in LAYOUTS)}); its "
+            f"tensors are called {some or 'nothing'}: name a ConvNeXt's weights"
+        )
+    official, unknown = best.read(encoder)
+    decoder = {best.decoder(name): canonical(best.decoder(name), tensor) for name, tensor in beside.items()}
+    return Recognised(best, official, decoder, tuple(unknown))
+
+
+def architecture_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The arguments that build the encoder of official tensors: model, in_chans, stem_stride, depths, dims.
+
+    Every tensor of a stage has a vote on its width, so that a single one of another shape is found out as such.
+    depths and dims are None where the name alone says them.
+
+    Raises LoadError where a stage has no tensor at all.
+    """
+    depths, dims = [], []
+    for stage in range(4):
+        blocks = [int(name.split(".")[2]) for name in tensors if name.startswith(f"stages.{stage}.")]
+        widths = Counter(width for name, tensor in tensors.items() for width in _widths(name, tensor, stage))
+        if not blocks or not widths:
+            raise LoadError(f"stage {stage} has no block")
+        depths.append(max(blocks) + 1)
+        dims.append(widths.most_common(1)[0][0])
+    grn = sum(".grn." in name for name in tensors) >= sum(bool(_SCALE.fullmatch(name)) for name in tensors)
+    stem = tensors.get("downsample_layers.0.0.weight")
+    in_chans, stem_stride = (stem.shape[1], stem.shape[2]) if stem is not None and stem.ndim == 4 else (3, 4)
+    names = [
+        name
+        for name, size in SIZES.items()
+        if size.grn == grn and size.depths == tuple(depths) and size.dims == tuple(dims)
+    ]
+    own = {"depths": tuple(depths), "dims": tuple(dims)} if not names else {"depths": None, "dims": None}
+    # Without a name of its own it is called as the size whose pointwise layers timm would give it (see `writer`).
+    like = "atto" if dims[0] < 96 else "tiny"
+    model = names[0] if names else f"{'convnextv2' if grn else 'convnext'}_{like}"
+    return {"model": model, "in_chans": in_chans, "stem_stride": stem_stride, **own}
+
+
+_SCALE = re.compile(r"stages\.\d\.\d+\.gamma")
+
+
+def _widths(name: str, tensor: Tensor, stage: int) -> Iterator[int]:
+    """What a tensor says about the width of a stage."""
+    if name.startswith(f"stages.{stage}.") and tensor.ndim:
+        if name.endswith(
+            ("dwconv.weight", "dwconv.bias", "norm.weight", "norm.bias", "pwconv2.bias", "pwconv2.weight")
+        ):
+            yield tensor.shape[0]
+        elif name.endswith("pwconv1.bias") and tensor.shape[0] % 4 == 0:
+            yield tensor.shape[0] // 4
+
+
+def writer(layout: str, model: str) -> Layout:
+    """The layout that a model of this name in `SIZES` is written in.
+
+    Raises KeyError for an unknown layout.
+    """
+    family, _, size = model.partition("_")
+    if layout == "timm" and size in ("atto", "femto", "pico", "nano"):
+        return TIMM_CONV_MLP
+    if layout == "transformers" and family == "convnext":
+        return TRANSFORMERS_V1
+    return {each.name: each for each in LAYOUTS}[layout]

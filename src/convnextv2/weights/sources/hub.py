@@ -1,0 +1,47 @@
+"""Repositories of the Hugging Face hub: `hf:OWNER/NAME`, or `hf:OWNER/NAME@REVISION`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from convnextv2.errors import UserError
+from convnextv2.weights.sources.sidecar import CARD, CONFIG, PROCESSOR, WEIGHTS
+
+_ADDRESS = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+_BESIDE = (CONFIG, PROCESSOR, CARD)
+
+
+def is_address(source: str) -> bool:
+    """Whether it begins as an address of the hub."""
+    return source.startswith("hf:")
+
+
+def parts(source: str) -> tuple[str, str | None]:
+    """OWNER/NAME of an address, and its revision where it names one. UserError for what is no address."""
+    match = _ADDRESS.fullmatch(source)
+    if match is None:
+        raise UserError(f"{source} is no repository of the hub: give hf:OWNER/NAME, as hf:timm/convnextv2_tiny.fcmae")
+    return match[1], match[2]
+
+
+def fetch_folder(source: str) -> Path:
+    """The local folder with a repository's weights, config and card, downloaded where they are not there yet.
+
+    Safetensors are preferred to a pickle. Raises UserError where the address is none, the library is not installed,
+    the hub cannot be reached, or the repository has no weights.
+    """
+    repository, revision = parts(source)
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(f"{source} needs the hub's library: pip install 'convnextv2[hub]'") from None
+    try:
+        for weights in WEIGHTS:
+            folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[weights, *_BESIDE]))
+            if (folder / weights).is_file():
+                return folder
+    except Exception as error:  # the library's and its network library's own
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{source} cannot be fetched ({said}); download it by hand and name the folder") from error
+    raise UserError(f"{source} has neither {' nor '.join(WEIGHTS)}")

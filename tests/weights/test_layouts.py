@@ -1,0 +1,348 @@
+"""Other projects' layouts: their names, their shapes, and the same outputs."""
+
+from functools import partial
+
+import pytest
+import timm
+import torch
+from timm.models.convnext import checkpoint_filter_fn
+from transformers import (
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    ConvNextV2Config,
+    ConvNextV2ForImageClassification,
+)
+
+from convnextv2.errors import LoadError
+from convnextv2.models import SIZES, create_model
+from convnextv2.records import Preprocessing
+from convnextv2.tasks.classify import weights as classifier_weights
+from convnextv2.tasks.pretrain import weights as pretrain_weights
+from convnextv2.tasks.pretrain.fcmae import FCMAE
+from convnextv2.weights import shapes
+from convnextv2.weights.foreign import read_foreign
+from convnextv2.weights.layouts.layout import canonical
+from convnextv2.weights.layouts.official import NAMES
+from convnextv2.weights.layouts.recognise import LAYOUTS, recognise, writer
+from convnextv2.weights.load import read
+from convnextv2.weights.model_file import PRETRAINED
+
+SMALL = ["convnextv2_atto", "convnext_atto"]
+LARGE = [name for name in SIZES if name not in SMALL]
+EVERY = [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)]
+V2 = [name for name, size in SIZES.items() if size.grn]
+IMAGES = (1, 3, 64, 64)
+
+
+def randomise(model):
+    """Fresh values for all parameters: GRN's zeros would hide errors."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("weight") and parameter.ndim > 1 and parameter.shape[:3] != (1, 1, 1):
+                parameter.normal_(0, parameter[0].numel() ** -0.5)
+            else:
+                parameter.normal_(0.5, 0.2)
+    return model.eval()
+
+
+def transformers_model(name, eps=1e-6):
+    size = SIZES[name]
+    config, model = (
+        (ConvNextV2Config, ConvNextV2ForImageClassification)
+        if size.grn
+        else (ConvNextConfig, ConvNextForImageClassification)
+    )
+    # The final norm's epsilon is layer_norm_eps here, 1e-12 by default; all others are fixed at 1e-6.
+    made = config(depths=list(size.depths), hidden_sizes=list(size.dims), num_labels=10, layer_norm_eps=eps)
+    return randomise(model(made))
+
+
+def peer_of(layout, name):
+    if layout == "timm":
+        return randomise(timm.create_model(name, num_classes=10))
+    return transformers_model(name)
+
+
+def filled(file):
+    model = create_model(file.architecture["model"], num_classes=len(file.classes))
+    model.load_state_dict(file.tensors)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("layout", ["timm", "transformers"])
+def test_a_peers_weights_give_its_outputs_and_go_back_bitwise(layout, name, tmp_path):
+    peer = peer_of(layout, name)
+    theirs = peer.state_dict()
+    found = read_foreign(tmp_path / "file", theirs)
+    assert (found.architecture["model"], found.metadata["layout"], len(found.classes)) == (name, layout, 10)
+    ours, images = filled(found), torch.randn(IMAGES)
+    with torch.no_grad():
+        expected = peer(images) if layout == "timm" else peer(images).logits
+        assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    back = writer(layout, name).write(ours.state_dict())
+    assert back.keys() == theirs.keys()
+    assert all(torch.equal(back[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_official_shapes_are_those_of_our_model(name):
+    with torch.device("meta"):
+        model = create_model(name, num_classes=7, in_chans=5, stem_stride=2)
+        autoencoder = FCMAE(
+            create_model(name, num_classes=0, in_chans=5, stem_stride=2), decoder_dim=24, decoder_depth=2
+        )
+    shape = {"model": name, "depths": None, "dims": None, "in_chans": 5, "stem_stride": 2}
+    assert shapes.encoder(shape, num_classes=7) == {n: tuple(tensor.shape) for n, tensor in model.state_dict().items()}
+    expected = {n: tuple(t.shape) for n, t in autoencoder.state_dict().items() if not n.startswith("encoder.")}
+    assert shapes.decoder(shape, width=24, depth=2) == expected
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("layout", [layout.name for layout in LAYOUTS])
+def test_there_and_back_is_the_same_bit_by_bit(layout, name, tmp_path):
+    size = SIZES[name]
+    own = randomise(create_model(name, num_classes=10)).state_dict()
+    if layout in ("minkowski", "birder") and not size.grn:
+        pytest.skip("of V2 alone")
+    if layout == "minkowski":
+        own = {key: tensor for key, tensor in own.items() if not key.startswith(("norm.", "head."))}
+    written = writer(layout, name).write(own)
+    again = recognise(written, tmp_path)
+    assert again.layout.name == layout
+    assert again.unknown == ()
+    assert again.tensors.keys() == own.keys()
+    assert all(torch.equal(again.tensors[key], own[key]) for key in own)
+
+
+def mmpretrain_by_hand(own):
+    """A state dict as mmpretrain has it, written from its model's attributes, apart from our table."""
+    renamed = {"dwconv": "depthwise_conv", "pwconv1": "pointwise_conv1", "pwconv2": "pointwise_conv2"}
+    theirs = {}
+    for name, tensor in own.items():
+        place, _, leaf = name.rpartition(".")
+        *place, part = place.split(".")
+        if part == "head":
+            theirs[f"head.fc.{leaf}"] = tensor
+        elif place == []:
+            assert part == "norm"
+            theirs[f"backbone.norm3.{leaf}"] = tensor
+        else:
+            value = tensor.reshape(-1) if part == "grn" else tensor
+            theirs[".".join(["backbone", *place, renamed.get(part, part), leaf])] = value
+    return theirs
+
+
+@pytest.mark.parametrize("convolutions", [False, True])
+@pytest.mark.parametrize("name", EVERY)
+def test_mmpretrain_as_written_by_hand(name, convolutions, tmp_path):
+    """Its pointwise layers are linear, or 1x1 convolutions with linear_pw_conv=False."""
+    own = randomise(create_model(name, num_classes=10)).state_dict()
+    theirs = mmpretrain_by_hand(own)
+    assert "backbone.stages.2.5.pointwise_conv2.weight" in theirs
+    assert writer("mmpretrain", name).write(own).keys() == theirs.keys()
+    if convolutions:
+        theirs = {key: t[:, :, None, None] if "pointwise" in key and t.ndim == 2 else t for key, t in theirs.items()}
+    found = read_foreign(tmp_path / "file.pth", theirs)
+    assert (found.architecture["model"], found.metadata["layout"]) == (name, "mmpretrain")
+    assert found.tensors.keys() == own.keys()
+    assert all(torch.equal(found.tensors[key], own[key]) for key in own)
+
+
+def birder_by_hand(own):
+    """A state dict as birder 0.8.4 has it: in a later stage the downsampling is number 0 and blocks begin at 1."""
+    parts = {"dwconv": 0, "norm": 2, "pwconv1": 3, "grn": 5, "pwconv2": 6}
+    theirs = {}
+    for name, tensor in own.items():
+        words = name.split(".")
+        if words[0] == "stages":
+            stage, block = int(words[1]), int(words[2])
+            place = f"body.stage{stage + 1}.{block if stage == 0 else block + 1}.block.{parts[words[3]]}"
+        elif words[0] == "downsample_layers":
+            place = f"stem.{words[2]}" if words[1] == "0" else f"body.stage{int(words[1]) + 1}.0.{words[2]}"
+        else:
+            place = {"norm": "features.1", "head": "classifier"}[words[0]]
+        theirs[f"{place}.{words[-1]}"] = tensor
+    return theirs
+
+
+@pytest.mark.parametrize("name", [pytest.param(p, marks=pytest.mark.slow) if p != SMALL[0] else p for p in V2])
+def test_birder_as_written_by_hand(name, tmp_path):
+    own = randomise(create_model(name, num_classes=10)).state_dict()
+    said = {"class_to_idx": {f"bird {row}": row for row in range(10)}, "birder_version": "0.8.4"}
+    said |= {"rgb_stats": {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}}
+    said |= {"signature": {"inputs": [{"data_shape": [0, 3, 256, 256]}], "outputs": []}}
+    torch.save({"state": birder_by_hand(own), "task": "image_classification", **said}, tmp_path / "birder.pt")
+    found = read(tmp_path / "birder.pt")
+    assert (found.architecture["model"], found.metadata["layout"]) == (name, "birder")
+    assert (found.classes[:2], found.image_size) == (("bird 0", "bird 1"), 256)
+    assert found.preprocessing == Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert found.tensors.keys() == own.keys()
+    assert all(torch.equal(found.tensors[key], own[key]) for key in own)
+
+
+def test_birders_masked_autoencoder_becomes_ours(tmp_path):
+    own = FCMAE(create_model("convnextv2_atto", num_classes=0), decoder_dim=24).state_dict()
+    encoder = {name.removeprefix("encoder."): t for name, t in own.items() if name.startswith("encoder.")}
+    theirs = {f"encoder.{name}": tensor for name, tensor in birder_by_hand(encoder).items()}
+    parts = {"dwconv": 0, "norm": 2, "pwconv1": 3, "grn": 5, "pwconv2": 6}
+    for name, tensor in own.items():
+        if name.startswith("decoder."):
+            _, block, part, leaf = name.split(".")
+            theirs[f"decoder.{block}.block.{parts[part]}.{leaf}"] = tensor
+        elif not name.startswith("encoder."):
+            theirs[name] = tensor
+    found = read_foreign(tmp_path / "file", theirs)
+    assert (found.format, found.metadata["layout"]) == (PRETRAINED, "birder")
+    assert found.tensors.keys() == own.keys()
+    assert all(torch.equal(found.tensors[name], own[name]) for name in own)
+
+
+@pytest.mark.slow
+def test_birders_own_model_gives_the_same_outputs(tmp_path):
+    registry = pytest.importorskip("birder.model_registry").registry
+    peer = randomise(registry.net_factory("convnext_v2_atto", 10))
+    found = read_foreign(tmp_path / "file", peer.state_dict())
+    ours, images = filled(found), torch.randn(IMAGES)
+    with torch.no_grad():
+        expected = peer(images)
+        assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_every_name_of_the_official_layout_has_one_in_each_other():
+    """By the tables of names alone, so that no name is forgotten where a test model has none of it."""
+    for layout in LAYOUTS:
+        has = {official for official, _ in layout.pairs}
+        left = set(NAMES) - has
+        if layout.name == "minkowski":  # no V1, no final norm, no head; the others one by one
+            assert left == {
+                "stages.{s}.{b}.dwconv.{leaf}",
+                "stages.{s}.{b}.gamma",
+                "norm.{leaf}",
+                "head.{leaf}",
+                "downsample_layers.{k}.{j}.{leaf}",
+            }
+        else:
+            missing = {"downsample_layers.0.{j}.{leaf}"} if layout.name == "transformers" else set()
+            assert left == ({"stages.{s}.{b}.gamma"} if layout.name == "birder" else missing)  # it is of V2 alone
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 8), (1, 1, 1, 8), (1, 8, 1, 1), (1, 1, 1, 1, 1, 8)])
+def test_grn_comes_in_any_number_of_axes(shape):
+    values = torch.arange(8.0)
+    found = canonical("stages.0.0.grn.gamma", values.reshape(shape))
+    assert found.shape == (1, 1, 1, 8)
+    assert torch.equal(found.flatten(), values)
+
+
+@pytest.mark.parametrize("layout", ["official", "timm", "transformers", "mmpretrain", "birder"])
+@pytest.mark.parametrize("axes", [(-1,), (1, -1), (1, 1, 1, -1), (1, -1, 1, 1), (1, 1, 1, 1, 1, -1)])
+def test_a_whole_file_may_have_grn_in_any_number_of_axes(layout, axes, tmp_path):
+    own = randomise(create_model("convnextv2_atto", num_classes=3)).state_dict()
+    theirs = writer(layout, "convnextv2_atto").write(own)
+    changed = {n: t.reshape(axes) if "grn" in n or ".block.5." in n else t for n, t in theirs.items()}
+    assert sum(changed[name].ndim == len(axes) for name in theirs if theirs[name].numel() > 3) > 20
+    torch.save(changed, tmp_path / "file.pt")
+    found = read(tmp_path / "file.pt")
+    assert found.metadata["layout"] == layout
+    assert all(torch.equal(found.tensors[name], own[name]) for name in own)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "autoencoder"])
+def test_weights_that_do_not_fit_leave_the_model_as_it_was(kind, tmp_path):
+    shape = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}
+    torch.save(create_model("convnextv2_atto", num_classes=2, **shape).state_dict(), tmp_path / "file.pt")
+    held = read(tmp_path / "file.pt")
+    model = create_model("convnextv2_atto", num_classes=2, depths=(1, 1, 1, 1), dims=(8, 8, 16, 24))
+    target, fill = model, partial(classifier_weights.fill, init=held, classes=("a", "b"))
+    if kind == "autoencoder":
+        target, fill = FCMAE(model, decoder_dim=8), partial(pretrain_weights.fill, init=held)
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    with pytest.raises(LoadError, match=r"of another shape: .*stages.3.0.dwconv.weight"):
+        fill(target)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
+
+
+def test_grn_of_two_long_axes_is_left_for_the_error():
+    assert canonical("stages.0.0.grn.beta", torch.zeros(2, 4)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", ""])
+def test_wrappers_are_taken_off(wrapper, tmp_path):
+    own = create_model("convnextv2_atto", num_classes=2).state_dict()
+    found = recognise({wrapper + name: tensor for name, tensor in own.items()}, tmp_path)
+    assert found.tensors.keys() == own.keys()
+
+
+def test_the_usual_epsilon_of_transformers_is_close_enough(tmp_path):
+    """Published folders leave it at 1e-12, where the model's is 1e-6."""
+    peer = transformers_model("convnextv2_atto", eps=1e-12)
+    ours, images = filled(read_foreign(tmp_path / "file", peer.state_dict())), torch.randn(IMAGES)
+    with torch.no_grad():
+        expected = peer(images).logits
+        assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_timm_reads_the_official_file_that_we_read_and_gives_the_same(name, tmp_path):
+    """timm's own reader of official files is the judge of ours, in outputs."""
+    torch.save({"model": randomise(create_model(name, num_classes=10)).state_dict()}, tmp_path / "official.pt")
+    peer = timm.create_model(name, num_classes=10).eval()
+    peer.load_state_dict(checkpoint_filter_fn(torch.load(tmp_path / "official.pt"), peer))
+    ours, images = filled(read(tmp_path / "official.pt")), torch.randn(IMAGES)
+    with torch.no_grad():
+        expected = peer(images)
+        assert (ours(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("layout", ["timm", "transformers", "minkowski", "mmpretrain", "birder"])
+@pytest.mark.parametrize("change", ["missing", "unexpected", "of another shape", "of another type"])
+def test_one_wrong_tensor_is_named_in_the_words_of_its_layout(layout, change, tmp_path):
+    own = create_model("convnextv2_atto", num_classes=10).state_dict()
+    if layout == "minkowski":
+        own = {key: tensor for key, tensor in own.items() if not key.startswith(("norm.", "head."))}
+    theirs = writer(layout, "convnextv2_atto").write(own)
+    name = writer(layout, "convnextv2_atto").named("stages.2.3.pwconv1.bias")
+    if change == "missing":
+        del theirs[name]
+    elif change == "unexpected":
+        name = f"{name}s"
+        theirs[name] = torch.zeros(3)
+    else:
+        theirs[name] = torch.zeros(7) if change == "of another shape" else theirs[name].long()
+    with pytest.raises(LoadError, match=rf"does not fill the model: {change}: {name}") as caught:
+        read_foreign(tmp_path / "file", theirs)
+    kinds = {"missing", "unexpected", "of another shape", "of another type"}
+    assert all(f"{other}:" not in str(caught.value) for other in kinds - {change})
+
+
+@pytest.mark.parametrize("convolutions", [True, False])
+def test_a_size_of_timm_without_a_name_of_ours_goes_back_bitwise(convolutions, tmp_path):
+    name = "convnextv2_atto" if convolutions else "convnextv2_tiny"
+    peer = randomise(timm.create_model(name, num_classes=10, depths=(1, 1, 2, 1), dims=(8, 16, 24, 32)))
+    found = read_foreign(tmp_path / "file", peer.state_dict())
+    assert (found.architecture["model"], found.architecture["dims"]) == (name, (8, 16, 24, 32))
+    back = writer("timm", found.architecture["model"]).write(found.tensors)
+    assert back.keys() == peer.state_dict().keys()
+    assert all(torch.equal(back[key], tensor) for key, tensor in peer.state_dict().items())
+
+
+def test_old_files_of_transformers_have_gamma_and_beta(tmp_path):
+    theirs = transformers_model("convnextv2_atto").state_dict()
+    old = {
+        name.replace("grn.weight", "grn.gamma").replace("grn.bias", "grn.beta"): value for name, value in theirs.items()
+    }
+    assert old.keys() != theirs.keys()
+    a, b = read_foreign(tmp_path / "file", old), read_foreign(tmp_path / "file", theirs)
+    assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in b.tensors)
+
+
+def test_an_encoder_of_pre_training_alone_gets_its_final_norm(tmp_path):
+    own = randomise(create_model("convnextv2_atto", num_classes=0)).state_dict()
+    bare = {name: tensor for name, tensor in own.items() if not name.startswith("norm.")}
+    found = read_foreign(tmp_path / "file", {**bare, **{n: t.reshape(1, -1) for n, t in bare.items() if ".grn." in n}})
+    assert found.classes == ()
+    assert len(found.tensors) == len(own)
+    assert found.tensors["norm.weight"].eq(1).all()
+    assert found.tensors["norm.bias"].eq(0).all()
+    assert all(torch.equal(found.tensors[name], own[name]) for name in bare)
