@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -69,12 +72,74 @@ class RunDescription:
     commands: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class Ragged(Sequence["Tensor"]):
+    """A list of tensors of one dtype and any shapes, such as the boxes of each image of a batch.
+
+    It is held in one tensor, so that it moves between processes and to a device in one piece.
+
+    values: (total number of values,), all tensors one after the other, each row-major.  shapes: one per tensor.
+    """
+
+    values: Tensor
+    shapes: tuple[tuple[int, ...], ...]
+
+    @staticmethod
+    def of(tensors: Sequence[Tensor]) -> Ragged:
+        """A list of copies of these tensors, one or more. Raises ValueError if their dtypes differ."""
+        import torch
+
+        if len({tensor.dtype for tensor in tensors}) != 1:
+            raise ValueError(f"a list of tensors of one dtype, not of {[str(tensor.dtype) for tensor in tensors]}")
+        values = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        return Ragged(values, tuple(tuple(tensor.shape) for tensor in tensors))
+
+    def to(self, device: torch.device | str) -> Ragged:
+        """Return the same list on a device; a copy out of page-locked memory does not wait."""
+        return Ragged(self.values.to(device, non_blocking=True), self.shapes)
+
+    def pin_memory(self) -> Ragged:
+        """Return the same list in page-locked memory."""
+        return Ragged(self.values.pin_memory(), self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Tensor]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensor | Sequence[Tensor]:
+        return self._views[index]
+
+    @cached_property
+    def _views(self) -> tuple[Tensor, ...]:
+        parts = self.values.split([prod(shape) for shape in self.shapes])
+        return tuple(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True))
+
+
 @dataclass(frozen=True)
 class TaskBatch:
-    """A micro-batch as the engine sees it: tensors to move to the device, and the names of its samples."""
+    """A micro-batch as the engine sees it: what to move to the device, and the names of its samples.
+
+    tensors: by name, one entry per sample along the first axis.
+    lists: by name, one tensor per sample, of different shapes, such as boxes.
+    """
 
     tensors: Mapping[str, Tensor]
     names: Sequence[str]
+    lists: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def to(self, device: torch.device) -> TaskBatch:
+        """Return the same batch on a device; copies out of page-locked memory do not wait."""
+        tensors = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}
+        lists = {
+            name: parts.to(device) if isinstance(parts, Ragged) else [p.to(device, non_blocking=True) for p in parts]
+            for name, parts in self.lists.items()
+        }
+        return TaskBatch(tensors, self.names, lists)

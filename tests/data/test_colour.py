@@ -11,7 +11,8 @@ from PIL import Image
 from timm.data import auto_augment
 
 from convnextv2.data.transforms import colour
-from convnextv2.data.transforms.colour import RandAugment, RandomErase, normalise, to_bytes
+from convnextv2.data.transforms.augment_operations import AugmentOperation
+from convnextv2.data.transforms.colour import Composed, RandAugment, RandomErase, normalise, to_bytes
 from convnextv2.records import Preprocessing
 
 CHANNELS = pytest.mark.parametrize("channels", [1, 3])
@@ -101,8 +102,11 @@ def test_what_a_move_uncovers_has_the_mean_colour(channels):
 
 def test_how_operations_are_drawn(monkeypatch):
     drawn = []
-    operations = tuple(lambda image, level, i=i: drawn.append((i, level)) or image for i in range(15))
-    monkeypatch.setattr(colour, "_OPERATIONS", operations)
+    operations = tuple(
+        AugmentOperation(str(i), lambda level, size, fill, i=i: drawn.append((i, level)) or Composed(()))
+        for i in range(15)
+    )
+    monkeypatch.setattr(colour, "OPERATIONS", operations)
     augment, image = RandAugment(), waves(4, 4)
     for _ in range(3000):
         augment(image)

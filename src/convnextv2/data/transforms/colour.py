@@ -2,77 +2,153 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from convnextv2.data.transforms.augment_operations import OPERATIONS, AugmentOperation
+from convnextv2.data.transforms.pixel_format import to_format
+from convnextv2.data.transforms.transform import DrawnTransform, Operation
+from convnextv2.errors import UserError
 from convnextv2.records import Preprocessing
-
-_BILINEAR = v2.InterpolationMode.BILINEAR
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """uint8 (..., C, H, W) to the model's float32 input."""
-    mean, std = _statistics(preprocessing, images.device)
+    """Return pixels (..., C, H, W) as the model's float32 input, `(x / 255 - mean) / std`.
+
+    Raises:
+        ValueError: `preprocessing` is for another number of channels.
+    """
+    mean, std = _statistics(preprocessing, images)
     return (images.float() / 255 - mean) / std
 
 
 def to_bytes(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """The model's input (..., C, H, W) back to uint8: rounded, and clipped to 0 to 255."""
-    mean, std = _statistics(preprocessing, images.device)
-    return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    """Return the model's input (..., C, H, W) as uint8: rounded, and clipped to 0 to 255.
+
+    Raises:
+        ValueError: `preprocessing` is for another number of channels.
+    """
+    return _to_pixels(images, preprocessing, torch.uint8)
 
 
-class RandAugment:
-    """A few random operations on a picture (Cubuk et al. 2020) as ConvNeXt uses them: timm's "rand-m9-mstd0.5-inc1".
+@dataclass(frozen=True)
+class Composed(Operation):
+    """Operations one after the other; none leave the very image given."""
 
-    Each operation is drawn with equal chances out of 15, and carried out with `probability`, at a strength
-    drawn from a normal distribution around `magnitude` and clipped to 0 to 10, where 10 is the operation's
-    full range; what has a direction goes either way. Draws from torch's global generator and from nothing else.
+    steps: tuple[Operation, ...]
+
+    def on_image(self, image: Tensor) -> Tensor:
+        for step in self.steps:
+            image = step.on_image(image)
+        return image
+
+    def on_mask(self, mask: Tensor, fill: int = 0) -> Tensor:
+        for step in self.steps:
+            mask = step.on_mask(mask, fill)
+        return mask
+
+    def on_boxes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        boxes, kept = super().on_boxes(boxes)
+        for step in self.steps:
+            boxes, seen = step.on_boxes(boxes)
+            kept = kept & seen
+        return boxes, kept
+
+
+class RandAugment(DrawnTransform[Composed]):
+    """A few random operations on an image (Cubuk et al. 2020) as ConvNeXt uses them: timm's "rand-m9-mstd0.5-inc1".
+
+    Each operation is drawn with equal chances out of the 15 of `augment_operations`, and carried out with
+    `probability`, at a strength drawn from a normal distribution around `magnitude` and clipped to 0 to 10, where 10
+    is the operation's full range; what has a direction goes either way. Draws from torch's global generator and from
+    nothing else.
 
     Operations and ranges are timm's, but for two things: rotation, shear and translation interpolate
-    bilinearly, not bicubically; and posterize leaves one bit at full range, where timm leaves a black picture.
+    bilinearly, not bicubically; and posterize leaves one bit at full range, where timm leaves a black image.
+
+    uint8 images of 1 or 3 channels take all 15. Others draw, with equal chances, among those that accept them: 14 if
+    uint8 of any other number of channels (not saturation), the 5 that move pixels in any other format. Masks and boxes
+    follow those 5 and are left alone by the rest.
 
     Args:
         magnitude: mean strength, 0 to 10.
         std: standard deviation of the strength; 0 for always the same.
         operations: how many are drawn, one after the other; the same may come twice.
         probability: of each drawn operation to be carried out, 0 to 1.
+        fill: what rotation, shear and shift put into uncovered places, one value per channel; see `Affine`.
     """
 
     def __init__(
-        self, magnitude: float = 9.0, *, std: float = 0.5, operations: int = 2, probability: float = 0.5
+        self,
+        magnitude: float = 9.0,
+        *,
+        std: float = 0.5,
+        operations: int = 2,
+        probability: float = 0.5,
+        fill: tuple[float, ...] | None = None,
     ) -> None:
         self.magnitude = magnitude
         self.std = std
         self.operations = operations
         self.probability = probability
+        self.fill = fill
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """uint8 (C, H, W) to uint8 (C, H, W), C is 1 or 3; the very tensor given where nothing is carried out."""
-        for number in torch.randint(len(_OPERATIONS), (self.operations,)).tolist():
+    def draw(self, image: Tensor) -> Composed:
+        """Draw operations for an image, (C, H, W).
+
+        Raises:
+            UserError: no operation takes the image's format.
+        """
+        usable = self.usable(image)
+        size = (image.shape[-2], image.shape[-1])
+        steps: list[Operation] = []
+        for number in torch.randint(len(usable), (self.operations,)).tolist():
             if torch.rand(()) < self.probability:
                 level = torch.normal(self.magnitude, self.std, ()).clamp(0, 10).item() / 10
-                image = _OPERATIONS[number](image, level if torch.rand(()) < 0.5 else -level)
-        return image
+                steps.append(usable[number].make(level if torch.rand(()) < 0.5 else -level, size, self.fill))
+        return Composed(tuple(steps))
+
+    @staticmethod
+    def usable(image: Tensor) -> tuple[AugmentOperation, ...]:
+        """Return the operations that take an image, (C, H, W). Raises UserError if there are none."""
+        usable = tuple(operation for operation in OPERATIONS if operation.accepts(image) is None)
+        if not usable:
+            raise UserError(f"RandAugment: {OPERATIONS[0].accepts(image)}; convert the images, or leave it out")
+        return usable
 
 
-class RandomErase:
-    """One rectangle of the picture replaced by noise (Zhong et al. 2020; timm's "pixel" mode).
+@dataclass(frozen=True)
+class Erasing(Operation):
+    """One rectangle replaced.
 
-    The noise is standard normal after `normalise`, but for what a pixel cannot hold: that is clipped, at about
-    two standard deviations. Draws from torch's global generator and from nothing else.
+    top, left: of its upper left corner, in pixels.  pixels: (C, height, width), in the image's format.
+    """
+
+    top: int
+    left: int
+    pixels: Tensor
+
+    def on_image(self, image: Tensor) -> Tensor:
+        height, width = self.pixels.shape[-2:]
+        return F.erase(image, self.top, self.left, height, width, self.pixels)
+
+
+class RandomErase(DrawnTransform[Erasing | Composed]):
+    """One rectangle of the image replaced by noise (Zhong et al. 2020; timm's "pixel" mode).
+
+    The noise is standard normal after `normalise`, but for what a pixel cannot hold: that is clipped, in uint8 at
+    about two standard deviations. Masks and boxes stay. Draws from torch's global generator and from nothing else.
 
     Args:
-        probability: of a picture to lose a rectangle, 0 to 1.
-        preprocessing: statistics of the noise, one value a channel of the pictures.
-        scale: smallest and largest share of the picture's area.
+        probability: of an image to lose a rectangle, 0 to 1.
+        preprocessing: statistics of the noise, one value per channel of the images.
+        scale: smallest and largest share of the image's area.
         ratio: smallest and largest height divided by width. A rectangle that would not fit is drawn anew, up to
-            ten times; then the picture stays whole.
+            ten times; then the image stays whole.
     """
 
     def __init__(
@@ -87,61 +163,27 @@ class RandomErase:
         self._preprocessing = preprocessing
         self._place = v2.RandomErasing(p=1, scale=scale, ratio=ratio, value="random")  # pyright: ignore[reportArgumentType]
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """uint8 (C, H, W) to uint8 (C, H, W); the very tensor given where nothing is erased."""
+    def draw(self, image: Tensor) -> Erasing | Composed:
+        """Draw a rectangle of an image, (C, H, W), and its noise; an empty `Composed` if nothing is erased.
+
+        Raises:
+            ValueError: the statistics are for another number of channels.
+        """
         if torch.rand(()) >= self.probability:
-            return image
+            return Composed(())
         place = self._place.make_params([image])
-        noise = place.pop("v")
-        if noise is None:
-            return image
-        return F.erase(image, **place, v=to_bytes(noise, self._preprocessing))
+        if place["v"] is None:
+            return Composed(())
+        return Erasing(place["i"], place["j"], _to_pixels(place["v"], self._preprocessing, image.dtype))
 
 
-def _statistics(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(v, device=device).view(-1, 1, 1) for v in (preprocessing.mean, preprocessing.std))
+def _statistics(preprocessing: Preprocessing, images: Tensor) -> tuple[Tensor, Tensor]:
+    if len(preprocessing.mean) != images.shape[-3]:
+        raise ValueError(f"statistics of {len(preprocessing.mean)} channels for images of {images.shape[-3]}")
+    mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (preprocessing.mean, preprocessing.std))
     return mean, std
 
 
-def _move(
-    image: Tensor, *, degrees: float = 0, shift: tuple[float, float] = (0, 0), slope: tuple[float, float] = (0, 0)
-) -> Tensor:
-    """The picture rotated about its middle, shifted right and down in pixels, or sheared from its upper left corner.
-
-    slope: pixels across, and down, for each pixel along the other axis. What is not covered gets the mean colour:
-    brought to zero before and back afterwards, it fades into the picture at the edge.
-    """
-    mean = torch.tensor(Preprocessing.for_channels(len(image)).mean).mul(255).round().view(-1, 1, 1)
-    shear = [math.degrees(math.atan(s)) for s in slope]
-    corner = [0.0, 0.0] if any(slope) else None
-    moved = F.affine(image - mean, degrees, list(shift), 1.0, shear, _BILINEAR, center=corner)
-    return (moved + mean).round().to(torch.uint8)
-
-
-def _solarize(image: Tensor, level: float) -> Tensor:
-    threshold = 256 - int(256 * abs(level))
-    return image if threshold > 255 else F.solarize(image, threshold)
-
-
-def _solarize_add(image: Tensor, level: float) -> Tensor:
-    return torch.where(image < 128, image + int(110 * abs(level)), image)
-
-
-_OPERATIONS: tuple[Callable[[Tensor, float], Tensor], ...] = (
-    lambda image, level: _move(image, degrees=30 * level),
-    lambda image, level: _move(image, shift=(0.45 * level * image.shape[2], 0)),
-    lambda image, level: _move(image, shift=(0, 0.45 * level * image.shape[1])),
-    lambda image, level: _move(image, slope=(0.3 * level, 0)),
-    lambda image, level: _move(image, slope=(0, 0.3 * level)),
-    lambda image, level: F.adjust_brightness(image, 1 + 0.9 * level),
-    lambda image, level: F.adjust_saturation(image, 1 + 0.9 * level),
-    lambda image, level: F.adjust_contrast(image, 1 + 0.9 * level),
-    lambda image, level: F.adjust_sharpness(image, 1 + 0.9 * level),
-    lambda image, level: F.posterize(image, max(1, 4 - int(4 * abs(level)))),
-    _solarize,
-    _solarize_add,
-    lambda image, _: F.autocontrast(image),
-    lambda image, _: F.equalize(image),
-    lambda image, _: F.invert(image),
-)
-"""From a picture and a level of -1 to 1, where 1 is the full range; what has no direction takes the level's size."""
+def _to_pixels(images: Tensor, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
+    mean, std = _statistics(preprocessing, images)
+    return to_format((images * std + mean) * 255, dtype)

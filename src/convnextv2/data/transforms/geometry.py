@@ -1,30 +1,168 @@
-"""Where the model looks: random crops for training, the centre for evaluation."""
+"""Where the model looks: random crops for training, the centre for evaluation, rotation, shear and shift.
+
+Images are resized bicubically with antialiasing and moved bilinearly, in any of `pixel_format.FORMATS` and with any
+number of channels: formats other than uint8 are computed in floats, rounded and clipped to what the format holds.
+Masks take the nearest pixel, by pixel centres, so that they stay on the image to within half a pixel. Boxes are moved
+exactly.
+"""
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
+
+from convnextv2.data.transforms.pixel_format import to_float, to_format
+from convnextv2.data.transforms.transform import DrawnTransform, Operation
+from convnextv2.records import Preprocessing
 
 Resize = Literal["auto", "crop", "whole"]
-"""How a picture becomes a square, see `CenterFit`."""
+"""How an image becomes a square, see `CenterFit`."""
 
-_BICUBIC = v2.InterpolationMode.BICUBIC
+_Resizer = Callable[[Tensor, tuple[int, int]], Tensor]
+
 _LONGEST = 16
-"""Pictures longer than this many times their width are cut before they are enlarged."""
+"""Images longer than this many times their width are cut before they are enlarged."""
 
 
-class RandomResizedCropFlip:
-    """A random part of the picture at a fixed size, mirrored half of the time.
+@dataclass(frozen=True)
+class _Geometry(Operation):
+    """An operation that moves pixels, drawn for images of one size.
+
+    source: height and width of the images, in pixels; other sizes raise ValueError.
+    """
+
+    source: tuple[int, int]
+
+    def _on_size(self, target: Tensor) -> Tensor:
+        if tuple(target.shape[-2:]) != self.source:
+            raise ValueError(f"drawn for {self.source} pixels (height, width), applied to {tuple(target.shape)}")
+        return target
+
+    def _boxes(self, boxes: Tensor) -> BoundingBoxes:
+        return BoundingBoxes(boxes, format=BoundingBoxFormat.XYXY, canvas_size=self.source)  # pyright: ignore[reportCallIssue]
+
+
+class _CutAndResize(_Geometry):
+    """A geometry of cuts, mirrors and one resizing."""
+
+    @abstractmethod
+    def _move(self, target: Tensor, resize: _Resizer) -> Tensor:
+        """Move whatever torchvision's functions take, resized by `resize`."""
+
+    def on_image(self, image: Tensor) -> Tensor:
+        return self._move(self._on_size(image), _resize_image).contiguous()
+
+    def on_mask(self, mask: Tensor, fill: int = 0) -> Tensor:
+        return self._move(self._on_size(mask), _resize_mask).contiguous()
+
+    def on_boxes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        moved = self._move(self._boxes(boxes), lambda target, size: F.resize(target, list(size)))
+        return super().on_boxes(moved.as_subclass(Tensor))
+
+
+@dataclass(frozen=True)
+class CropResize(_CutAndResize):
+    """A rectangle cut out, brought to a size, and mirrored left and right if `flip`.
+
+    top, left, height, width: the rectangle, in pixels of the source, inside it.  size: height and width of the result.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    size: tuple[int, int]
+    flip: bool = False
+
+    def _move(self, target: Tensor, resize: _Resizer) -> Tensor:
+        target = resize(F.crop(target, self.top, self.left, self.height, self.width), self.size)
+        return F.horizontal_flip(target) if self.flip else target
+
+
+@dataclass(frozen=True)
+class CenterCropResize(_CutAndResize):
+    """The middle cut out, brought to a size, and the middle of that cut out again.
+
+    cut, resized, size: height and width after the first cut, after resizing and of the result, in pixels.
+    """
+
+    cut: tuple[int, int]
+    resized: tuple[int, int]
+    size: tuple[int, int]
+
+    def _move(self, target: Tensor, resize: _Resizer) -> Tensor:
+        target = resize(F.center_crop(target, list(self.cut)), self.resized)
+        return F.center_crop(target, list(self.size))
+
+
+@dataclass(frozen=True)
+class Affine(_Geometry):
+    """The image rotated about its middle, shifted, or sheared from its upper left corner, at its own size.
+
+    degrees: of rotation, clockwise as seen.  shift: right and down, in pixels.
+    slope: pixels across, and down, for each pixel along the other axis.
+    fill: one value per channel for what is not covered, in the image's own numbers. None for ImageNet's mean colour if
+        the image is uint8, and else for each channel's own mean, as other formats have no agreed range.
+    """
+
+    degrees: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
+    slope: tuple[float, float] = (0.0, 0.0)
+    fill: tuple[float, ...] | None = None
+
+    def on_image(self, image: Tensor) -> Tensor:
+        # Brought to zero before and back afterwards, what is not covered fades into the image at the edge.
+        values, mean = to_float(self._on_size(image)), self._fill(image)
+        return to_format(self._affine(values - mean, v2.InterpolationMode.BILINEAR) + mean, image.dtype)
+
+    def on_mask(self, mask: Tensor, fill: int = 0) -> Tensor:
+        if mask.dtype != torch.bool and not torch.iinfo(mask.dtype).min <= fill <= torch.iinfo(mask.dtype).max:
+            raise ValueError(f"a mask of {mask.dtype} cannot hold {fill}: give it as torch.uint8 or torch.int64")
+        height, width = self.source
+        layers = to_float(self._on_size(mask)).reshape(-1, height, width)
+        moved = self._affine(layers, v2.InterpolationMode.NEAREST, fill=[float(fill)])
+        return moved.to(mask.dtype).reshape(mask.shape)
+
+    def on_boxes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        return super().on_boxes(self._affine(self._boxes(boxes)).as_subclass(Tensor))
+
+    def _affine(
+        self,
+        target: Tensor,
+        interpolation: v2.InterpolationMode = v2.InterpolationMode.NEAREST,
+        fill: list[float] | None = None,
+    ) -> Tensor:
+        shear = [math.degrees(math.atan(slope)) for slope in self.slope]
+        corner = [0.0, 0.0] if any(self.slope) else None
+        return F.affine(target, self.degrees, list(self.shift), 1.0, shear, interpolation, fill=fill, center=corner)
+
+    def _fill(self, image: Tensor) -> Tensor:
+        """What uncovered pixels get, (C, 1, 1), or (1, 1, 1) for all channels alike."""
+        if self.fill is not None:
+            return torch.tensor(self.fill, device=image.device).view(-1, 1, 1)
+        if image.dtype != torch.uint8:
+            return to_float(image).nanmean((1, 2), keepdim=True)
+        mean = Preprocessing.for_channels(len(image)).mean
+        return torch.tensor(mean, device=image.device).mul(255).round().view(-1, 1, 1)
+
+
+class RandomResizedCropFlip(DrawnTransform[CropResize]):
+    """A random part of the image at a fixed size, mirrored half of the time.
 
     Draws from torch's global generator and from nothing else.
 
     Args:
         size: height and width of the result, in pixels; one number for a square.
-        scale: smallest and largest share of the picture's area that is taken.
+        scale: smallest and largest share of the image's area that is taken.
         ratio: smallest and largest width divided by height of the part taken.
         flip: whether to mirror left and right with probability 1/2.
     """
@@ -38,25 +176,24 @@ class RandomResizedCropFlip:
         flip: bool = True,
     ) -> None:
         self.size = (size, size) if isinstance(size, int) else size
-        self._crop = v2.RandomResizedCrop(self.size, scale=scale, ratio=ratio, interpolation=_BICUBIC, antialias=True)
+        self._crop = v2.RandomResizedCrop(self.size, scale=scale, ratio=ratio)
         self._flip = flip
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """uint8 (C, H, W) to contiguous uint8 (C, height, width)."""
-        image = self._crop(image)
-        if self._flip and torch.rand(()) < 0.5:
-            image = F.horizontal_flip(image)
-        return image.contiguous()
+    def draw(self, image: Tensor) -> CropResize:
+        """Draw a part of an image, (C, H, W), and whether to mirror it."""
+        part = self._crop.make_params([image])
+        flip = self._flip and bool(torch.rand(()) < 0.5)
+        return CropResize(source=(image.shape[-2], image.shape[-1]), **part, size=self.size, flip=flip)
 
 
-class CenterFit:
-    """The middle of the picture at a fixed size, for evaluation and embedding. Nothing random.
+class CenterFit(DrawnTransform[CenterCropResize]):
+    """The middle of the image at a fixed size, for evaluation and embedding. Nothing random.
 
     "crop" brings the shorter side to `int(size / crop_pct)` pixels and cuts out the centre; "whole"
-    resizes the whole picture to the square without a cut. "auto" does as ConvNeXt V2 was evaluated:
-    it crops below 384 pixels and where `crop_pct` is given, and else takes the whole.
+    resizes the whole image to the square without a cut. "auto" does as ConvNeXt V2 was evaluated:
+    it crops if the size is below 384 pixels or `crop_pct` is given, and else takes the whole.
 
-    A picture more than 16 times as long as wide is first cut to its middle 16 to 1: enlarging
+    An image more than 16 times as long as wide is first cut to its middle 16 to 1: enlarging
     all of a line of pixels would fill the memory.
 
     Args:
@@ -70,15 +207,13 @@ class CenterFit:
         self.whole = resize == "whole" or (resize == "auto" and crop_pct is None and min(self.size) >= 384)
         self.crop_pct = 0.875 if crop_pct is None else crop_pct
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """uint8 (C, H, W) to contiguous uint8 (C, height, width)."""
+    def draw(self, image: Tensor) -> CenterCropResize:
+        """Return where the middle of an image, (C, H, W), lies; draws nothing."""
+        source = height, width = (image.shape[-2], image.shape[-1])
         if self.whole:
-            return _resize(image, self.size).contiguous()
-        height, width = image.shape[-2:]
+            return CenterCropResize(source, cut=source, resized=self.size, size=self.size)
         height, width = min(height, _LONGEST * width), min(width, _LONGEST * height)
-        image = F.center_crop(image, [height, width])
-        image = _resize(image, self._cover(height, width))
-        return F.center_crop(image, list(self.size)).contiguous()
+        return CenterCropResize(source, cut=(height, width), resized=self._cover(height, width), size=self.size)
 
     def _cover(self, height: int, width: int) -> tuple[int, int]:
         """The smallest size of the same shape that covers `size / crop_pct`."""
@@ -88,5 +223,17 @@ class CenterFit:
         return max(tall, wide * height // width), wide
 
 
-def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.resize(image, list(size), interpolation=_BICUBIC, antialias=True)
+def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(image.shape[-2:]) == size:
+        return image
+    values = image if image.dtype == torch.uint8 else to_float(image)
+    resized = F.resize(values, list(size), interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+    return resized if image.dtype == torch.uint8 else to_format(resized, image.dtype)
+
+
+def _resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Take the pixel whose centre is nearest: torchvision's own way for masks is half a pixel off."""
+    layers = mask.reshape(-1, *mask.shape[-2:])
+    values = layers if layers.dtype == torch.uint8 else to_float(layers)
+    resized = F.resize(values, list(size), interpolation=v2.InterpolationMode.NEAREST_EXACT)
+    return resized.to(mask.dtype).reshape(*mask.shape[:-2], *size)

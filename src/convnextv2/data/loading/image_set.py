@@ -1,0 +1,127 @@
+"""Samples that depend on nothing but (seed, epoch, index of the image).
+
+How an image is cropped is the same for any number of workers, for any number of processes, and from
+whichever step a run is resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from convnextv2.data.files.decode import MAX_PIXELS, check_channels, decode
+from convnextv2.data.files.folder import ImageList
+from convnextv2.data.loading.batch import PerImage, Sample
+from convnextv2.data.loading.cache import PixelCache
+from convnextv2.data.loading.order import mix
+from convnextv2.errors import BadImageError, RunFailedError
+from convnextv2.text import shown
+
+Transform = Callable[..., Mapping[str, Tensor | PerImage]]
+"""From one image, (C, H, W), to named tensors: of the same shape for every image, or wrapped in `PerImage`.
+
+Called with the image only, or with the image and its target if the `ImageSet` reads targets. It may draw from torch's
+global generator, and must not write into the image it is given."""
+
+Targets = Callable[[int], Any]
+"""From an image's index to what is known of the image: a mask, boxes, a label, or just the index itself (`int`).
+
+Called in the worker. It draws nothing, and raises BadImageError for a target that cannot be read."""
+
+
+class ImageSet(Dataset[Sample]):
+    """Images by (epoch, index), decoded and transformed.
+
+    Before the transform runs, torch's global CPU generator is seeded from (seed, epoch, index);
+    afterwards it is put back as it was. An image that cannot be read, or whose target cannot, is replaced by the
+    next one of the list that can, under the seed of the index that was asked for.
+
+    targets: read beside each image and handed to the transform after it; None for a transform of the image only.
+    """
+
+    def __init__(
+        self,
+        images: ImageList,
+        transform: Transform,
+        *,
+        channels: int = 3,
+        max_pixels: int = MAX_PIXELS,
+        min_side: int | None = None,
+        seed: int = 0,
+        cache: PixelCache | None = None,
+        targets: Targets | None = None,
+    ) -> None:
+        """A `cache` stands in for the files: make it with the same images, channels and limits."""
+        check_channels(channels)
+        if cache is not None and (cache.images.names != images.names or cache.channels != channels):
+            raise ValueError("the cache holds other images or another number of channels")
+        self.images = images
+        self._transform = transform
+        self._channels = channels
+        self._max_pixels = max_pixels
+        self._min_side = min_side
+        self._seed = seed
+        self._cache = cache
+        self._targets = targets
+        self._known_bad: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """The sample of (epoch, index).
+
+        Raises:
+            RunFailedError: not one of the images can be read.
+        """
+        epoch, asked = key
+        bad: list[tuple[int, str]] = []
+        for step in range(len(self.images)):
+            index = (asked + step) % len(self.images)
+            try:
+                given = self._read_all(index)
+            except BadImageError as error:
+                bad.append((index, error.reason))
+                continue
+            return self._transformed(given, epoch, asked, index, bad)
+        first = f": {bad[0][1]} ({shown(self.images.path(bad[0][0]))})" if bad else ""
+        raise RunFailedError(f"none of the {len(bad)} files in {shown(self.images.source)} can be read{first}")
+
+    def exactly(self, index: int) -> Sample:
+        """The sample of image `index` in epoch 0; no other image stands in for it.
+
+        Raises:
+            BadImageError: it, or its target, cannot be read.
+        """
+        return self._transformed(self._read_all(index), 0, index, index, [])
+
+    def read(self, index: int) -> Tensor:
+        """Image `index` as it is, uint8 (C, H, W). Raises BadImageError."""
+        if self._cache is not None:
+            return self._cache.get(index)
+        path = self.images.path(index)
+        if index in self._known_bad:
+            # A long row of bad files is walked again and again: decode each of them only once.
+            raise BadImageError(path, self._known_bad[index])
+        try:
+            pixels = decode(path, channels=self._channels, max_pixels=self._max_pixels, min_side=self._min_side)
+        except BadImageError as error:
+            self._known_bad[index] = error.reason
+            raise
+        return torch.from_numpy(pixels).permute(2, 0, 1)
+
+    def _read_all(self, index: int) -> tuple[Any, ...]:
+        """What the transform is called with: the image, and its target if there are targets."""
+        image = self.read(index)
+        return (image,) if self._targets is None else (image, self._targets(index))
+
+    def _transformed(
+        self, given: tuple[Any, ...], epoch: int, asked: int, index: int, bad: list[tuple[int, str]]
+    ) -> Sample:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(mix(self._seed, epoch, asked))
+            return Sample.of(self._transform(*given), index, bad)
