@@ -1,4 +1,4 @@
-"""ConvNeXt V2 and FCMAE: pre-train on your own pictures, exactly and fast.
+"""ConvNeXt V2 and FCMAE: pre-train on your own images, exactly and fast.
 
 The public names are loaded when they are first used, so that `import convnextv2` costs nothing.
 """
@@ -13,42 +13,66 @@ from convnextv2._version import __version__ as __version__
 _HOMES = {
     "FCMAE": "convnextv2.tasks.pretrain.fcmae",
     "ConvNeXt": "convnextv2.models",
+    "ConvNeXtV2Error": "convnextv2.errors",
+    "EncoderConfig": "convnextv2.models",
+    "LoadError": "convnextv2.errors",
+    "UserError": "convnextv2.errors",
     "classify": "convnextv2.tasks.classify.run",
+    "convert": "convnextv2.verbs.convert",
     "create_model": "convnextv2.loading",
-    "evaluate": "convnextv2.tasks.classify.evaluate",
+    "embed": "convnextv2.verbs.embed",
+    "evaluate": "convnextv2.verbs.evaluate",
     "load": "convnextv2.loading",
-    "load_pretrained": "convnextv2.tasks.pretrain.model_file",
-    "predict": "convnextv2.tasks.classify.predict",
+    "load_pretrained": "convnextv2.tasks.pretrain.load",
+    "predict": "convnextv2.verbs.predict",
     "pretrain": "convnextv2.tasks.pretrain.run",
     "probe": "convnextv2.verbs.probe.probe",
+    "push": "convnextv2.verbs.push",
+    "reconstruct": "convnextv2.tasks.pretrain.reconstruct",
+    "register_task": "convnextv2.runs.spec",
     "register_with_timm": "convnextv2.interop.timm_models",
 }
 
 __all__ = [
     "FCMAE",
     "ConvNeXt",
+    "ConvNeXtV2Error",
+    "EncoderConfig",
+    "LoadError",
+    "UserError",
     "classify",
+    "convert",
     "create_model",
+    "embed",
     "evaluate",
     "load",
     "load_pretrained",
     "predict",
     "pretrain",
     "probe",
+    "push",
+    "reconstruct",
+    "register_task",
     "register_with_timm",
 ]
 
 if TYPE_CHECKING:
+    from convnextv2.errors import ConvNeXtV2Error, LoadError, UserError
     from convnextv2.interop.timm_models import register_with_timm
     from convnextv2.loading import create_model, load
-    from convnextv2.models import ConvNeXt
-    from convnextv2.tasks.classify.evaluate import evaluate
-    from convnextv2.tasks.classify.predict import predict
+    from convnextv2.models import ConvNeXt, EncoderConfig
+    from convnextv2.runs.spec import register_task
     from convnextv2.tasks.classify.run import classify
     from convnextv2.tasks.pretrain.fcmae import FCMAE
-    from convnextv2.tasks.pretrain.model_file import load_pretrained
+    from convnextv2.tasks.pretrain.load import load_pretrained
+    from convnextv2.tasks.pretrain.reconstruct import reconstruct
     from convnextv2.tasks.pretrain.run import pretrain
+    from convnextv2.verbs.convert import convert
+    from convnextv2.verbs.embed import embed
+    from convnextv2.verbs.evaluate import evaluate
+    from convnextv2.verbs.predict import predict
     from convnextv2.verbs.probe.probe import probe
+    from convnextv2.verbs.push import push
 
 
 def __getattr__(name: str) -> Any:

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from convnextv2.errors import Notice, UserError
-from convnextv2.models import ConvNeXt
+from convnextv2.errors import LoadError, Notice, UserError
+from convnextv2.inference.loaded import LoadedModel
+from convnextv2.models import ConvNeXt, build_backbone
 from convnextv2.models import create_model as create_untrained
-from convnextv2.models.create import size_of
-from convnextv2.models.timm_backbone import TimmBackbone, create_any
-from convnextv2.records import Preprocessing
-from convnextv2.tasks.classify.weights import fill
-from convnextv2.weights.init import architecture
+from convnextv2.models.config import size_of
+from convnextv2.models.timm_backbone import TimmBackbone
+from convnextv2.weights import kinds
+from convnextv2.weights.init import ArchitectureRequest, fill_backbone, preprocessing_for
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import CLASSIFIER, Weights
+from convnextv2.weights.model_file import Weights
 from convnextv2.weights.sources.published import published
 
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model in evaluation mode, and what its file says of it.
-
-    classes: names in the order of the logits; empty without a head.  image_size: pixels on a side.  crop_pct: of the
-    evaluation; None for the usual.  licence: of the weights, where it is known.  layout: whose the file is.  said: what
-    was adapted or left out, in words.
-    """
-
-    model: ConvNeXt | TimmBackbone
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    image_size: int
-    crop_pct: float | None
-    licence: str | None
-    layout: str
-    said: str
-    file: Path
+Backbone = ConvNeXt | TimmBackbone
 
 
 def load(
@@ -51,19 +31,29 @@ def load(
     inflate: str = "repeat",
     drop_path_rate: float = 0.0,
     weights: Weights = "average",
-) -> Loaded:
-    """The classifier or encoder that weights hold; of a masked autoencoder its encoder.
+    checkpoint: str | None = None,
+) -> LoadedModel[Backbone]:
+    """Load the classifier or encoder that weights hold; of any other kind of model its encoder.
 
     source: a run, a file or folder in any layout we know, the name of published weights, or hf:OWNER/NAME (see
-    `checkpoints.load.read`).  num_classes: another number than the file's gives a new head, 0 none.  in_chans,
+    `weights.load.read`).  num_classes: another number than the file's gives a new head, 0 none.  in_chans,
     stem_stride: others than the file's adapt its stem; inflate: "repeat", "mean", or channels as "0,1,2,0".
-    weights: of a file that holds both, the averaged or the plain ones.
+    weights: of a file that holds both, the EMA or the weights of the last step.  checkpoint: of a run, "best" or
+    "latest"; by default the best if it has one.
 
-    Warns (LicenceNotice) of weights that may not be used commercially. Raises UserError where there is no such
-    source; LoadError where it is damaged, wants to run code, or does not fill the model. Nothing is half loaded.
+    Warns (LicenceNotice) of weights that may not be used commercially. Raises UserError if there is no such source;
+    LoadError if it is damaged, wants to run code, or does not fill the model. Nothing is half loaded.
     """
-    asked = {"model": None, "depths": None, "dims": None, "in_chans": in_chans, "stem_stride": stem_stride}
-    return _load(source, asked, num_classes, inflate, weights, {"drop_path_rate": drop_path_rate})
+    request = ArchitectureRequest(in_chans=in_chans, stem_stride=stem_stride)
+    return load_backbone(
+        source,
+        request,
+        num_classes=num_classes,
+        inflate=inflate,
+        drop_path_rate=drop_path_rate,
+        weights=weights,
+        checkpoint=checkpoint,
+    )
 
 
 def create_model(
@@ -80,16 +70,16 @@ def create_model(
     head_init_scale: float = 1.0,
     inflate: str = "repeat",
 ) -> ConvNeXt:
-    """A ConvNeXt by name, with random weights, or with those of `pretrained`.
+    """Create a ConvNeXt by name, with random weights, or with those of `pretrained`.
 
     name: `convnextv2_atto` .. `convnextv2_huge`, `convnext_atto` .. `_xlarge`; or with a tag of published weights, as
     `convnextv2_tiny.fcmae_ft_in22k_in1k_384` (`convnextv2 zoo` lists them), which are then loaded.
     pretrained: a source as `load` takes it; it must hold a model of this name.
     num_classes: 1000 by default, or as many as the weights have; 0 for no head, and another number than the
     weights' for a new one.  in_chans, stem_stride: 3 and 4 by default, or those of the weights; others adapt the stem.
-    The other arguments are those of `ConvNeXt`.
+    The other arguments are those of `EncoderConfig` and `ConvNeXt`.
 
-    Warns where the stem was adapted, and as `load`. Raises UserError for an unknown name, with the nearest known ones;
+    Warns if the stem was adapted, and as `load`. Raises UserError for an unknown name, with the nearest known ones;
     LoadError for weights that do not fit.
     """
     size, dot, _ = name.partition(".")
@@ -110,48 +100,68 @@ def create_model(
             head_init_scale=head_init_scale,
         )
     size_of(size)
-    asked = {"model": size, "depths": depths, "dims": dims, "in_chans": in_chans, "stem_stride": stem_stride}
-    made = {"drop_path_rate": drop_path_rate, "head_init_scale": head_init_scale}
-    loaded = _load(pretrained, asked, num_classes, inflate, "average", made)
+    request = ArchitectureRequest(model=size, depths=depths, dims=dims, in_chans=in_chans, stem_stride=stem_stride)
+    loaded = load_backbone(
+        pretrained,
+        request,
+        num_classes=num_classes,
+        inflate=inflate,
+        drop_path_rate=drop_path_rate,
+        head_init_scale=head_init_scale,
+    )
     assert isinstance(loaded.model, ConvNeXt)
     warn_if_adapted(loaded.said)
     return loaded.model.train()
 
 
+def load_kind(
+    source: str | Path, kind: str, *, weights: Weights = "average", checkpoint: str | None = None, instead: str
+) -> LoadedModel[Any]:
+    """Load a whole model of one kind, as the task that trains it builds it.
+
+    weights, checkpoint: see `load`.  instead: what to say after the name of a file of another kind.
+
+    Raises UserError if there is no such source; LoadError if it is damaged or of another kind.
+    """
+    held = read(source, weights=weights, which=checkpoint)
+    if held.info.kind != kind:
+        raise LoadError(f"{held.path} {instead}")
+    model = kinds.build(held.info)
+    model.load_state_dict(dict(held.tensors))
+    return LoadedModel(model=model.eval(), info=held.info, file=held.path, averaged=held.averaged)
+
+
+def load_backbone(
+    source: str | Path,
+    request: ArchitectureRequest,
+    *,
+    num_classes: int | None = None,
+    inflate: str = "repeat",
+    drop_path_rate: float = 0.0,
+    head_init_scale: float = 1.0,
+    weights: Weights = "average",
+    checkpoint: str | None = None,
+) -> LoadedModel[Backbone]:
+    """Load a backbone of the architecture that was asked for; see `load` for the other arguments."""
+    if num_classes is not None and num_classes < 0:
+        raise UserError(f"num_classes must be 0 (no head) or more, got {num_classes}")
+    held = read(source, weights=weights, which=checkpoint)
+    config, had = request.resolve(held), held.info.classes
+    classes = had if num_classes in (None, len(had)) else tuple(map(str, range(num_classes or 0)))
+    model = build_backbone(
+        config,
+        num_classes=len(classes),
+        image_size=held.info.image_size,
+        drop_path_rate=drop_path_rate,
+        head_init_scale=head_init_scale,
+    )
+    said = fill_backbone(model, held, classes, inflate)
+    info = held.info.of_backbone(config, classes, preprocessing_for(config.in_chans, held))
+    return LoadedModel(model=model.eval(), info=info, file=held.path, averaged=held.averaged, said=said)
+
+
 def warn_if_adapted(said: str) -> None:
-    """Where a model alone is returned, what was done to its stem is said in a warning."""
+    """Warn of what was done to a stem, for callers that return only the model."""
     done = [part for part in said.split("; ") if part.startswith("stem ")]
     if done:
         warnings.warn("; ".join(done), Notice, 3)
-
-
-def _load(
-    source: str | Path,
-    asked: Mapping[str, Any],
-    num_classes: int | None,
-    inflate: str,
-    weights: Weights,
-    made: Mapping[str, Any],
-) -> Loaded:
-    """asked: of the architecture, None for what the file says.  made: further arguments of the model."""
-    if num_classes is not None and num_classes < 0:
-        raise UserError(f"num_classes must be 0 (no head) or more, got {num_classes}")
-    held = read(source, weights=weights)
-    arguments = architecture(asked, held)
-    had = held.classes if held.format == CLASSIFIER else ()
-    classes = had if num_classes in (None, len(had)) else tuple(map(str, range(num_classes or 0)))
-    name = arguments.pop("model")
-    model = create_any(name, image_size=held.image_size, num_classes=len(classes), **arguments, **made)
-    said = fill(model, held, classes, inflate)
-    fits = len(held.preprocessing.mean) == arguments["in_chans"]
-    return Loaded(
-        model=model.eval(),
-        classes=classes,
-        preprocessing=held.preprocessing if fits else Preprocessing.for_channels(arguments["in_chans"]),
-        image_size=held.image_size,
-        crop_pct=json.loads(held.metadata.get("crop_pct", "null")),
-        licence=held.metadata.get("licence"),
-        layout=held.metadata.get("layout", "convnextv2"),
-        said=said,
-        file=held.file,
-    )

@@ -39,7 +39,7 @@ class LoopSettings:
 
     batch_size: pictures of one optimiser step over all processes.  accumulate: micro-batches of a process a step.
     lr_scales: factor on the rate by parameter name, for layer-wise decay.  ema_decay: of the average of weights.
-    log_every: in steps.  eval_every, pictures_every: in steps, 0 for at the end alone.
+    log_every: in steps.  eval_every, samples_every: in steps, 0 for at the end alone.
     checkpoint_every: in steps, or 0 for by the clock alone.
     best: name of the evaluated value, the higher the better, whose best checkpoint is kept; of the average's
     evaluation where there is an average.  patience: evaluations without a new best after which the run ends; 0
@@ -64,7 +64,7 @@ class LoopSettings:
     seed: int = 0
     log_every: int = 1
     eval_every: int = 0
-    pictures_every: int = 0
+    samples_every: int = 0
     best: str | None = None
     patience: int = 0
     checkpoint_every: int = 0
@@ -181,7 +181,7 @@ class _Loop:
             if self.step % s.log_every == 0 or self.step == s.total_steps:
                 self._log_training()
             improved = self._is_time(s.eval_every) and self._evaluate()
-            if self.step < s.total_steps and self._is_time(s.pictures_every):
+            if self.step < s.total_steps and self._is_time(s.samples_every):
                 self._draw()
             if stop:
                 raise StoppedError(request.signal or signal.SIGTERM, self._save())
@@ -298,7 +298,7 @@ class _Loop:
         with torch.no_grad(), autocast(self.settings.precision, self.context.device):
             folder = self.run / "pictures"
             folder.mkdir(exist_ok=True)
-            for name, picture in self.task.pictures(model):
+            for name, picture in self.task.samples(model):
                 target = folder / f"{state.name_of(self.step)}-{name}.png"
                 write_atomically(target, lambda partial, picture=picture: picture.save(partial, format="PNG"))
         self.task.model.train()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from convnextv2.atomic import flush_to_disk, write_text_atomically
 from convnextv2.errors import LoadError
-from convnextv2.weights.files import AVERAGE, checkpoints_in, load_tensors, save_tensors
+from convnextv2.weights.files import EMA_PREFIX, checkpoints_in, load_tensors, save_tensors
 
 KEPT = 2
 
@@ -63,7 +63,7 @@ def save(
     partial.mkdir(parents=True)
     weights = dict(model.state_dict())
     if average is not None:
-        weights |= {AVERAGE + name: value for name, value in average.state_dict().items()}
+        weights |= {EMA_PREFIX + name: value for name, value in average.state_dict().items()}
     save_tensors(partial / "model.safetensors", weights, {**metadata, "step": str(state.step)})
     save_tensors(partial / "optimizer.safetensors", _flatten(model, optimizer))
     write_text_atomically(partial / "state.json", json.dumps(asdict(state)))
@@ -107,10 +107,10 @@ def load(
 ) -> LoopState:
     """Fill model, optimiser and average from a checkpoint's folder; returns where the run stood."""
     weights, _ = load_tensors(checkpoint / "model.safetensors")
-    model.load_state_dict({name: value for name, value in weights.items() if not name.startswith(AVERAGE)})
+    model.load_state_dict({name: value for name, value in weights.items() if not name.startswith(EMA_PREFIX)})
     if average is not None:
-        found = {name: value for name, value in weights.items() if name.startswith(AVERAGE)}
-        average.load_state_dict({name.removeprefix(AVERAGE): value for name, value in found.items()})
+        found = {name: value for name, value in weights.items() if name.startswith(EMA_PREFIX)}
+        average.load_state_dict({name.removeprefix(EMA_PREFIX): value for name, value in found.items()})
     flat, _ = load_tensors(checkpoint / "optimizer.safetensors")
     names = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     for key, value in flat.items():

@@ -48,6 +48,6 @@ class Task(Protocol):
         """
         ...
 
-    def pictures(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
+    def samples(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
         """Names and pictures that show what the model does now, after `evaluate`. Only the main process asks."""
         ...

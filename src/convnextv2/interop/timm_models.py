@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,10 @@ from torch import Tensor, nn
 
 from convnextv2.errors import UserError
 from convnextv2.loading import warn_if_adapted
-from convnextv2.models import SIZES, ConvNeXt
-from convnextv2.records import Preprocessing
-from convnextv2.tasks.classify.weights import fill
-from convnextv2.weights.init import architecture
+from convnextv2.models import SIZES, ConvNeXt, EncoderConfig
+from convnextv2.weights.init import ArchitectureRequest, fill_backbone, preprocessing_for
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import CLASSIFIER, ModelFile
+from convnextv2.weights.model_file import ModelFile
 
 PREFIX = "fcmae_"
 
@@ -27,8 +24,10 @@ class TimmConvNeXt(ConvNeXt):
     global_pool: "avg", or "" for maps in place of pooled features.  drop_rate: dropout before the head.
     """
 
-    def __init__(self, *, global_pool: str = "avg", drop_rate: float = 0.0, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def __init__(
+        self, config: EncoderConfig, *, global_pool: str = "avg", drop_rate: float = 0.0, **arguments: Any
+    ) -> None:
+        super().__init__(config, **arguments)
         self.num_features = self.head_hidden_size = self.dims[3]
         self.feature_info = [
             {"num_chs": dim, "reduction": stride, "module": f"stages.{stage}"}
@@ -173,16 +172,15 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
     source = arguments.pop("weights", None)
     if pretrained and source is None:
         raise UserError(f"{name} has no weights of its own: give weights=SOURCE, as weights='convnextv2_tiny.fcmae'")
-    known = SIZES[name.removeprefix(PREFIX)]
     held = read(Path(source) if isinstance(source, Path) else str(source)) if source is not None else None
-    shape = {"in_chans": arguments.pop("in_chans", None), "stem_stride": arguments.pop("stem_stride", None)}
-    shape |= {"depths": arguments.pop("depths", None), "dims": arguments.pop("dims", None)}
+    request = ArchitectureRequest(
+        model=name.removeprefix(PREFIX),
+        **{key: arguments.pop(key, None) for key in ("in_chans", "stem_stride", "depths", "dims")},
+    )
+    config = request.resolve(held)
+    assert isinstance(config, EncoderConfig)
     if held is not None:
-        asked = {"model": name.removeprefix(PREFIX), **shape}
-        shape = {key: value for key, value in architecture(asked, held).items() if key in shape}
-        arguments.setdefault("num_classes", len(held.classes) if held.format == CLASSIFIER else 0)
-    shape["depths"], shape["dims"] = shape["depths"] or known.depths, shape["dims"] or known.dims
-    shape["in_chans"], shape["stem_stride"] = shape["in_chans"] or 3, shape["stem_stride"] or 4
+        arguments.setdefault("num_classes", len(held.info.classes))
     getter = arguments.pop("feature_cls", None)
     if getter not in (None, "getter"):
         raise UserError(f"feature_cls={getter!r}: these models give features by 'getter' alone")
@@ -196,16 +194,15 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
         TimmConvNeXt,
         name,
         pretrained=False,
-        pretrained_cfg=_settings(shape["in_chans"], shape["stem_stride"], arguments.get("num_classes", 1000), held)
-        | overlay,
+        pretrained_cfg=_settings(config, arguments.get("num_classes", 1000), held) | overlay,
         feature_cfg={"out_indices": (0, 1, 2, 3), "feature_cls": _getter(held)},
-        grn=known.grn,
-        **shape,
+        config=config,
         **arguments,
     )
     if held is not None and not only_features:
-        same = held.format == CLASSIFIER and model.num_classes == len(held.classes)
-        warn_if_adapted(fill(model, held, held.classes if same else tuple(map(str, range(model.num_classes)))))
+        same = model.num_classes == len(held.info.classes)
+        classes = held.info.classes if same else tuple(map(str, range(model.num_classes)))
+        warn_if_adapted(fill_backbone(model, held, classes))
     return model
 
 
@@ -218,20 +215,18 @@ def _getter(held: ModelFile | None) -> Any:
 
     class Filled(FeatureGetterNet):
         def __init__(self, model: Any, **options: Any) -> None:
-            warn_if_adapted(fill(model, held, ()))
+            warn_if_adapted(fill_backbone(model, held, ()))
             super().__init__(model, **options)
 
     return Filled
 
 
-def _settings(in_chans: int, stem_stride: int, num_classes: int, held: ModelFile | None) -> dict[str, Any]:
+def _settings(config: EncoderConfig, num_classes: int, held: ModelFile | None) -> dict[str, Any]:
     """What timm keeps about a model: its input, and the names of its first and last layer."""
-    size, crop = 56 * stem_stride, None
-    statistics = Preprocessing.for_channels(in_chans)
-    if held is not None:
-        size, crop = held.image_size, json.loads(held.metadata.get("crop_pct", "null"))
-        statistics = held.preprocessing if len(held.preprocessing.mean) == in_chans else statistics
-    whole = crop is None and size >= 384  # as `data.geometry.CenterFit` has it
+    in_chans, stem_stride = config.in_chans, config.stem_stride
+    size, crop = (56 * stem_stride, None) if held is None else (held.info.image_size, held.info.crop_pct)
+    statistics = preprocessing_for(in_chans, held)
+    whole = crop is None and size >= 384  # as `data.transforms.geometry.CenterFit` has it
     return {
         "url": "",
         "num_classes": num_classes,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnextv2.errors import UserError
 from convnextv2.models.block import LAYER_NORM_EPS, Block
+from convnextv2.models.config import EncoderConfig
 from convnextv2.models.grid import DenseGrid, Grid
 
 CELL_UNIT = 8
@@ -40,41 +39,41 @@ class PatchConv(nn.Conv2d):
 class ConvNeXt(nn.Module):
     """A ConvNeXt of any size (Liu et al. 2022; Woo et al. 2023).
 
-    depths, dims: blocks and channels of each stage.  grn: V2 blocks (GRN) if True, V1 blocks (LayerScale) if not.
+    config: the architecture of the encoder; its values are attributes of the model too.
     num_classes: 0 for no head; `model(images)` then gives pooled features.
-    stem_stride: 4 as published, 2 or 1 for small pictures; the total stride is 8 times that.
     drop_path_rate: of the last block, rising linearly from 0 at the first.
+    layer_scale: initial value of LayerScale (V1).
     head_init_scale: factor on the head's initial weights (0.001 in the published fine-tuning).
     """
 
     def __init__(
         self,
+        config: EncoderConfig,
         *,
-        depths: Sequence[int],
-        dims: Sequence[int],
-        grn: bool = True,
         num_classes: int = 1000,
-        in_chans: int = 3,
-        stem_stride: int = 4,
         drop_path_rate: float = 0.0,
         layer_scale: float = 1e-6,
         head_init_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        _check(depths, dims, num_classes, in_chans, stem_stride, drop_path_rate)
-        self.depths, self.dims, self.has_grn = tuple(depths), tuple(dims), grn
-        self.num_classes, self.in_chans, self.stem_stride = num_classes, in_chans, stem_stride
-        self.strides = tuple(stem_stride * 2**stage for stage in range(4))
+        if num_classes < 0:
+            raise UserError(f"num_classes must be 0 (no head) or more, got {num_classes}")
+        if not 0 <= drop_path_rate < 1:
+            raise UserError(f"drop_path_rate must be at least 0 and below 1, got {drop_path_rate}")
+        self.config, self.num_classes = config, num_classes
+        self.depths, self.dims, self.has_grn = config.depths, config.dims, config.grn
+        self.in_chans, self.stem_stride, self.strides = config.in_chans, config.stem_stride, config.strides
 
-        stem = nn.Sequential(PatchConv(in_chans, dims[0], stem_stride), _norm(dims[0]))
+        dims = config.dims
+        stem = nn.Sequential(PatchConv(config.in_chans, dims[0], config.stem_stride), _norm(dims[0]))
         downsample = [nn.Sequential(_norm(dims[k - 1]), PatchConv(dims[k - 1], dims[k], 2)) for k in (1, 2, 3)]
         self.downsample_layers = nn.ModuleList([stem, *downsample])
-        rates = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
+        rates = iter(torch.linspace(0, drop_path_rate, sum(config.depths), device="cpu").tolist())
         self.stages = nn.ModuleList(
             nn.ModuleList(
-                Block(dim, grn=grn, drop_path_rate=next(rates), layer_scale=layer_scale) for _ in range(depth)
+                Block(dim, grn=config.grn, drop_path_rate=next(rates), layer_scale=layer_scale) for _ in range(depth)
             )
-            for depth, dim in zip(depths, dims, strict=True)
+            for depth, dim in zip(config.depths, dims, strict=True)
         )
         self.norm = _norm(dims[3])
         self.head = nn.Linear(dims[3], num_classes) if num_classes else nn.Identity()
@@ -135,22 +134,3 @@ def init_weights(module: nn.Module) -> None:
 
 def _norm(dim: int) -> nn.LayerNorm:
     return nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
-
-
-def _check(
-    depths: Sequence[int], dims: Sequence[int], num_classes: int, in_chans: int, stem_stride: int, drop: float
-) -> None:
-    rules = [
-        (
-            len(depths) == 4 and min(depths) >= 1,
-            f"depths must be 4 numbers of at least 1, got {tuple(depths)}",
-        ),
-        (len(dims) == 4 and min(dims) >= 1, f"dims must be 4 numbers of at least 1, got {tuple(dims)}"),
-        (num_classes >= 0, f"num_classes must be 0 (no head) or more, got {num_classes}"),
-        (in_chans >= 1, f"in_chans must be at least 1, got {in_chans}"),
-        (stem_stride in (1, 2, 4), f"stem_stride must be 4, 2 or 1, got {stem_stride}"),
-        (0 <= drop < 1, f"drop_path_rate must be at least 0 and below 1, got {drop}"),
-    ]
-    for holds, message in rules:
-        if not holds:
-            raise UserError(message)

@@ -1,21 +1,22 @@
-"""A model from its name."""
+"""A backbone from its name or its configuration, and the shapes of its tensors without making it."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from convnextv2.errors import UserError
+import torch
+from torch import nn
+
+from convnextv2.models.config import BackboneConfig, EncoderConfig
 from convnextv2.models.convnext import ConvNeXt
-from convnextv2.models.sizes import SIZES, Size
 
+if TYPE_CHECKING:
+    from convnextv2.models.timm_backbone import TimmBackbone
 
-def size_of(name: str) -> Size:
-    """The size of a name. UserError for an unknown one, with the nearest known ones."""
-    if name not in SIZES:
-        near = difflib.get_close_matches(name, SIZES, n=3, cutoff=0.5) or list(SIZES)
-        raise UserError(f"no model is called {name!r}; did you mean {', '.join(near)}?")
-    return SIZES[name]
+Shapes = dict[str, tuple[int, ...]]
+"""Name and shape of every tensor of a model's state dict."""
 
 
 def create_model(
@@ -32,20 +33,55 @@ def create_model(
 ) -> ConvNeXt:
     """A randomly initialised ConvNeXt by name: `convnextv2_atto` .. `convnextv2_huge`, `convnext_atto` .. `_xlarge`.
 
-    depths, dims: own numbers of blocks and channels in place of the named size's; the name then only says
-    whether the blocks are V2 or V1. The other arguments are those of `ConvNeXt`.
+    depths, dims: numbers of blocks and channels in place of the named size's; the name then only says whether the
+    blocks are V2 or V1. The other arguments are those of `EncoderConfig` and `ConvNeXt`.
 
     Raises UserError for an unknown name, with the nearest known ones.
     """
-    size = size_of(name)
+    config = EncoderConfig.named(name, depths=depths, dims=dims, in_chans=in_chans, stem_stride=stem_stride)
     return ConvNeXt(
-        depths=size.depths if depths is None else depths,
-        dims=size.dims if dims is None else dims,
-        grn=size.grn,
+        config,
         num_classes=num_classes,
-        in_chans=in_chans,
-        stem_stride=stem_stride,
         drop_path_rate=drop_path_rate,
         layer_scale=layer_scale,
         head_init_scale=head_init_scale,
     )
+
+
+def build_backbone(
+    config: BackboneConfig,
+    *,
+    num_classes: int,
+    image_size: int | None = None,
+    drop_path_rate: float = 0.0,
+    head_init_scale: float = 1.0,
+) -> ConvNeXt | TimmBackbone:
+    """A randomly initialised backbone: one of ours, or one of timm.
+
+    num_classes: 0 for no head.  image_size: pixels on a side of the images; ours take any.
+
+    Raises UserError if timm is needed and missing, or its model does not fit the images.
+    """
+    if isinstance(config, EncoderConfig):
+        return ConvNeXt(config, num_classes=num_classes, drop_path_rate=drop_path_rate, head_init_scale=head_init_scale)
+    from convnextv2.models.timm_backbone import TimmBackbone
+
+    return TimmBackbone(
+        config,
+        num_classes=num_classes,
+        image_size=image_size,
+        drop_path_rate=drop_path_rate,
+        head_init_scale=head_init_scale,
+    )
+
+
+def shapes_of(make: Callable[[], nn.Module]) -> Shapes:
+    """The shapes of a model's state dict. It is made on the meta device: nothing is allocated and nothing drawn."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
+
+
+@lru_cache(maxsize=64)
+def encoder_shapes(config: EncoderConfig, num_classes: int) -> Shapes:
+    """The shapes of a `ConvNeXt` with its final norm, and with a head unless `num_classes` is 0; not to be changed."""
+    return shapes_of(lambda: ConvNeXt(config, num_classes=num_classes))

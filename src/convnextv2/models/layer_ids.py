@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
+from torch import nn
+
 from convnextv2.errors import UserError
-from convnextv2.models.convnext import ConvNeXt
+
+_NAME = re.compile(r"(?:stages\.([0-3])\.(\d+)|downsample_layers\.([0-3])|norm|head)\..+")
 
 Kind = Literal["single", "group"]
 
@@ -14,8 +18,10 @@ GROUPS = 12
 """Groups of blocks of kind `group`, whatever the depths; meant for 3, 3, 27, 3."""
 
 
-def layer_id(name: str, depths: Sequence[int], kind: Kind) -> int:
+def layer_id(name: str, depths: Sequence[int], kind: Kind, *, prefix: str = "") -> int:
     """The id of the parameter called `name` in a ConvNeXt of these depths, as in the published fine-tuning.
+
+    prefix: what stands before the encoder's own names in a model that wraps it, as "encoder.".
 
     single: blocks are numbered from 1 through all stages. Stem and downsamplings share the number of the first
     block after them; final norm and head come after the last block, at sum(depths) + 1. No parameter has id 0.
@@ -27,33 +33,51 @@ def layer_id(name: str, depths: Sequence[int], kind: Kind) -> int:
     3 to 5), and what is beyond the 27th stays at 11, where the published code has no answer.
 
     Source: `optim_factory.py` of the official repository; the paper (appendix A) names both kinds.
+
+    Raises UserError for a name that no such encoder has: a wrong prefix must not turn the decay off in silence.
     """
-    part, *place = name.split(".")
-    if part not in ("downsample_layers", "stages"):
+    match = _NAME.fullmatch(name.removeprefix(prefix)) if name.startswith(prefix) else None
+    in_stage, block, before_stage = match.groups("") if match else ("", "", "")
+    if match is None or (in_stage and int(block) >= depths[int(in_stage)]):
+        raise UserError(
+            f"no parameter of an encoder with depths {tuple(depths)} is called {name!r}"
+            f"{f' after {prefix!r}' if prefix else ''}: if a model wraps the encoder, give its prefix, as 'encoder.'"
+        )
+    if not in_stage and not before_stage:
         return _last_id(depths, kind)
-    stage, block = int(place[0]), int(place[1]) if part == "stages" else 0
+    stage = int(in_stage or before_stage)
     if kind == "single":
-        return sum(depths[:stage]) + block + 1
-    if part == "downsample_layers":
+        return sum(depths[:stage]) + int(block or 0) + 1
+    if before_stage:
         return (0, 2, 3, GROUPS)[stage]
-    return min(3 + block // 3, GROUPS - 1) if stage == 2 else (1, 2, 3, GROUPS)[stage]
+    return min(3 + int(block) // 3, GROUPS - 1) if stage == 2 else (1, 2, 3, GROUPS)[stage]
 
 
-def lr_scales(model: ConvNeXt, decay: float, kind: Kind) -> dict[str, float]:
+def lr_scales(
+    model: nn.Module, depths: Sequence[int], decay: float, kind: Kind, *, prefix: str = ""
+) -> dict[str, float]:
     """Every parameter's name and the factor on its learning rate: decay ** (last id - its id), 1 for norm and head.
+
+    model: a ConvNeXt of these depths, or a model that holds one under `prefix`; what lies outside of it has factor 1.
 
     The factor acts on the whole schedule, its floor included. Examples, of the stem: `single` 0.9 gives
     0.9 ** 12 = 0.2824 for Atto and 0.9 ** 18 = 0.1501 for Tiny; `group` 0.6 gives 0.6 ** 13 = 0.00131, and 0.6
     for stage 3.
 
-    Raises UserError for a decay that is not above 0 and at most 1, and for an unknown kind.
+    Raises UserError for a decay that is not above 0 and at most 1, an unknown kind, and names without the prefix.
     """
     if not 0 < decay <= 1:
         raise UserError(f"layer decay must be above 0 and at most 1 (1 for none), got {decay}")
     if kind not in ("single", "group"):
         raise UserError(f"layer decay is of kind 'single' or 'group', got {kind!r}")
-    last = _last_id(model.depths, kind)
-    return {name: decay ** (last - layer_id(name, model.depths, kind)) for name, _ in model.named_parameters()}
+    last = _last_id(depths, kind)
+    names = [name for name, _ in model.named_parameters()]
+    if not any(name.startswith(prefix) for name in names):
+        raise UserError(f"no parameter's name begins with {prefix!r}; the first is {names[0]!r}")
+    return {
+        name: decay ** (last - layer_id(name, depths, kind, prefix=prefix)) if name.startswith(prefix) else 1.0
+        for name in names
+    }
 
 
 def _last_id(depths: Sequence[int], kind: Kind) -> int:

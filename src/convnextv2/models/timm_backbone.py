@@ -8,23 +8,20 @@ from __future__ import annotations
 import difflib
 import glob
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from convnextv2.errors import UserError
-from convnextv2.models.convnext import ConvNeXt
-from convnextv2.models.create import create_model
-
-PREFIX = "timm:"
+from convnextv2.models.config import TIMM_PREFIX as PREFIX
+from convnextv2.models.config import TimmConfig
 
 
 class TimmBackbone(nn.Module):
     """A timm model with timm's initial weights; parameter names are timm's, under `net.`.
 
-    name: timm's name of the architecture, without the prefix. Trained weights are never fetched.
+    config: timm's name of the architecture, and the channels of the images. Trained weights are never fetched.
     num_classes: 0 for no head; `model(images)` then gives pooled features.
     image_size: pixels on a side that the model is built for if it depends on them (ViT, Swin, ...), and tried with one
     black picture; None for timm's own size, untried.
@@ -39,17 +36,18 @@ class TimmBackbone(nn.Module):
 
     def __init__(
         self,
-        name: str,
+        config: TimmConfig,
         *,
         num_classes: int,
-        in_chans: int = 3,
         image_size: int | None = None,
         drop_path_rate: float = 0.0,
         head_init_scale: float = 1.0,
     ) -> None:
         super().__init__()
+        name, in_chans = config.name.removeprefix(PREFIX), config.in_chans
         _check_name(name)
-        _check(num_classes, in_chans, image_size, drop_path_rate)
+        _check(num_classes, image_size, drop_path_rate)
+        self.config = config
         self.name, self.num_classes, self.in_chans, self.image_size = name, num_classes, in_chans, image_size
         self.net: Any
         try:
@@ -126,51 +124,6 @@ def lr_scales(model: TimmBackbone, decay: float) -> dict[str, float]:
     return {f"net.{name}": decay ** (last - layers[name]) for name in names}
 
 
-def create_any(
-    name: str,
-    *,
-    image_size: int,
-    num_classes: int = 1000,
-    in_chans: int = 3,
-    stem_stride: int = 4,
-    drop_path_rate: float = 0.0,
-    depths: Sequence[int] | None = None,
-    dims: Sequence[int] | None = None,
-    head_init_scale: float = 1.0,
-) -> ConvNeXt | TimmBackbone:
-    """A randomly initialised model by name: one of ours, as `create_model`, or `timm:` and a name of timm's.
-
-    image_size: pixels on a side of the pictures; ours take any.
-    stem_stride, depths, dims: of our models only.
-
-    Raises UserError for an unknown name, or for what the model does not have.
-    """
-    if not name.startswith(PREFIX):
-        return create_model(
-            name,
-            num_classes=num_classes,
-            in_chans=in_chans,
-            stem_stride=stem_stride,
-            drop_path_rate=drop_path_rate,
-            depths=depths,
-            dims=dims,
-            head_init_scale=head_init_scale,
-        )
-    if stem_stride != 4:
-        raise UserError(f"--stem-stride {stem_stride} is for our models, and {name} has its own stem: leave it out")
-    for option, value in (("--depths", depths), ("--dims", dims)):
-        if value is not None:
-            raise UserError(f"{option} {tuple(value)} is for our models, and {name} has a fixed size: leave it out")
-    return TimmBackbone(
-        name.removeprefix(PREFIX),
-        num_classes=num_classes,
-        in_chans=in_chans,
-        image_size=image_size,
-        drop_path_rate=drop_path_rate,
-        head_init_scale=head_init_scale,
-    )
-
-
 def _build(name: str, needed: dict[str, Any], optional: dict[str, Any]) -> tuple[nn.Module, set[str]]:
     """The timm model, and which of the optional arguments (None: not given) its constructor does not know."""
     import timm
@@ -206,10 +159,9 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check(num_classes: int, in_chans: int, image_size: int | None, drop: float) -> None:
+def _check(num_classes: int, image_size: int | None, drop: float) -> None:
     rules = [
         (num_classes >= 0, f"num_classes must be 0 (no head) or more, got {num_classes}"),
-        (in_chans >= 1, f"in_chans must be at least 1, got {in_chans}"),
         (image_size is None or image_size >= 1, f"image_size must be at least 1, got {image_size}"),
         (0 <= drop < 1, f"drop_path_rate must be at least 0 and below 1, got {drop}"),
     ]

@@ -2,55 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from convnextv2.atomic import write_text_atomically
-from convnextv2.engine import distributed, machine, runfolder
-from convnextv2.engine.distributed import DistributedContext
-from convnextv2.engine.loop import fit
-from convnextv2.engine.runlog import RunLog
+from convnextv2.engine import distributed, machine, precision, runfolder
+from convnextv2.engine.loop import LoopSettings, fit, seconds_per_step
+from convnextv2.engine.runlog import RunLog, duration
+from convnextv2.engine.task import Task
 from convnextv2.errors import ConvNeXtV2Error, StoppedError, UserError
 from convnextv2.report import write_report
-from convnextv2.runs.prepare import BAD_IMAGES, Prepared
-from convnextv2.runs.settings import RunSettings, names
+from convnextv2.runs import portions
+from convnextv2.runs.images import BAD_IMAGES
+from convnextv2.runs.resume import settings_in_force
+from convnextv2.runs.settings import ModelSettings
+from convnextv2.runs.spec import TaskSpec
+from convnextv2.runs.task_run import Chosen, TaskRun
+from convnextv2.settings import make
+from convnextv2.weights.init import absolute
 
-S = TypeVar("S", bound=RunSettings)
-
-# How a run is watched and fed, not what it computes: these may differ when it is resumed.
-_FREE_ON_RESUME = frozenset(
-    {
-        "resume", "config", "out", "device", "workers", "cache", "pictures", "max_bad_fraction",
-        "checkpoint_minutes", "checkpoint_every",
-    }
-)  # fmt: skip
-
-# What was worked out from another setting is worked out again when that one is given anew.
-_FOLLOWS = {
-    "minutes": frozenset({"epochs", "warmup_epochs", "log_every"}),
-    "epochs": frozenset({"warmup_epochs", "log_every"}),
-    "batch_size": frozenset({"lr", "micro_batch", "log_every"}),
-}
-
-
-@dataclass(frozen=True)
-class Verb(Generic[S]):
-    """What a task adds to a run.
-
-    prepare: everything up to the first step.  follows: names of settings that are worked out again when another
-    one is given besides a --config.  replaced: those of them that are, even if they had been named.  needs_data: what
-    to say where no data was named.
-    """
-
-    name: str
-    settings: type[S]
-    prepare: Callable[[S, set[str], bool, DistributedContext, RunLog], Prepared]
-    needs_data: str
-    follows: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    replaced: frozenset[str] = frozenset()
+S = TypeVar("S", bound=ModelSettings)
 
 
 @dataclass(frozen=True)
@@ -62,22 +39,19 @@ class RunResult:
     report: Path
 
 
-def call(verb: Verb[S], data: str | Path | None, out: str | Path | None, settings: Mapping[str, Any]) -> RunResult:
-    """A run from the arguments of a Python call. Raises UserError for one that the task does not have."""
-    given: dict[str, Any] = dict(settings) | {
-        name: value for name, value in (("data", data), ("out", out)) if value is not None
-    }
-    known = names(verb.settings)
-    for name in given:
-        if name not in known:
-            raise UserError(f"{verb.name} has no setting {name!r}; it has {', '.join(known)}")
-    return conduct(verb, verb.settings(**given), given=set(given))
+def call(spec: TaskSpec[S], data: str | Path | None, out: str | Path | None, settings: Mapping[str, Any]) -> RunResult:
+    """Run a task from the arguments of a Python call. Raises UserError for a setting that the task does not have."""
+    given = dict(settings) | {name: value for name, value in (("data", data), ("out", out)) if value is not None}
+    return run_task(spec, make(spec.settings, spec.verb, given), given=set(given))
 
 
-def conduct(verb: Verb[S], asked: S, given: set[str]) -> RunResult:
-    """Run or resume what the settings ask for.
+def run_task(spec: TaskSpec[S], asked: S, given: set[str]) -> RunResult:
+    """Start or resume the run that the settings ask for.
 
     given: the names of the settings that the user named, even if with their default values.
+
+    Raises UserError for a mistake in these, RunFailedError if the run cannot go on, StoppedError after a signal, when
+    everything is saved.
     """
     if asked.out is None:
         raise UserError("say where the run goes: --out RUN, a new folder")
@@ -85,44 +59,127 @@ def conduct(verb: Verb[S], asked: S, given: set[str]) -> RunResult:
     if context.device.type == "cpu":
         machine.keep_freed_memory()
     try:
-        settings, resuming = context.broadcast(lambda: _take_up(verb, asked, given))
+        settings, resuming = context.broadcast(lambda: settings_in_force(spec, asked, given))
         assert settings.out is not None
         with runfolder.locked(settings.out, context), RunLog(settings.out, quiet=not context.is_main) as log:
+            run = spec.run(spec.kind, settings, context, log, resuming=resuming)
             try:
-                checkpoint = _train(verb, settings, given, resuming, context, log)
+                checkpoint = _train(spec, run, given)
             except StoppedError as stopped:  # known to every process: none leaves before the main one is done
                 log.note(str(stopped))
-                _report(settings.out, context, log)
+                _report(run)
                 raise
             except ConvNeXtV2Error as error:
                 log.note(f"failed: {error}")
-                _report(settings.out, context, log, alone=True)
+                _report(run, alone=True)
                 raise
             except BaseException:
-                _report(settings.out, context, log, alone=True)
+                _report(run, alone=True)
                 raise
-            report = _report(settings.out, context, log)
-        return RunResult(settings.out, checkpoint, report)
+            return RunResult(settings.out, checkpoint, _report(run))
     finally:
         context.close()
 
 
-def _train(
-    verb: Verb[S], settings: S, given: set[str], resuming: bool, context: DistributedContext, log: RunLog
-) -> Path:
-    prepared = verb.prepare(settings, given, resuming, context, log)
+def _train(spec: TaskSpec[S], run: TaskRun[S], given: set[str]) -> Path:
+    run.prepare()
+    task, loop = _plan(spec, run, given)
     try:
-        checkpoint = fit(prepared.task, prepared.loop, log, context, resume=resuming)
-        prepared.finish()
+        checkpoint = fit(task, loop, run.log, run.context, resume=run.resuming)
+        run.finish(loop)
         return checkpoint
     finally:
-        _note_bad_images(prepared, context, log)
+        _note_bad_images(run)
 
 
-def _note_bad_images(prepared: Prepared, context: DistributedContext, log: RunLog) -> None:
+def _plan(spec: TaskSpec[S], run: TaskRun[S], given: set[str]) -> tuple[Task, LoopSettings]:
+    """Cut the batch into portions, estimate the time, tell what was chosen, and write config.json."""
+    settings, context, log, recipe = run.settings, run.context, run.log, run.recipe
+    arithmetic, why = precision.resolve(settings.precision, context.device)
+    chosen: Chosen = [*run.chosen, *([("precision", arithmetic, why)] if settings.precision == "auto" else [])]
+    micro = settings.micro_batch
+    if (micro or recipe.batch_size // context.world_size) < run.least_micro_batch:
+        raise UserError(run.least_micro_batch_why)
+    if micro is None:
+        micro = portions.micro_batch(run, arithmetic)
+        chosen.append(("micro_batch", micro, "what fits into half of the free memory"))
+    workers = min(max(1, context.local_share(machine.processors()) - 1), 8)
+    task = run.make_task(workers if settings.workers is None else settings.workers)
+    accumulate = portions.accumulation(recipe.batch_size, micro, context)
+    loop = portions.loop_settings(run, recipe, arithmetic, accumulate)
+    if run.resuming:
+        _refresh_report(run)
+        return task, loop
+    seconds = seconds_per_step(task, loop, context)
+    if settings.minutes is not None:
+        steps = max(1, int(settings.minutes * 60 / seconds))
+        recipe, chosen = portions.for_time(settings, recipe, steps / loop.steps_per_epoch, chosen)
+        loop = portions.loop_settings(run, recipe, arithmetic, accumulate)
+    for name, value, reason in chosen:
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        log.say(f"  {name.replace('_', ' ')} {shown} ({reason})")
+    log.say(
+        f"{run.architecture.name}, {run.parameters():,} parameters, on {context.device}: {loop.total_steps} steps, "
+        f"about {duration(seconds * loop.total_steps)} at {recipe.batch_size / seconds:.0f} images/s"
+    )
+    if context.is_main:
+        decided = {"micro_batch": micro, "precision": arithmetic, "log_every": loop.log_every}
+        config = _config(spec, run, _resolved(run, recipe, decided), chosen)
+        config["given"] = {name: getattr(settings, name) for name in sorted(given)}
+        runfolder.write_config(log.run, config)
+    return task, loop
+
+
+def _resolved(run: TaskRun[S], recipe: Any, decided: dict[str, Any]) -> S:
+    """The settings with everything that was chosen written in, so that they alone start the run again."""
+    settings = run.settings
+    known = settings.names()
+    chosen: dict[str, Any] = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name in known}
+    chosen["epochs"] = int(recipe.epochs) if recipe.epochs == int(recipe.epochs) else recipe.epochs
+    chosen |= {"minutes": None, "resume": False, "config": None}
+    chosen |= run.architecture.to_dict() | {"image_size": run.image_size}
+    chosen |= {"init": absolute(settings.init_source) or settings.init}
+    return replace(settings, **chosen | run.resolved() | decided)
+
+
+def _config(spec: TaskSpec[S], run: TaskRun[S], settings: S, chosen: Chosen) -> dict[str, Any]:
+    data, context = run.data, run.context
+    return {
+        "verb": spec.verb,
+        "settings": dataclasses.asdict(settings),
+        "chosen": chosen,
+        "data": {
+            "source": str(settings.data),
+            "pictures": len(data.images),
+            "fingerprint": data.fingerprint,
+            **data.about,
+        },
+        "model": {
+            "name": run.architecture.name,
+            "parameters": run.parameters(),
+            **run.about_model(),
+            **run.origin(),
+        },
+        "report": dataclasses.asdict(run.report()),
+        "versions": machine.versions(),
+        "machine": {**machine.describe(context.device), "processes": context.world_size},
+        "command": " ".join(sys.argv),
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def _refresh_report(run: TaskRun[S]) -> None:
+    """Let a resumed run's page say what this version of the task says."""
+    if run.context.is_main:
+        config = runfolder.read_config(run.log.run / "config.json")
+        config["report"] = dataclasses.asdict(run.report())
+        runfolder.write_config(run.log.run, config)
+
+
+def _note_bad_images(run: TaskRun[S]) -> None:
     """Count the files that could not be read, and keep their names so that a resumed run does not name them again."""
-    bad = prepared.bad
-    if context.is_main and len(bad):
+    bad, log = run.bad, run.log
+    if run.context.is_main and len(bad):
         write_text_atomically(log.run / BAD_IMAGES, json.dumps(bad.state()))
         config = runfolder.read_config(log.run / "config.json")
         config["data"]["bad"] = len(bad)
@@ -130,66 +187,20 @@ def _note_bad_images(prepared: Prepared, context: DistributedContext, log: RunLo
         log.say(f"{len(bad)} files could not be read and were skipped; {log.run / BAD_IMAGES} has their reasons")
 
 
-def _take_up(verb: Verb[S], asked: S, given: set[str]) -> tuple[S, bool]:
-    """The settings in force, and whether an earlier run goes on. Only the main process asks."""
-    out = asked.out
-    assert out is not None
-    if asked.data is not None:
-        asked = replace(asked, data=asked.data.resolve())
-    values = {name: getattr(asked, name) for name in given}
-    config = out / "config.json"
-    if asked.resume and config.is_file():
-        recorded, first_given = _recorded(verb, config)
-        changed = [
-            f"--{name.replace('_', '-')} was {before}, now {value}"
-            for name, value in sorted(values.items())
-            if name not in _FREE_ON_RESUME and (before := first_given.get(name, getattr(recorded, name))) != value
-        ]
-        if changed:
-            raise UserError(f"--resume goes on with the run as it was: {'; '.join(changed)}. Name a new --out instead")
-        return replace(recorded, **{name: values[name] for name in given & _FREE_ON_RESUME}), True
-    if asked.config is not None:
-        recorded, named = _recorded(verb, asked.config)
-        rules = (_FOLLOWS.get(name, frozenset()) | verb.follows.get(name, frozenset()) for name in given)
-        follows = frozenset().union(*rules)
-        inherited: dict[str, Any] = {n: getattr(recorded, n) for n in names(verb.settings) if n not in follows}
-        # What its user had named is not worked out again.
-        dropped = verb.replaced | ({"epochs"} if "minutes" in given else set())
-        kept: dict[str, Any] = {name: value for name, value in named.items() if name in follows - dropped}
-        asked = verb.settings(**inherited | kept | values)
-    if asked.data is None:
-        raise UserError(verb.needs_data)
-    runfolder.open_new(out, resume=asked.resume)
-    return asked, False
-
-
-def _recorded(verb: Verb[S], path: Path) -> tuple[S, dict[str, object]]:
-    """The resolved settings in a run's config.json, and those that its user had named."""
-    config = runfolder.read_config(path)
-    if config.get("verb") != verb.name:
-        raise UserError(f"{path} is of a run of `convnextv2 {config.get('verb')}`, not of {verb.name}")
-    try:
-        settings, first = config["settings"], verb.settings(**config["given"])
-        return verb.settings(**settings), {name: getattr(first, name) for name in config["given"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is not the config.json of a {verb.name} run of this version ({error}); start a new run"
-        ) from error
-
-
-def _report(run: Path, context: DistributedContext, log: RunLog, *, alone: bool = False) -> Path:
-    """The page about a run; nothing that goes wrong with it may hide how the run itself ended.
+def _report(run: TaskRun[S], *, alone: bool = False) -> Path:
+    """Write the page about a run; nothing that goes wrong with it may hide how the run itself ended.
 
     alone: this process may be the only one to come here, so it waits for none.
     """
-    page = run / "report.html"
-    if context.is_main and (run / "config.json").is_file():
+    folder, context, log = run.log.run, run.context, run.log
+    page = folder / "report.html"
+    if context.is_main and (folder / "config.json").is_file():
         try:
-            log.say(f"report: {write_report(run)}")
+            log.say(f"report: {write_report(folder)}")
         except Exception as error:
             log.say(f"no report could be written: {error}")
     elif context.is_main:
-        runfolder.abandon(run)
+        runfolder.abandon(folder)
     if not alone:
         context.barrier()
     return page

@@ -1,115 +1,119 @@
-"""The settings that every run has, whatever its task."""
+"""The settings that every run has, and those of every run that trains a backbone."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
-from convnextv2.errors import UserError
+from convnextv2.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(Settings):
     """Settings of any run. A task's settings derive from it, say what `data` is, and add their own.
 
-    What is None is chosen by the task and told before the run starts.
+    What is None is chosen by the task and logged before the run starts.
     """
 
     data: Path | None = None
     """What the run learns from."""
     out: Path | None = None
-    """The run's folder: checkpoints, metrics, pictures and report. Must be new or empty, but for --resume."""
+    """The run's folder: checkpoints, metrics, images and report. Must be new or empty, but for --resume."""
     resume: bool = False
-    """Go on with the run in --out from its newest checkpoint, bit for bit."""
+    """Resume the run in --out from its newest checkpoint, bit for bit."""
     config: Path | None = None
-    """The config.json of another run: start with its settings; what is given besides takes precedence."""
+    """Start from the settings in this config.json of another run; options on the command line override them."""
 
     epochs: float | None = None
-    """Passes over the pictures."""
+    """Passes over the images."""
     minutes: float | None = None
-    """In place of --epochs: as many as fit into this time by a measurement at the start, not counting evaluations."""
+    """Train for about this many minutes instead of --epochs, measured at the start and without evaluations."""
     batch_size: int | None = None
-    """Pictures of one optimiser step, over all processes."""
+    """Images per optimiser step, over all processes."""
     micro_batch: int | None = None
-    """Pictures that one process works on at a time; the step adds up as many as it needs (accumulation)."""
+    """Images that one process works on at a time; a step accumulates as many of these as it needs."""
     lr: float | None = None
     """Highest learning rate, as used (not a base rate)."""
     warmup_epochs: float | None = None
     """Epochs of linear warm-up."""
     weight_decay: float | None = None
-    """Of AdamW; on the weights of convolutions and linear maps alone."""
+    """AdamW weight decay; weights of convolutions and linear layers only."""
     clip_grad: float | None = None
-    """Largest norm of the gradient; none by default, as in the paper."""
+    """Largest norm of the gradient; not clipped by default, as in the paper."""
 
     seed: int = 0
-    """Of everything random: weights, order, augmentation."""
+    """Random seed for weights, order and augmentation."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto takes bf16 autocast where the machine computes in it."""
+    """auto takes bf16 autocast if the machine computes in it."""
     compile: bool = False
     """Compile the model with torch.compile."""
     workers: int | None = None
-    """Processes that read pictures; by default as many as the processor has cores, less one, up to 8."""
+    """Processes that read images; by default one per core less one, at most 8."""
     max_pixels: int = 100_000_000
-    """Pictures of more pixels count as broken (decompression bombs)."""
+    """Images of more pixels count as unreadable (decompression bombs)."""
     max_bad_fraction: float = 0.01
-    """The run stops when more than this part of the files cannot be read."""
+    """Stop the run if more than this share of the files cannot be read."""
     cache: bool = True
-    """Decode all pictures once into memory where they fit into a quarter of what is free."""
+    """Decode all images once into memory if they fit into a quarter of what is free."""
 
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints; the last step is always saved."""
     checkpoint_every: int = 0
-    """Also save after every so many steps; 0 for by the clock alone."""
+    """Also save after every so many steps; 0: time-based only."""
     log_every: int | None = None
     """Steps between two lines of metrics.jsonl."""
 
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not None and "Path" in str(field.type) and not isinstance(value, Path):
-                object.__setattr__(self, field.name, Path(value))
-            elif isinstance(value, list):  # as JSON has it
-                object.__setattr__(self, field.name, tuple(value))
-        for holds, message in self.rules():
-            if not holds:
-                raise UserError(message)
-
     def rules(self) -> Iterator[tuple[bool, str]]:
-        """(whether it holds, what to say if not), checked when the settings are made; a task adds its own."""
+        """As `Settings.rules`; a task adds its own."""
         yield self.epochs is None or self.minutes is None, "give --epochs or --minutes, not both"
         for name in ("epochs", "minutes", "lr", "clip_grad"):
-            yield from self.in_range(name, 0, math.inf, low_open=True, high_open=True)
+            yield from self.in_range(name, 0, inf, low_open=True, high_open=True)
         for name in ("batch_size", "micro_batch", "log_every", "max_pixels"):
-            yield from self.in_range(name, 1, math.inf)
+            yield from self.in_range(name, 1, inf)
         for name in ("warmup_epochs", "weight_decay", "workers", "checkpoint_every"):
-            yield from self.in_range(name, 0, math.inf)
+            yield from self.in_range(name, 0, inf)
         yield from self.in_range("max_bad_fraction", 0, 1)
-        yield from self.in_range("checkpoint_minutes", 0, math.inf, low_open=True)
+        yield from self.in_range("checkpoint_minutes", 0, inf, low_open=True)
         yield from self.in_range("seed", 0, 2**63, high_open=True)
 
-    def in_range(
-        self, name: str, low: float, high: float, *, low_open: bool = False, high_open: bool = False
-    ) -> Iterator[tuple[bool, str]]:
-        """The rule that a number, if given, lies in a range; ends count unless open."""
-        value = getattr(self, name)
-        if value is None:
-            return
-        above = value > low if low_open else value >= low
-        below = value < high if high_open else value <= high
-        wanted = [f"more than {low:g}" if low_open else f"{low:g} or more"] if low > -math.inf else []
-        if high < math.inf:
-            wanted.append(f"below {high:g}" if high_open else f"at most {high:g}")
-        elif high_open:
-            wanted.append("finite")
-        yield above and below, f"--{name.replace('_', '-')} {value}: give {' and '.join(wanted)}"
 
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(RunSettings):
+    """Settings of a run that trains a backbone, from random weights or from existing ones.
 
-def names(settings: type[RunSettings]) -> tuple[str, ...]:
-    """The names of the settings of a task."""
-    return tuple(field.name for field in dataclasses.fields(settings))
+    What is None is that of the weights to start from, else the default.
+    """
+
+    init: Path | None = None
+    """Weights to start from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none."""
+    inflate: str = "repeat"
+    """How to adapt the stem if --in-chans differs from --init: repeat, mean, or a list of channels as 0,1,2,0."""
+    model: str | None = None
+    """convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of --init, else convnextv2_atto."""
+    image_size: int | None = None
+    """Pixels on a side of what the model sees; by default that of --init, else 224."""
+    stem_stride: int | None = None
+    """4 as published; 2 or 1 for small images; by default that of --init, else 4."""
+    in_chans: int | None = None
+    """3 for colour, 1 for grey images; by default that of --init, else 3."""
+    depths: tuple[int, int, int, int] | None = None
+    """Number of blocks of each stage, in place of the model's."""
+    dims: tuple[int, int, int, int] | None = None
+    """Number of channels of each stage, in place of the model's."""
+
+    def rules(self) -> Iterator[tuple[bool, str]]:
+        """As `RunSettings.rules`."""
+        yield from super().rules()
+        yield from self.in_range("image_size", 8, inf)
+        yield self.in_chans in (None, 1, 3), f"--in-chans {self.in_chans}: image files give 1 (grey) or 3 (colour)"
+        yield self.stem_stride in (None, 1, 2, 4), f"--stem-stride {self.stem_stride}: give 4, 2 or 1"
+
+    @property
+    def init_source(self) -> Path | None:
+        """The weights to start from; None for random ones, however that was said."""
+        return None if self.init is None or str(self.init) == "none" else self.init

@@ -1,0 +1,1 @@
+"""What is done with models, whatever their task: one file or folder a verb of the command."""

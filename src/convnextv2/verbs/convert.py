@@ -15,11 +15,10 @@ from torch import Tensor
 
 from convnextv2.atomic import write_atomically, write_text_atomically
 from convnextv2.errors import Notice, UserError
-from convnextv2.models.sizes import SIZES
-from convnextv2.weights.files import save_tensors
+from convnextv2.models.config import EncoderConfig
 from convnextv2.weights.layouts.recognise import writer
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import CLASSIFIER, PRETRAINED, ModelFile, Weights
+from convnextv2.weights.model_file import ModelFile, Weights
 
 Target = Literal["convnextv2", "official", "minkowski", "timm", "transformers", "mmpretrain"]
 _ENDINGS = {"convnextv2": (".safetensors",), "timm": (".safetensors", ".pth", ".pt")}
@@ -44,26 +43,17 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
     if to not in get_args(Target):
         raise UserError(f"{to!r} is no layout: give one of {', '.join(get_args(Target))}")
     held, out = read(source, weights=weights), Path(out)
-    if str(held.architecture["model"]).startswith("timm:"):
-        raise UserError(f"{held.file} holds a {held.architecture['model']}, not a ConvNeXt: only these are converted")
-    if out.exists():
-        raise UserError(f"{out} exists: name a new --out")
-    if to == "transformers" and out.suffix in _ENDINGS["timm"]:
-        raise UserError(f"--out {out}: {to} is written to a folder, whose name has no such ending")
-    allowed = _ENDINGS.get(to, (".pt", ".pth"))
-    if to != "transformers" and out.suffix not in allowed:
-        raise UserError(f"--out {out}: {to} is written to a name that ends in {' or '.join(allowed)}")
-    if to == "minkowski" and not SIZES[held.architecture["model"]].grn:
-        raise UserError(f"{held.file} holds a V1, which official pre-training does not know: use --to official")
-    if held.format == PRETRAINED and to not in _WITH_DECODER:
-        warnings.warn(f"the decoder of {held.file.name} is left out: {to} has no place for it", Notice, 2)
+    _check(held, to, out)
+    if held.beside_encoder() and to not in _WITH_DECODER:
+        warnings.warn(f"the decoder of {held.path.name} is left out: {to} has no place for it", Notice, 2)
     out.parent.mkdir(parents=True, exist_ok=True)
     if to == "convnextv2":
-        return [write_own(held, out)]
+        held.write(out)
+        return [out]
     tensors = _layout(held, to)
     if to == "transformers":
         return _write_transformers(held, tensors, out)
-    licence = held.metadata.get("licence", "")
+    licence = held.info.licence or ""
     if out.suffix == ".safetensors":
         metadata = {"format": "pt"} | ({"licence": licence} if licence else {})
         write_atomically(out, lambda partial: save_file(tensors, partial, metadata))
@@ -73,73 +63,72 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
     return [out]
 
 
+def _check(held: ModelFile, to: Target, out: Path) -> None:
+    config = held.info.architecture
+    if not isinstance(config, EncoderConfig):
+        raise UserError(f"{held.path} holds a {config.name}, not a ConvNeXt: only these are converted")
+    if out.exists():
+        raise UserError(f"{out} exists: name a new --out")
+    if to == "transformers" and out.suffix in _ENDINGS["timm"]:
+        raise UserError(f"--out {out}: {to} is written to a folder, whose name has no such ending")
+    allowed = _ENDINGS.get(to, (".pt", ".pth"))
+    if to != "transformers" and out.suffix not in allowed:
+        raise UserError(f"--out {out}: {to} is written to a name that ends in {' or '.join(allowed)}")
+    if to == "minkowski" and not config.grn:
+        raise UserError(f"{held.path} holds a V1, which official pre-training does not know: use --to official")
+
+
 def _layout(held: ModelFile, to: str) -> dict[str, Tensor]:
     encoder, decoder = held.encoder(), {}
     if to == "minkowski":
         encoder = {name: tensor for name, tensor in encoder.items() if not name.startswith(("norm.", "head."))}
-        if held.format == CLASSIFIER:
-            said = f"head and final norm of {held.file.name} are left out: {to} has no place for them"
+        if held.info.classes:
+            said = f"head and final norm of {held.path.name} are left out: {to} has no place for them"
             warnings.warn(said, Notice, 3)
-        decoder = {n: t for n, t in held.tensors.items() if held.format == PRETRAINED and not n.startswith("encoder.")}
-    return writer(to, str(held.architecture["model"])).write(encoder) | decoder
-
-
-def write_own(held: ModelFile, out: Path, licence: str | None = None) -> Path:
-    """Write what a file holds, its decoder included, as a file of ours.  licence: in place of what it carries."""
-    kept = ("trained_on", "trained_from", "published", "licence", "fcmae", "step")
-    metadata = {
-        "format": held.format,
-        "encoder": json.dumps(dict(held.architecture)),
-        "preprocessing": json.dumps({"mean": held.preprocessing.mean, "std": held.preprocessing.std}),
-        "image_size": str(held.image_size),
-        "classes": json.dumps(list(held.classes)),
-        "multi_label": held.metadata.get("multi_label", "false"),
-        "crop_pct": held.metadata.get("crop_pct", "null"),
-        **{name: held.metadata[name] for name in kept if name in held.metadata},
-        **({"licence": licence} if licence else {}),
-    }
-    save_tensors(out, held.tensors, metadata)
-    return out
+        decoder = held.beside_encoder()
+    return writer(to, held.info.architecture.name).write(encoder) | decoder
 
 
 def _write_transformers(held: ModelFile, tensors: Mapping[str, Tensor], folder: Path) -> list[Path]:
-    size = SIZES[held.architecture["model"]]
-    kind, family = ("ConvNextV2", "convnextv2") if size.grn else ("ConvNext", "convnext")
-    has_head = held.format == CLASSIFIER
+    info = held.info
+    architecture = info.architecture
+    assert isinstance(architecture, EncoderConfig)
+    kind, family = ("ConvNextV2" if architecture.grn else "ConvNext"), architecture.family
+    has_head = bool(info.classes)
     if not has_head:
         tensors = {name.removeprefix(f"{family}."): tensor for name, tensor in tensors.items()}
     config: dict[str, Any] = {
         "architectures": [f"{kind}ForImageClassification" if has_head else f"{kind}Model"],
         "model_type": family,
-        "depths": list(held.architecture["depths"] or size.depths),
-        "hidden_sizes": list(held.architecture["dims"] or size.dims),
-        "num_channels": held.architecture["in_chans"],
-        "patch_size": held.architecture["stem_stride"],
-        "image_size": held.image_size,
+        "depths": list(architecture.depths),
+        "hidden_sizes": list(architecture.dims),
+        "num_channels": architecture.in_chans,
+        "patch_size": architecture.stem_stride,
+        "image_size": info.image_size,
         "hidden_act": "gelu",
         "layer_norm_eps": 1e-6,  # of the final norm alone, whose default there is not ours
         "drop_path_rate": 0.0,
         "torch_dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch."),
     }
     if has_head:
-        config["id2label"] = {str(index): name for index, name in enumerate(held.classes)}
-        config["label2id"] = {name: index for index, name in enumerate(held.classes)}
-        if held.metadata.get("multi_label") == "true":
+        config["id2label"] = {str(index): name for index, name in enumerate(info.classes)}
+        config["label2id"] = {name: index for index, name in enumerate(info.classes)}
+        if info.multi_label:
             config["problem_type"] = "multi_label_classification"
-    crop = json.loads(held.metadata.get("crop_pct", "null")) or 0.875
+    crop = info.crop_pct or 0.875
     processor = {
         "image_processor_type": "ConvNextImageProcessor",
         "do_resize": True,
-        "size": {"shortest_edge": held.image_size},
+        "size": {"shortest_edge": info.image_size},
         "crop_pct": crop,
         "resample": 3,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(held.preprocessing.mean),
-        "image_std": list(held.preprocessing.std),
+        "image_mean": list(info.preprocessing.mean),
+        "image_std": list(info.preprocessing.std),
     }
-    metadata = {"format": "pt"} | ({"licence": held.metadata["licence"]} if "licence" in held.metadata else {})
+    metadata = {"format": "pt"} | ({} if info.licence is None else {"licence": info.licence})
     unfinished = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()

@@ -15,14 +15,13 @@ from PIL import Image
 from convnextv2.atomic import write_text_atomically
 from convnextv2.data.files.folder import ImageList, list_images
 from convnextv2.engine.runfolder import open_new
+from convnextv2.inference.predictor import InputSpec, Predictor
+from convnextv2.inference.settings import InferenceSettings
 from convnextv2.models import ConvNeXt
-from convnextv2.records import Preprocessing
 from convnextv2.report import write_report
-from convnextv2.tasks.pretrain.model_file import load_pretrained
-from convnextv2.tasks.pretrain.prepare import build
-from convnextv2.tasks.pretrain.run import pretrain
-from convnextv2.tasks.pretrain.settings import PretrainSettings
-from convnextv2.verbs.embed import embed
+from convnextv2.tasks.pretrain.load import load_pretrained
+from convnextv2.tasks.pretrain.run import build_fcmae, pretrain
+from convnextv2.verbs.embed import embed_images
 
 SIZE = 32  # pixels on a side, from the digits' 8
 LABELS = 10  # labelled pictures of each class for the linear head
@@ -63,11 +62,12 @@ def demo(out: Path, *, minutes: float = 2.0, seed: int = 0) -> DemoResult:
     pretrain(images.root, run, **MODEL, minutes=minutes, flip=False, min_scale=0.6, batch_size=64, seed=seed)
 
     trained = load_pretrained(run)
+    spec = trained.input_spec()
     torch.manual_seed(seed)
-    random = build(PretrainSettings(**MODEL)).encoder
+    random = build_fcmae(trained.info).encoder
     rows = [
-        ["pre-trained here, without labels", *_judge(_features(trained.model.encoder, images), labels)],
-        ["the same model, random weights", *_judge(_features(random, images), labels)],
+        ["pre-trained here, without labels", *_judge(_features(trained.model.encoder, spec, images), labels)],
+        ["the same model, random weights", *_judge(_features(random, spec, images), labels)],
         ["bare pixels", *_judge(digits.reshape(len(digits), -1), labels)],
     ]
     columns = ["features", f"linear head, {LABELS} labels a class", "nearest neighbour, same labels"]
@@ -95,9 +95,8 @@ def _write(digits: NDArray[np.float64], folder: Path) -> ImageList:
     return list_images(folder)
 
 
-def _features(encoder: ConvNeXt, images: ImageList) -> NDArray[np.float32]:
-    found = embed(encoder, images, preprocessing=Preprocessing.for_channels(1), image_size=SIZE, batch_size=256)
-    return found.features
+def _features(encoder: ConvNeXt, spec: InputSpec, images: ImageList) -> NDArray[np.float32]:
+    return embed_images(Predictor(encoder, spec), images, InferenceSettings(batch_size=256)).features
 
 
 def _judge(features: NDArray[Any], labels: NDArray[np.int64]) -> list[str]:

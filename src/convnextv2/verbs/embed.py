@@ -1,22 +1,25 @@
-"""Pooled features of every picture of a folder."""
+"""Pooled features of every image of a folder."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from convnextv2.atomic import make_room, write_atomically, write_text_atomically
 from convnextv2.data.files.folder import ImageList, list_images
-from convnextv2.engine import distributed
 from convnextv2.errors import UserError
-from convnextv2.records import Preprocessing
+from convnextv2.inference.predictor import Predictor
+from convnextv2.inference.settings import InferenceSettings
+from convnextv2.loading import load
+from convnextv2.settings import make
 from convnextv2.text import shown
-from convnextv2.verbs.features import Model, load_encoder, pooled
+from convnextv2.verbs.features import pooled
 
 
 @dataclass(frozen=True)
@@ -29,64 +32,30 @@ class Embedding:
     files: tuple[Path, ...] = ()
 
 
-def embed_folder(
-    run: Path, data: Path, out: Path, *, batch_size: int = 64, workers: int = 1, device: str = "auto"
-) -> Embedding:
-    """Write the features of a folder's pictures by a run's model to `out`, .npy (with .names.txt beside it) or .csv.
+def embed(run: str | Path, data: str | Path, out: str | Path | None = None, **settings: Any) -> Embedding:
+    """Extract one feature vector per image, as `convnextv2 embed` does.
 
-    run: of pre-training or of a classifier, whose head takes no part; or its model.safetensors.
+    run: a run of pre-training or of a classifier, whose head takes no part, or any other source that `load` takes.
+    data: a folder of images, or a text file of paths.  out: a new file to write, .npy (with .names.txt beside it) or
+    .csv; None to write nothing.  settings: see `InferenceSettings`, by name.
 
     Raises UserError for another ending of `out`, a missing run or an empty folder.
     """
-    if out.suffix not in (".npy", ".csv"):
-        raise UserError(f"--out {out}: name a file that ends in .npy or .csv")
-    make_room(*((out, _names_file(out)) if out.suffix == ".npy" else (out,)))
-    check_loading(batch_size, workers)
-    encoder = load_encoder(run)
-    found = embed(
-        encoder.model,
-        list_images(data),
-        preprocessing=encoder.preprocessing,
-        image_size=encoder.image_size,
-        crop_pct=encoder.crop_pct,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-    )
-    return Embedding(found.features, found.names, found.bad, tuple(_write(found, out)))
+    s = make(InferenceSettings, "embed", settings)
+    target = None if out is None else Path(out)
+    if target is not None:
+        if target.suffix not in (".npy", ".csv"):
+            raise UserError(f"--out {target}: name a file that ends in .npy or .csv")
+        make_room(*((target, _names_file(target)) if target.suffix == ".npy" else (target,)))
+    found = embed_images(load(run).predictor(), list_images(data), s)
+    return found if target is None else replace(found, files=tuple(_write(found, target)))
 
 
-def embed(
-    encoder: Model,
-    images: ImageList,
-    *,
-    preprocessing: Preprocessing,
-    image_size: int,
-    crop_pct: float | None = None,
-    batch_size: int = 64,
-    workers: int = 1,
-    device: str = "auto",
-) -> Embedding:
-    """The pooled features of every picture that can be read, in the order of the list; in evaluation mode."""
-    found = pooled(
-        [encoder],
-        images,
-        range(len(images)),
-        preprocessing=preprocessing,
-        image_size=image_size,
-        crop_pct=crop_pct,
-        batch_size=batch_size,
-        workers=workers,
-        device=distributed.init(device).device,
-    )
+def embed_images(predictor: Predictor, images: ImageList, settings: InferenceSettings | None = None) -> Embedding:
+    """Compute the pooled features of every image that can be read, in the order of the list."""
+    found = pooled([predictor], images, range(len(images)), settings or InferenceSettings())
     names = tuple(images.names[index] for index in found.indices)
     return Embedding(found.features[0], names, tuple((images.names[index], reason) for index, reason in found.bad))
-
-
-def check_loading(batch_size: int, workers: int) -> None:
-    """Raises UserError for a batch without pictures, or fewer than no workers."""
-    if batch_size < 1 or workers < 0:
-        raise UserError(f"--batch-size {batch_size} and --workers {workers}: give at least 1 and 0")
 
 
 def _names_file(out: Path) -> Path:

@@ -6,23 +6,24 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
 from convnextv2.errors import RunFailedError, UserError
-from convnextv2.verbs.convert import write_own
+from convnextv2.models.config import EncoderConfig
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import CLASSIFIER, ENCODER, PRETRAINED, ModelFile, Weights
+from convnextv2.weights.model_file import ModelFile, ModelInfo, Weights
 from convnextv2.weights.sources.sidecar import identifier
 
 _REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)")
-_WITHOUT_A_HEAD = {ENCODER: ", without a head", PRETRAINED: ", a masked autoencoder with its decoder"}
-_STEPS = {ENCODER: "an encoder trained", PRETRAINED: "masked pre-training", CLASSIFIER: "classification"}
-_METRICS = {"top1": "accuracy", "top5": "top-5 accuracy", "mean_class": "mean accuracy per class", "auroc": "AUROC"}
-_METRICS |= {"map": "mean average precision", "f1": "F1", "ece": "calibration error"}
+_STEPS = {
+    "convnextv2.encoder.1": "an encoder trained",
+    "convnextv2.fcmae.1": "masked pre-training",
+    "convnextv2.classifier.1": "classification",
+}
 
 _CARD = """\
 ---
@@ -37,27 +38,27 @@ library_name: convnextv2
 
 # {{ title }}
 
-A {{ architecture.model }}{{ shape }} for pictures of {{ image_size }} pixels{{ task }}.
+A {{ model }} for images of {{ image_size }} pixels{{ task }}.
 
 ```python
 import convnextv2
 
 loaded = convnextv2.load("hf:{{ repository }}")
-logits = loaded.model(images)  # (B, {{ architecture.in_chans }}, {{ image_size }}, {{ image_size }}), normalised
+logits = loaded.model(images)  # (B, {{ in_chans }}, {{ image_size }}, {{ image_size }}), normalised
 ```
 
 | | |
 | --- | --- |
 | trained on | {{ trained_on or "not recorded" }} |
 | before that | {{ before or "random weights" }} |
-| input | {{ architecture.in_chans }} channels, `(pixel / 255 - mean) / std`, mean {{ mean }}, std {{ std }} |
+| input | {{ in_chans }} channels, `(pixel / 255 - mean) / std`, mean {{ mean }}, std {{ std }} |
 | licence | {{ licence }} |
 {% if scores %}
 ## Measured
 
 {{ scores }}
 {% if chosen %}
-The checkpoint was chosen by its score on the validation pictures, so that this score flatters it a little.
+The checkpoint was chosen by its score on the validation images, so that this score flatters it a little.
 {% endif %}{% endif %}{% if classes %}
 ## Classes
 
@@ -99,16 +100,17 @@ def push(
     if match is None:
         raise UserError(f"{repository} is no repository of the hub: give OWNER/NAME")
     held = read(source, weights=weights)
-    if str(held.architecture["model"]).startswith("timm:"):
-        raise UserError(f"{held.file} holds a {held.architecture['model']}: push it with timm's own tools")
+    if not isinstance(held.info.architecture, EncoderConfig):
+        raise UserError(f"{held.path} holds a {held.info.architecture.name}: push it with timm's own tools")
     licence = _licence(held, licence)
+    held = replace(held, info=replace(held.info, licence=licence))
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        write_own(held, folder / "model.safetensors", licence)
+        held.write(folder / "model.safetensors")
         scores = _scores(Path(source))
-        config = _config(held, licence, scores)
+        config = _config(held.info, scores)
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        card = _card(match[1], held, licence, scores)
+        card = _card(match[1], held.info, scores)
         (folder / "README.md").write_text(card, encoding="utf-8")
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         address = "" if dry_run else _send(folder, match[1], private)
@@ -116,7 +118,7 @@ def push(
 
 
 def _licence(held: ModelFile, asked: str | None) -> str:
-    carried = held.metadata.get("licence", "")
+    carried = held.info.licence or ""
     if carried.startswith("unknown"):
         carried = ""
     if asked is None and not carried:
@@ -138,50 +140,59 @@ def _scores(source: Path) -> dict[str, Any]:
     return {split: value for split, value in found.items() if split in ("val", "test") and isinstance(value, dict)}
 
 
-def _config(held: ModelFile, licence: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+def _config(info: ModelInfo, scores: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "library_name": "convnextv2",
-        **held.architecture,
-        "image_size": held.image_size,
-        "preprocessing": {"mean": held.preprocessing.mean, "std": held.preprocessing.std},
-        "crop_pct": json.loads(held.metadata.get("crop_pct", "null")),
-        "classes": list(held.classes),
-        "multi_label": json.loads(held.metadata.get("multi_label", "false")),
-        "licence": licence,
+        **info.architecture.to_dict(),
+        "image_size": info.image_size,
+        "preprocessing": {"mean": info.preprocessing.mean, "std": info.preprocessing.std},
+        "crop_pct": info.crop_pct,
+        "classes": list(info.classes),
+        "multi_label": info.multi_label,
+        "licence": info.licence,
         "scores": dict(scores),
     }
 
 
-def _card(repository: str, held: ModelFile, licence: str, scores: Mapping[str, Any]) -> str:
-    names = [name for name in _METRICS if any(name in v for by in scores.values() for v in by.values())]
-    rows = [["pictures", "weights", *(_METRICS[name] for name in names)], ["---"] * (2 + len(names))]
-    for split, by_weights in scores.items():
-        for kind, found in by_weights.items():
-            rows.append([split, kind, *(f"{found[name]:.4f}" if name in found else "" for name in names)])
-    architecture, classes = dict(held.architecture), held.classes if held.format == CLASSIFIER else ()
-    own = architecture["depths"] and architecture["dims"]
-    shape = f" of depths {list(architecture['depths'])} and widths {list(architecture['dims'])}" if own else ""
-    history = json.loads(held.metadata.get("trained_from", "[]"))
+def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any]) -> str:
+    classes, config = info.classes, info.architecture
     before = "; ".join(
-        f"{_STEPS.get(step['format'], 'training')} on {step['trained_on'] or 'unknown pictures'}" for step in history
+        f"{_STEPS.get(step.format, 'training')} on {step.trained_on or 'unknown images'}"
+        for step in info.trained_from or ()
     )
+    shape = ""
+    if isinstance(config, EncoderConfig) and not config.is_named_size:
+        shape = f" of depths {list(config.depths)} and widths {list(config.dims)}"
+    task = f", trained to tell {len(classes)} classes apart"
+    if not classes:
+        task = ", without a head" if info.kind == "encoder" else f", as `convnextv2` trains a model of kind {info.kind}"
     template = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False).from_string(_CARD)
     return template.render(
         repository=repository,
         title=repository.partition("/")[2],
-        architecture=architecture,
-        shape=shape,
-        image_size=held.image_size,
-        task=f", trained to tell {len(classes)} classes apart" if classes else _WITHOUT_A_HEAD[held.format],
-        trained_on=held.metadata.get("trained_on", ""),
+        model=f"{config.name}{shape}",
+        in_chans=config.in_chans,
+        image_size=info.image_size,
+        task=task,
+        trained_on=info.trained_on or "",
         before=before,
-        mean=list(held.preprocessing.mean),
-        std=list(held.preprocessing.std),
-        licence=licence,
-        scores="\n".join(f"| {' | '.join(row)} |" for row in rows) if names else "",
+        mean=list(info.preprocessing.mean),
+        std=list(info.preprocessing.std),
+        licence=info.licence,
+        scores=_table(scores),
         chosen="val" in scores,
         classes=classes if len(classes) <= 200 else (),
     )
+
+
+def _table(scores: Mapping[str, Any]) -> str:
+    """What was measured, as a table of the card; empty if nothing was."""
+    names = list(dict.fromkeys(name for by in scores.values() for found in by.values() for name in found))
+    rows = [["images", "weights", *names], ["---"] * (2 + len(names))]
+    for split, by_weights in scores.items():
+        for kind, found in by_weights.items():
+            rows.append([split, kind, *(f"{found[name]:.4f}" if name in found else "" for name in names)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) if names else ""
 
 
 def _send(folder: Path, repository: str, private: bool) -> str:

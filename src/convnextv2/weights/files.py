@@ -18,8 +18,8 @@ from convnextv2.atomic import write_atomically
 from convnextv2.errors import LoadError
 
 HASH_KEY = "content_sha256"
-AVERAGE = "ema/"
-"""What the names of averaged weights begin with, beside the plain ones in one file."""
+EMA_PREFIX = "ema/"
+"""What the names of the EMA of weights begin with, beside the weights themselves in one file."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from convnextv2.errors import LoadError
+from convnextv2.models.config import EncoderConfig
+from convnextv2.models.create import encoder_shapes
 from convnextv2.records import Preprocessing
-from convnextv2.weights import shapes, strict
-from convnextv2.weights.layouts.recognise import Recognised, architecture_of, recognise
+from convnextv2.weights import kinds, strict
+from convnextv2.weights.files import content_hash
+from convnextv2.weights.layouts.recognise import Recognised, config_of, recognise
 from convnextv2.weights.layouts.timm import TIMM
-from convnextv2.weights.model_file import CLASSIFIER, ENCODER, PRETRAINED, ModelFile
+from convnextv2.weights.model_file import ModelFile, ModelInfo
 from convnextv2.weights.pickles.pickles import is_torch_file, load_pickle
-from convnextv2.weights.sources import sidecar as beside
+from convnextv2.weights.sources import sidecar
 
 UNKNOWN_LICENCE = "unknown; weights published with the paper are CC-BY-NC-4.0"
 
@@ -27,82 +30,71 @@ UNKNOWN_LICENCE = "unknown; weights published with the paper are CC-BY-NC-4.0"
 def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> ModelFile:
     """Weights in any known layout, as if a run of ours had written them, under our names.
 
-    file: where the tensors come from; a config.json beside it is heard.  metadata: of the file itself.  A final norm
+    file: where the tensors come from; a config.json beside it is read.  metadata: of the file itself.  A final norm
     that pre-training does not have is filled in as it starts. Classes without names are called LABEL_0 and so on.
 
-    Raises LoadError where the layout is not known, or a tensor is missing, too many, or of another shape.
+    Raises LoadError if the layout is not known, or a tensor is missing, too many, or of another shape.
     """
-    found = recognise(tensors, file)
+    found, metadata = recognise(tensors, file), metadata or {}
     try:
-        architecture = architecture_of(found.tensors)
+        config = config_of(found.tensors)
     except LoadError as error:
         raise LoadError(f"{file} (in the layout of {found.layout.title}) does not fill a model: {error}") from None
-    if found.layout is TIMM and architecture["dims"] is not None:
+    if found.layout is TIMM and not config.is_named_size:
         # A shape without a name is called as one of timm's sizes that have the same kind of pointwise layers.
         convolutions = any(name.endswith("mlp.fc1.weight") and tensor.ndim == 4 for name, tensor in tensors.items())
-        family = architecture["model"].partition("_")[0]
-        architecture["model"] = f"{family}_{'atto' if convolutions else 'tiny'}"
-    filled = _complete(found, architecture, file)
+        config = replace(config, name=f"{config.family}_{'atto' if convolutions else 'tiny'}")
+    filled = _complete(found, config, file)
     rows = len(filled["head.weight"]) if "head.weight" in filled else 0
-    metadata = metadata or {}
-    about = beside.in_file(file, metadata) or beside.about(file.parent)
+    about = sidecar.in_file(file, metadata) or sidecar.about(file.parent)
     classes = about.classes if len(about.classes) == rows else tuple(f"LABEL_{row}" for row in range(rows))
-    said = {
-        "multi_label": json.dumps(about.multi_label),
-        "crop_pct": json.dumps(about.crop_pct),
-        "licence": beside.licence(metadata.get("licence")) or about.licence or UNKNOWN_LICENCE,
-        "layout": found.layout.name,
-    }
-    kind = CLASSIFIER if classes else ENCODER
-    if found.decoder:
-        kind, filled = PRETRAINED, _autoencoder(found, filled, architecture, file)
-        said["fcmae"] = json.dumps(_decoder_settings(found.decoder))
-        classes = ()
-    preprocessing, channels = about.preprocessing, architecture["in_chans"]
-    if preprocessing is None or len(preprocessing.mean) != channels:
-        preprocessing = Preprocessing.for_channels(channels)
-    return ModelFile(
-        file=file,
-        format=kind,
-        architecture=architecture,
-        tensors=filled,
+    preprocessing = about.preprocessing
+    if preprocessing is None or len(preprocessing.mean) != config.in_chans:
+        preprocessing = Preprocessing.for_channels(config.in_chans)
+    info = ModelInfo(
+        kind="classifier" if classes else "encoder",
+        architecture=config,
         preprocessing=preprocessing,
         image_size=about.image_size,
         classes=classes,
-        averaged=metadata.get("averaged") == "true",
-        metadata=said,
+        multi_label=about.multi_label,
+        crop_pct=about.crop_pct,
+        licence=sidecar.licence(metadata.get("licence")) or about.licence or UNKNOWN_LICENCE,
+        layout=found.layout.name,
     )
+    if found.decoder:
+        info = replace(info, kind="fcmae", classes=(), options=_decoder_settings(found.decoder))
+        filled = _autoencoder(found, filled, info, file)
+    averaged = metadata.get("averaged") == "true"
+    return ModelFile(file, info, filled, averaged, sha256=content_hash(tensors, metadata))
 
 
-def _complete(found: Recognised, architecture: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
+def _complete(found: Recognised, config: EncoderConfig, file: Path) -> dict[str, Tensor]:
     """All of the encoder's tensors and nothing else."""
     tensors = dict(found.tensors)
     head = tensors.get("head.weight", tensors.get("head.bias"))
-    needed = shapes.encoder(architecture, num_classes=0 if head is None or not head.ndim else len(head))
+    needed = encoder_shapes(config, 0 if head is None or not head.ndim else len(head))
     if not any(name.startswith(("norm.", "head.")) for name in tensors):
         width = needed["norm.weight"]
         tensors |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
-    what = f"{file} (in the layout of {found.layout.title}, a {_size_name(architecture)})"
+    what = f"{file} (in the layout of {found.layout.title}, a {config.title})"
     advice = "The file is damaged, incomplete, or of a changed model: fetch it again, or name the weights it came from"
     spell = found.layout.named
     strict.check(needed, tensors, what=what, advice=advice, unexpected=found.unknown, spell=spell, floats=True)
     return tensors
 
 
-def _autoencoder(
-    found: Recognised, encoder: Mapping[str, Tensor], architecture: Mapping[str, Any], file: Path
-) -> dict[str, Tensor]:
+def _autoencoder(found: Recognised, encoder: Mapping[str, Tensor], info: ModelInfo, file: Path) -> dict[str, Tensor]:
     """Encoder and decoder of a whole masked autoencoder, by our names."""
-    settings = _decoder_settings(found.decoder)
-    width, depth = settings["decoder_dim"], settings["decoder_depth"]
-    needed = shapes.decoder(architecture, width=width, depth=depth)
-    what = f"{file}: its decoder, of {depth} blocks of width {width},"
+    needed = {name: shape for name, shape in (kinds.shapes(info) or {}).items() if not name.startswith("encoder.")}
+    what = f"{file}: its decoder, of {info.options['decoder_depth']} blocks of width {info.options['decoder_dim']},"
     advice = "Remove the decoder's tensors to keep the encoder alone"
     strict.check(needed, found.decoder, what=what, advice=advice, floats=True)
     return {f"encoder.{name}": tensor for name, tensor in encoder.items()} | dict(found.decoder)
 
 
 def _decoder_settings(decoder: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Arguments of a masked autoencoder with these tensors; what tensors cannot tell is as published."""
     token = decoder.get("mask_token", decoder.get("proj.bias"))
     blocks = [int(match[1]) for match in map(re.compile(r"decoder\.(\d{1,4})\..*").fullmatch, decoder) if match]
     return {
@@ -111,14 +103,6 @@ def _decoder_settings(decoder: Mapping[str, Tensor]) -> dict[str, Any]:
         "decoder_depth": min(max(blocks, default=0), 63) + 1,
         "norm_pix_loss": True,
     }
-
-
-def _size_name(architecture: Mapping[str, Any]) -> str:
-    if architecture["depths"] is None:
-        return str(architecture["model"])
-    family = architecture["model"].partition("_")[0]
-    shape = ("/".join(map(str, architecture[name])) for name in ("depths", "dims"))
-    return f"{family} of depths {next(shape)} and widths {next(shape)}"
 
 
 def tensors_of(file: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:

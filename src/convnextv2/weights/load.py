@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
@@ -11,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from convnextv2.errors import LoadError, Notice
 from convnextv2.models.sizes import SIZES
-from convnextv2.weights.files import HASH_KEY, check_hash, content_hash
+from convnextv2.weights.files import HASH_KEY, check_hash
 from convnextv2.weights.foreign import read_foreign, tensors_of
-from convnextv2.weights.model_file import CLASSIFIER, ModelFile, Weights, find_weights, own_file
+from convnextv2.weights.model_file import FORMAT, ModelFile, Weights, find_weights, parse_model_file
 from convnextv2.weights.sources import hub
 from convnextv2.weights.sources.download import Progress, fetch
 from convnextv2.weights.sources.published import PUBLISHED, Published, of_folder, of_repository, published
@@ -37,8 +38,8 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
     (`PUBLISHED`), which are downloaded once; or `hf:OWNER/NAME`, a repository of the Hugging Face hub.
     weights: of a file with both, the averaged or the plain ones.  which: of a run, "best" or "latest".
 
-    Warns (LicenceNotice) of weights that may not be used commercially. Raises UserError where there is none; LoadError
-    where it is damaged, wants to run code, or does not fill a model.
+    Warns (LicenceNotice) of weights that may not be used commercially. Raises UserError if there is none; LoadError
+    if it is damaged, wants to run code, or does not fill a model.
     """
     path, entry = Path(source), None
     if hub.is_address(str(source)):
@@ -55,22 +56,33 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
     # Any one of our entries is enough: a damaged file of ours must not pass for one that has no hash.
     if _OURS & metadata.keys() or metadata.get("format", "").startswith("convnextv2."):
         check_hash(file, tensors, metadata)
-        held = own_file(file, tensors, metadata, weights=weights)
+        held = parse_model_file(file, tensors, metadata, weights=weights)
     else:
         held = read_foreign(file, tensors, metadata)
-        held = replace(held, metadata={**held.metadata, HASH_KEY: content_hash(tensors, metadata)})
         entry = entry or _BY_FILE.get(file.name)
         if entry is not None:
             held = _as_published(held, entry)
-    licence = held.metadata.get("licence", "")
+    licence = held.info.licence or ""
     if identifier(licence).startswith("cc-by-nc"):
         warnings.warn(f"the weights of {file.name} are under {licence}: not for commercial use", LicenceNotice, 2)
     return held
 
 
-def absolute(source: Path | None) -> Path | None:
-    """A file or folder by its whole path, so that a run goes on from anywhere; another source as it is."""
-    return source.resolve() if source is not None and source.exists() else source
+def kind_of(source: str | Path) -> str:
+    """The kind of model that a source holds, told from the metadata of a file of ours without reading its tensors.
+
+    "classifier" for everything that others wrote: whether it is one, its tensors tell when they are read.
+    """
+    path = Path(source)
+    if hub.is_address(str(source)) or not path.exists() or (path.is_dir() and weights_in(path)):
+        return "classifier"
+    file = find_weights(path)
+    try:
+        with safe_open(file, "pt") as opened:
+            match = FORMAT.fullmatch((opened.metadata() or {}).get("format", ""))
+    except (SafetensorError, OSError):
+        match = None
+    return match[1] if match else "classifier"
 
 
 def _is_name(source: str) -> bool:
@@ -81,21 +93,27 @@ def _is_name(source: str) -> bool:
 
 def _as_published(held: ModelFile, entry: Published) -> ModelFile:
     """What the table knows of a published file besides its tensors."""
-    if held.architecture["model"] != entry.model or (held.format == CLASSIFIER) == (entry.stage == "fcmae"):
-        what = "a classifier" if held.format == CLASSIFIER else "an encoder"
+    info, is_classifier = held.info, held.info.kind == "classifier"
+    if info.architecture.name != entry.model or is_classifier == (entry.stage == "fcmae"):
+        what = "a classifier" if is_classifier else "an encoder"
         raise LoadError(
-            f"{held.file} is not what is published under that name ({entry.name}): it holds {what}, "
-            f"a {held.architecture['model']}; rename it, or put the right file there"
+            f"{held.path} is not what is published under that name ({entry.name}): it holds {what}, "
+            f"a {info.architecture.name}; rename it, or put the right file there"
         )
-    classes = held.classes
-    if held.format == CLASSIFIER and len(classes) != (21841 if entry.stage == "in22k" else 1000):
+    if is_classifier and len(info.classes) != (21841 if entry.stage == "in22k" else 1000):
         # Made from it: the licence is the same, all else is its own.
-        return replace(held, metadata={**held.metadata, "licence": entry.licence})
-    if classes[:1] == ("LABEL_0",) and len(classes) == 1000:
-        classes = _imagenet_classes()
-    metadata = {**held.metadata, "licence": entry.licence, "published": entry.name, "trained_on": _DATA[entry.stage]}
-    metadata["crop_pct"] = json.dumps(entry.crop_pct)
-    return replace(held, classes=classes, image_size=entry.image_size, metadata=metadata)
+        return replace(held, info=replace(info, licence=entry.licence))
+    unnamed = info.classes[:1] == ("LABEL_0",) and len(info.classes) == 1000
+    published = replace(
+        info,
+        classes=_imagenet_classes() if unnamed else info.classes,
+        image_size=entry.image_size,
+        crop_pct=entry.crop_pct,
+        licence=entry.licence,
+        published=entry.name,
+        trained_on=_DATA[entry.stage],
+    )
+    return replace(held, info=published)
 
 
 _DATA = {"fcmae": "ImageNet-1K", "in1k": "ImageNet-1K", "in22k": "ImageNet-22K", "in22k-in1k": "ImageNet-1K"}

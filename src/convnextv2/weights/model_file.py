@@ -1,166 +1,229 @@
-"""What a `model.safetensors` that a run wrote says of itself, whatever the task."""
+"""The model file that a run writes: its kind, its tensors, and one typed record of what it says of itself.
+
+`model.safetensors` holds a model's state dict, beside it perhaps the same tensors again under `ema/` (their exponential
+moving average), and text metadata, which `ModelInfo` alone reads and writes.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
 from convnextv2.errors import LoadError, UserError
-from convnextv2.models.sizes import SIZES
+from convnextv2.models.config import BackboneConfig, EncoderConfig, config_from_dict
 from convnextv2.records import Preprocessing
 from convnextv2.text import shown
-from convnextv2.weights import shapes, strict
-from convnextv2.weights.files import AVERAGE, checkpoint_of, load_tensors, save_tensors
+from convnextv2.weights import kinds, strict
+from convnextv2.weights.files import EMA_PREFIX, HASH_KEY, checkpoint_of, load_tensors, save_tensors
 
 Weights = Literal["average", "plain"]
+"""Of a file that holds both: the EMA of the weights, or the weights of the last step."""
 
-PRETRAINED = "convnextv2.fcmae.1"
-CLASSIFIER = "convnextv2.classifier.1"
-ENCODER = "convnextv2.encoder.1"
-_FORMATS = (PRETRAINED, CLASSIFIER, ENCODER)
+FORMAT = re.compile(r"convnextv2\.([a-z][a-z0-9-]*)\.1")
+_ENCODER = "encoder."
 
-ARCHITECTURE = ("model", "in_chans", "stem_stride", "depths", "dims")
-"""The arguments that build an encoder again."""
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """What weights went through before.  format: of the file then.  file: its name, or that of published weights."""
+
+    format: str
+    trained_on: str
+    file: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """All that a model file says besides its tensors.
+
+    kind: "encoder", "classifier", or what a task registered (`weights.kinds`).  architecture: of the encoder.
+    image_size: pixels on a side.  crop_pct: see `CenterFit`; None for the default.  classes: names in the order of the
+    head's rows; empty without a head.  multi_label: an image may have several.  options: arguments of the kind's own
+    model, as JSON has them.  What is None is not said: trained_on (name of the data), trained_from (earlier steps,
+    oldest first), published (name of published weights), licence, step (optimiser steps).  layout: whose file it is.
+    """
+
+    kind: str
+    architecture: BackboneConfig
+    preprocessing: Preprocessing
+    image_size: int
+    classes: tuple[str, ...] = ()
+    multi_label: bool = False
+    crop_pct: float | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: str | None = None
+    trained_from: tuple[TrainingStep, ...] | None = None
+    published: str | None = None
+    licence: str | None = None
+    step: int | None = None
+    layout: str = "convnextv2"
+
+    @property
+    def format(self) -> str:
+        """How a file names its kind."""
+        return f"convnextv2.{self.kind}.1"
+
+    def of_backbone(
+        self, architecture: BackboneConfig, classes: tuple[str, ...], preprocessing: Preprocessing
+    ) -> ModelInfo:
+        """The same, of only the backbone that the file holds, with a head for `classes` or with none."""
+        return replace(
+            self,
+            kind="classifier" if classes else "encoder",
+            architecture=architecture,
+            classes=classes,
+            preprocessing=preprocessing,
+            options={},
+        )
+
+    def to_metadata(self) -> dict[str, str]:
+        """As text for a safetensors file; `from_metadata` reads it back."""
+        said: dict[str, str | None] = {
+            "format": self.format,
+            "encoder": json.dumps(self.architecture.to_dict()),
+            "preprocessing": json.dumps({"mean": self.preprocessing.mean, "std": self.preprocessing.std}),
+            "image_size": str(self.image_size),
+            "classes": json.dumps(list(self.classes)),
+            "multi_label": json.dumps(self.multi_label),
+            "crop_pct": json.dumps(self.crop_pct),
+            "trained_on": self.trained_on,
+            "trained_from": None if self.trained_from is None else json.dumps([vars(s) for s in self.trained_from]),
+            "published": self.published,
+            "licence": self.licence,
+            "step": None if self.step is None else str(self.step),
+            self.kind: json.dumps(dict(self.options)) if self.options else None,
+        }
+        return {name: text for name, text in said.items() if text is not None}
+
+    @staticmethod
+    def from_metadata(said: Mapping[str, str]) -> ModelInfo:
+        """Read what `to_metadata` wrote, in this version or an earlier one.
+
+        Raises LookupError, ValueError, TypeError or AttributeError for metadata that cannot be meant.
+        """
+        match = FORMAT.fullmatch(said["format"])
+        if match is None:
+            raise ValueError(f"format {said['format']}")
+        statistics = json.loads(said["preprocessing"])
+        info = ModelInfo(
+            kind=match[1],
+            architecture=config_from_dict(json.loads(said["encoder"])),
+            preprocessing=Preprocessing(tuple(statistics["mean"]), tuple(statistics["std"])),
+            image_size=int(said["image_size"]),
+            classes=tuple(json.loads(said.get("classes", "[]"))),
+            multi_label=json.loads(said.get("multi_label", "false")),
+            crop_pct=json.loads(said.get("crop_pct", "null")),
+            options=json.loads(said.get(match[1], "{}")),
+            trained_on=said.get("trained_on"),
+            trained_from=_steps(said.get("trained_from")),
+            published=said.get("published"),
+            licence=said.get("licence"),
+            step=int(said["step"]) if "step" in said else None,
+        )
+        if info.crop_pct is not None and not 0 < info.crop_pct <= 1:
+            raise ValueError(f"crop_pct {info.crop_pct}")
+        if not isinstance(info.multi_label, bool) or not isinstance(info.options, dict):
+            raise ValueError(f"multi_label {info.multi_label}, {info.kind} {info.options}")
+        return info
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A file that a run wrote, or `write_encoder`.
+    """A file that was read and checked: every tensor of its model, under our names.
 
-    format: PRETRAINED, CLASSIFIER or ENCODER.  architecture: the encoder's arguments (ARCHITECTURE).  tensors: all
-    of the model's, averaged where the file has averages and they were asked for.  image_size: pixels on a side.
-    classes: names of a classifier's classes in order; empty otherwise.
+    tensors: the EMA of the weights if the file has it and it was asked for (`averaged`), else the weights of the last
+    step.  sha256: hash of the file's content.
     """
 
-    file: Path
-    format: str
-    architecture: Mapping[str, Any]
+    path: Path
+    info: ModelInfo
     tensors: Mapping[str, Tensor]
-    preprocessing: Preprocessing
-    image_size: int
-    classes: tuple[str, ...]
     averaged: bool
-    metadata: Mapping[str, str]
+    sha256: str
 
     def encoder(self) -> dict[str, Tensor]:
-        """The encoder's tensors under its own names; of a classifier with its final norm and its head."""
-        if self.format == PRETRAINED:
-            return {
-                name.removeprefix("encoder."): tensor
-                for name, tensor in self.tensors.items()
-                if name.startswith("encoder.")
-            }
-        return dict(self.tensors)
+        """The encoder's tensors under its own names; those of a classifier with its final norm and its head."""
+        wrapped = {n.removeprefix(_ENCODER): t for n, t in self.tensors.items() if n.startswith(_ENCODER)}
+        return wrapped or dict(self.tensors)
+
+    def beside_encoder(self) -> dict[str, Tensor]:
+        """What a model has besides the encoder that it wraps, a decoder for instance; empty for a backbone."""
+        if self.info.kind in kinds.BACKBONES:
+            return {}
+        return {name: tensor for name, tensor in self.tensors.items() if not name.startswith(_ENCODER)}
+
+    @property
+    def title(self) -> str:
+        """For messages: the file, and what it holds."""
+        return f"{self.path} (a {self.info.architecture.name})"
+
+    def write(self, target: Path) -> ModelFile:
+        """Write it as a file of ours, atomically; returns what that holds."""
+        save_tensors(target, self.tensors, self.info.to_metadata())
+        return replace(self, path=target)
 
 
-def read_own(source: str | Path, *, weights: Weights = "average", which: str | None = None) -> ModelFile:
-    """Read a run's weights, or a `model.safetensors`.
+def read_model_file(source: str | Path, *, weights: Weights = "average", which: str | None = None) -> ModelFile:
+    """Read a run's weights, or a `model.safetensors` that this package wrote.
 
-    weights: of a file that holds both, the averaged or the plain ones.  which: of a run, "best" or "latest"; by
-    default the best where the run has one.
+    weights: of a file that holds both, the EMA or the weights of the last step.  which: of a run, "best" or "latest";
+    by default the best if the run has one.
 
-    Raises UserError where there is none, LoadError where the file is damaged or of another kind.
+    Raises UserError if there is none, LoadError if the file is damaged or of another kind.
     """
-    file = find_weights(Path(source), which)
-    return own_file(file, *load_tensors(file), weights=weights)
+    path = find_weights(Path(source), which)
+    return parse_model_file(path, *load_tensors(path), weights=weights)
 
 
-def own_file(
-    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, weights: Weights = "average"
+def parse_model_file(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, weights: Weights = "average"
 ) -> ModelFile:
-    """What the tensors and the metadata of a file of ours say; LoadError where they are of another kind."""
-    if metadata.get("format") not in _FORMATS:
+    """What the tensors and the metadata of a file of ours say. Raises LoadError if they do not make a model."""
+    if not FORMAT.fullmatch(metadata.get("format", "")):
         said = shown(str(metadata.get("format")))[:60]
-        raise LoadError(f"{file} was not written by a run of convnextv2: its format is {said}")
-    averaged = weights == "average" and any(name.startswith(AVERAGE) for name in tensors)
+        raise LoadError(f"{path} was not written by a run of convnextv2: its format is {said}")
+    averaged = weights == "average" and any(name.startswith(EMA_PREFIX) for name in tensors)
     if averaged:
-        chosen = {n.removeprefix(AVERAGE): tensor for n, tensor in tensors.items() if n.startswith(AVERAGE)}
+        chosen = {n.removeprefix(EMA_PREFIX): tensor for n, tensor in tensors.items() if n.startswith(EMA_PREFIX)}
     else:
-        chosen = {n: tensor for n, tensor in tensors.items() if not n.startswith(AVERAGE)}
+        chosen = {n: tensor for n, tensor in tensors.items() if not n.startswith(EMA_PREFIX)}
     try:
-        statistics = json.loads(metadata["preprocessing"])
-        held = ModelFile(
-            file=file,
-            format=metadata["format"],
-            architecture=_architecture(json.loads(metadata["encoder"])),
-            tensors=chosen,
-            preprocessing=Preprocessing(tuple(statistics["mean"]), tuple(statistics["std"])),
-            image_size=int(metadata["image_size"]),
-            classes=tuple(json.loads(metadata.get("classes", "[]"))),
-            averaged=averaged,
-            metadata=metadata,
-        )
-        _check_said(metadata)
-        needed = _shapes(held)
-    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        info = ModelInfo.from_metadata(metadata)
+        if isinstance(info.architecture, EncoderConfig):
+            _check_size(info, len(chosen))
+        needed = kinds.shapes(info)
+    except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, RuntimeError) as error:
         said = " ".join(str(error).split())[:160]
-        raise LoadError(f"{file} does not say what it holds ({said}): it is of another version") from error
+        raise LoadError(f"{path} does not say what it holds ({said}): it is of another version") from error
+    found = ModelFile(path, info, chosen, averaged, metadata.get(HASH_KEY, ""))
     if needed is not None:
-        what = f"{file} (a {held.architecture['model']})"
         advice = "It was not written by this version: train or convert it again"
-        strict.check(needed, chosen, what=what, advice=advice, floats=True)
-    return held
-
-
-def _architecture(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The encoder's arguments. KeyError, TypeError or ValueError for what cannot be such."""
-    found = {name: _tuple(given[name]) for name in ARCHITECTURE}
-    numbers = [found["in_chans"], found["stem_stride"], *(found["depths"] or ()), *(found["dims"] or ())]
-    known = isinstance(found["model"], str) and (found["model"] in SIZES or found["model"].startswith("timm:"))
-    if not known or not all(type(number) is int and number > 0 for number in numbers):
-        raise ValueError(f"encoder {json.dumps(given)}")
+        strict.check(needed, chosen, what=found.title, advice=advice, floats=True)
     return found
 
 
-def _check_said(metadata: Mapping[str, str]) -> None:
-    """ValueError unless what need not be said is said as it must be."""
-    crop_pct = json.loads(metadata.get("crop_pct", "null"))
-    steps = json.loads(metadata.get("trained_from", "[]"))
-    several = json.loads(metadata.get("multi_label", "false"))
-    if crop_pct is not None and not 0 < crop_pct <= 1:
-        raise ValueError(f"crop_pct {crop_pct}")
-    if not isinstance(several, bool):
-        raise ValueError(f"multi_label {several}")
-    if not all(isinstance(step.get(name), str) for step in steps for name in ("format", "trained_on")):
-        raise ValueError(f"trained_from {steps}")
-
-
-def _shapes(held: ModelFile) -> shapes.Shapes | None:
-    """Of the tensors that it must hold; None for a model of timm, which says so itself once it is built."""
-    if held.architecture["model"] not in SIZES:
-        return None
-    fcmae = json.loads(held.metadata["fcmae"]) if held.format == PRETRAINED else {"decoder_dim": 0, "decoder_depth": 0}
-    width, depth = int(fcmae["decoder_dim"]), int(fcmae["decoder_depth"])
-    if sum(held.architecture["depths"] or ()) + depth > len(held.tensors):
-        raise ValueError("more blocks than tensors")
-    needed = shapes.encoder(held.architecture, num_classes=len(held.classes) if held.format == CLASSIFIER else 0)
-    if held.format != PRETRAINED:
-        return needed
-    beside = shapes.decoder(held.architecture, width=width, depth=depth)
-    return {f"encoder.{name}": shape for name, shape in needed.items()} | beside
-
-
 def write_encoder(source: str | Path, target: Path, *, half: bool = True) -> ModelFile:
-    """Write the encoder alone of a run of ours to a file of its own, to be passed around as `--init`.
+    """Write only the encoder of a run of ours to a file of its own, to be passed around as `--init`.
 
-    half: in float16, half the size; it is loaded into float32. Decoder and head are left out. Returns what the
-    file holds. Raises UserError and LoadError as `read_own`.
+    half: in float16, half the size; it is loaded into float32. Decoder and head are left out.
+
+    Returns what the file holds. Raises UserError and LoadError as `read_model_file`.
     """
-    found = read_own(source)
+    found = read_model_file(source)
+    if not isinstance(found.info.architecture, EncoderConfig):
+        raise UserError(f"{found.path} holds a model of timm, whose head is not told apart: pass the file itself on")
     tensors = {name: tensor for name, tensor in found.encoder().items() if not name.startswith("head.")}
-    if any(name.startswith("net.") for name in tensors):
-        raise UserError(f"{found.file} holds a model of timm, whose head is not told apart: pass the file itself on")
     if half:
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
-    kept = ("encoder", "preprocessing", "image_size", "trained_on", "trained_from", "published", "licence", "step")
-    metadata = {name: found.metadata[name] for name in kept if name in found.metadata}
-    save_tensors(target, tensors, {"format": ENCODER, **metadata})
-    return read_own(target)
+    info = replace(found.info, kind="encoder", classes=(), multi_label=False, crop_pct=None, options={})
+    return replace(found, info=info, tensors=tensors, averaged=False).write(target)
 
 
 def find_weights(source: Path, which: str | None = None) -> Path:
@@ -177,5 +240,19 @@ def find_weights(source: Path, which: str | None = None) -> Path:
     return found / "model.safetensors"
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _check_size(info: ModelInfo, tensors: int) -> None:
+    """ValueError if metadata claims more blocks than the file can hold, before any is made."""
+    assert isinstance(info.architecture, EncoderConfig)
+    claimed = [v for name, v in info.options.items() if name.endswith("depth") and isinstance(v, int)]
+    if sum(info.architecture.depths) + sum(claimed) > tensors:
+        raise ValueError("more blocks than tensors")
+
+
+def _steps(said: str | None) -> tuple[TrainingStep, ...] | None:
+    if said is None:
+        return None
+    steps: Sequence[Mapping[str, str]] = json.loads(said)
+    if not all(isinstance(step.get(name), str) for step in steps for name in ("format", "trained_on")):
+        raise ValueError(f"trained_from {steps}")
+    known = ("format", "trained_on", "file", "sha256")
+    return tuple(TrainingStep(**{name: step[name] for name in known if name in step}) for step in steps)

@@ -17,88 +17,78 @@ from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.precision import autocast
 from convnextv2.engine.runlog import RunLog
+from convnextv2.figures import confusion_picture, prediction_sheet
 from convnextv2.tasks.classify.evaluator import EvalOutputs, Evaluator
-from convnextv2.tasks.classify.metrics import confusion, main_metric, per_class, per_class_multi, score
-from convnextv2.tasks.classify.pictures import confusion_picture, prediction_sheet
+from convnextv2.tasks.classify.metrics import METRICS, confusion, main_metric, per_class, per_class_multi, score
 from convnextv2.text import shown
-from convnextv2.weights.model_file import read_own
+from convnextv2.weights.model_file import Weights, read_model_file
 
 SHOWN = 24  # predictions on a sheet
 NAMED = 20  # unreadable files of a split
 MANY = 2000  # classes, beyond which no table of them and no confusion matrix is made
-_WORDS = {
-    "loss": "loss",
-    "top1": "top-1",
-    "top5": "top-5",
-    "mean_class": "mean per class",
-    "auroc": "AUROC",
-    "ece": "calibration error",
-    "map": "mAP",
-    "f1": "F1",
-}
-_PLAIN_NUMBERS = {"loss", "auroc", "ece"}
 
 
 def write_artifacts(
     run: Path,
     model: nn.Module,
-    judges: Mapping[str, Evaluator],
+    evaluators: Mapping[str, Evaluator],
     context: DistributedContext,
     log: RunLog,
     precision: Any,
 ) -> None:
-    """Evaluator the run's best weights (else its last), averaged and plain, and leave the results in its folder.
+    """Evaluate the run's best weights (else its last), averaged and plain, and leave the results in its folder.
 
-    scores.json: everything, for programs.  table*.json, pictures/*.png: for the report. All processes judge, the main
+    scores.json: everything, for programs.  table*.json, pictures/*.png: for the report. All ranks evaluate, the main
     one writes.
     """
-    if not judges:
+    if not evaluators:
         return
     context.barrier()  # until the last checkpoint is there
     scores: dict[str, dict[str, dict[str, float]]] = {}
-    shown_split, answers = next(iter(judges)), None
+    weights: Weights
+    shown_split, outputs = next(iter(evaluators)), None
     for weights in ("plain", "average"):
-        found = read_own(run, weights=weights)
+        found = read_model_file(run, weights=weights)
         if weights == "average" and not found.averaged:
             continue
         model.load_state_dict(dict(found.tensors))
         model.eval()
-        for split, judge in judges.items():
+        for split, evaluator in evaluators.items():
             with autocast(precision, context.device):
-                given = judge.answers(model, context)
+                given = evaluator.outputs(model, context)
             scores.setdefault(split, {})[weights] = context.broadcast(
                 lambda given=given: score(given.logits, given.labels)
             )
-            answers = given if split == shown_split else answers
+            outputs = given if split == shown_split else outputs
     if not context.is_main:
         return
-    step = int(found.metadata["step"])
-    assert answers is not None
-    unreadable = {split: len(judge.bad) for split, judge in judges.items() if judge.bad}
-    for split, judge in judges.items():
-        _tell_unreadable(split, judge, log)
+    step = found.info.step or 0
+    assert outputs is not None
+    unreadable = {split: len(evaluator.bad) for split, evaluator in evaluators.items() if evaluator.bad}
+    for split, evaluator in evaluators.items():
+        _tell_unreadable(split, evaluator, log)
     record = {"step": step, **scores} | ({"unreadable": unreadable} if unreadable else {})
     write_text_atomically(run / "scores.json", json.dumps(record, indent=1))
     write_text_atomically(run / "table.json", json.dumps(scores_table(scores, step)))
-    data = judges[shown_split].data
+    data = evaluators[shown_split].data
     if len(data.classes) <= MANY:
-        write_text_atomically(run / "table-classes.json", json.dumps(class_table(answers, data, shown_split)))
+        write_text_atomically(run / "table-classes.json", json.dumps(class_table(outputs, data, shown_split)))
     (run / "pictures").mkdir(exist_ok=True)
-    save_pictures(run / "pictures", answers, judges[shown_split])
+    save_pictures(run / "pictures", outputs, evaluators[shown_split])
     main = main_metric(data.multi_label)
     for split, by_weights in scores.items():
         said = ", ".join(
             f"{_percent(main, found[main])} ({w} weights)" for w, found in by_weights.items() if main in found
         )
-        log.say(f"{split} {_WORDS[main]} at step {step}: {said}")
+        log.say(f"{split} {METRICS[main].title} at step {step}: {said}")
 
 
-def _tell_unreadable(split: str, judge: Evaluator, log: RunLog) -> None:
-    names = [shown(judge.data.images.names[index]) for index in sorted(judge.bad)]
-    for name, index in list(zip(names, sorted(judge.bad), strict=True))[:NAMED]:
-        log.say(f"skipped {split} {name}: {judge.bad[index]}")
+def _tell_unreadable(split: str, evaluator: Evaluator, log: RunLog) -> None:
+    names = [shown(evaluator.data.images.names[index]) for index in sorted(evaluator.bad)]
+    for name, index in list(zip(names, sorted(evaluator.bad), strict=True))[:NAMED]:
+        log.say(f"skipped {split} {name}: {evaluator.bad[index]}")
     if names:
-        log.say(f"{len(names)} of {len(judge.data)} {split} pictures could not be read and are not in the scores")
+        log.say(f"{len(names)} of {len(evaluator.data)} {split} pictures could not be read and are not in the scores")
 
 
 def scores_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], step: int | None = None) -> dict[str, Any]:
@@ -111,20 +101,20 @@ def scores_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], step: 
     ]
     where = f"At step {step}. " if step is not None else ""
     note = where + "Calibration error: by how much the confidence is off, on average (15 bins)."
-    columns = ["pictures", *(_WORDS.get(name, name) for name in names)]
+    columns = ["pictures", *(_title(name) for name in names)]
     return {"title": "Scores", "columns": columns, "rows": rows, "note": note}
 
 
-def class_table(answers: EvalOutputs, data: LabelledImages, split: str) -> dict[str, Any]:
+def class_table(outputs: EvalOutputs, data: LabelledImages, split: str) -> dict[str, Any]:
     """The table of the classes, the worst first."""
     title = f"Classes of {split}, the worst first"
     if data.multi_label:
-        each = per_class_multi(answers.logits, answers.labels, data.classes)
+        each = per_class_multi(outputs.logits, outputs.labels, data.classes)
         columns = ["class", "pictures with it", "average precision", "AUROC"]
         rows = [[shown(c.name), c.positives, _share(c.average_precision), _number(c.auroc)] for c in each]
         order = [c.average_precision if c.average_precision is not None else 2 for c in each]
     else:
-        found = per_class(confusion(answers.logits, answers.labels, len(data.classes)), data.classes)
+        found = per_class(confusion(outputs.logits, outputs.labels, len(data.classes)), data.classes)
         columns = ["class", "pictures", "found (recall)", "precision", "most often taken for"]
         rows = [
             [
@@ -141,61 +131,65 @@ def class_table(answers: EvalOutputs, data: LabelledImages, split: str) -> dict[
     return {"title": title, "columns": columns, "rows": ranked, "note": ""}
 
 
-def save_pictures(folder: Path, answers: EvalOutputs, judge: Evaluator) -> list[Path]:
+def save_pictures(folder: Path, outputs: EvalOutputs, evaluator: Evaluator) -> list[Path]:
     """What `draw` gives, as PNG files in a folder that is there; the files."""
     files = []
-    for name, picture in draw(answers, judge):
+    for name, picture in draw(outputs, evaluator):
         files.append(folder / f"{name}.png")
         write_atomically(files[-1], lambda partial, picture=picture: picture.save(partial, format="PNG"))
     return files
 
 
-def draw(answers: EvalOutputs, judge: Evaluator) -> Iterator[tuple[str, Image]]:
+def draw(outputs: EvalOutputs, evaluator: Evaluator) -> Iterator[tuple[str, Image]]:
     """The confusion matrix, and the predictions that the model is surest of: the wrong ones and the right ones."""
-    data = judge.data
-    if not len(answers.labels):
+    data = evaluator.data
+    if not len(outputs.labels):
         return
     if data.multi_label:
-        losses = F.binary_cross_entropy_with_logits(answers.logits, answers.labels, reduction="none")
+        losses = F.binary_cross_entropy_with_logits(outputs.logits, outputs.labels, reduction="none")
         order = losses.mean(1).argsort()
-        yield "best-predictions", _sheet(order[:SHOWN], answers, judge)
-        yield "worst-predictions", _sheet(order.flip(0)[:SHOWN], answers, judge)
+        yield "best-predictions", _sheet(order[:SHOWN], outputs, evaluator)
+        yield "worst-predictions", _sheet(order.flip(0)[:SHOWN], outputs, evaluator)
         return
     if len(data.classes) <= MANY:
-        matrix = confusion(answers.logits, answers.labels, len(data.classes))
+        matrix = confusion(outputs.logits, outputs.labels, len(data.classes))
         yield "confusion-matrix", confusion_picture(matrix, data.classes)
-    sure, predicted = answers.logits.softmax(1).max(1)
-    right = predicted == answers.labels
+    sure, predicted = outputs.logits.softmax(1).max(1)
+    right = predicted == outputs.labels
     order = sure.argsort(descending=True)
     for name, chosen in (("best-predictions", order[right[order]]), ("worst-predictions", order[~right[order]])):
         if len(chosen):
-            yield name, _sheet(chosen[:SHOWN], answers, judge)
+            yield name, _sheet(chosen[:SHOWN], outputs, evaluator)
 
 
-def _sheet(chosen: torch.Tensor, answers: EvalOutputs, judge: Evaluator) -> Image:
+def _sheet(chosen: torch.Tensor, outputs: EvalOutputs, evaluator: Evaluator) -> Image:
     rows = chosen.tolist()
-    pictures = torch.stack([judge.picture(int(answers.indices[row])) for row in rows])
-    captions, good = zip(*(_caption(answers, judge.data, row) for row in rows), strict=True)
+    pictures = torch.stack([evaluator.image(int(outputs.indices[row])) for row in rows])
+    captions, good = zip(*(_caption(outputs, evaluator.data, row) for row in rows), strict=True)
     return prediction_sheet(pictures, captions, good)
 
 
-def _caption(answers: EvalOutputs, data: LabelledImages, row: int) -> tuple[list[str], bool]:
+def _caption(outputs: EvalOutputs, data: LabelledImages, row: int) -> tuple[list[str], bool]:
     """Two lines, what it is and what was said, and whether that is right."""
     if data.multi_label:
-        said, true = answers.logits[row] > 0, answers.labels[row] > 0.5
+        said, true = outputs.logits[row] > 0, outputs.labels[row] > 0.5
         names = [
             ", ".join(shown(c) for c, holds in zip(data.classes, part.tolist(), strict=True) if holds) or "none"
             for part in (true, said)
         ]
         return [f"true: {names[0]}", f"said: {names[1]}"], bool((said == true).all())
-    chances, true = answers.logits[row].softmax(0), int(answers.labels[row])
+    chances, true = outputs.logits[row].softmax(0), int(outputs.labels[row])
     said = int(chances.argmax())
     text = f"{shown(data.classes[said])} {100 * float(chances[said]):.0f} %"
     return ([text] if said == true else [f"said: {text}", f"true: {shown(data.classes[true])}"]), said == true
 
 
+def _title(name: str) -> str:
+    return METRICS[name].title if name in METRICS else name
+
+
 def _percent(name: str, value: float) -> str:
-    return f"{value:.4f}" if name in _PLAIN_NUMBERS else f"{100 * value:.1f} %"
+    return f"{100 * value:.1f} %" if name in METRICS and METRICS[name].percent else f"{value:.4f}"
 
 
 def _share(value: float | None) -> str:

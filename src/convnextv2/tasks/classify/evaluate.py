@@ -12,27 +12,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convnextv2.atomic import write_atomically, write_text_atomically
-from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import EXTENSIONS
 from convnextv2.data.labels.class_folders import split_folders
 from convnextv2.data.labels.label_table import read_label_table
 from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.data.labels.splits import read_labelled
-from convnextv2.data.transforms.geometry import Resize
+from convnextv2.data.transforms.geometry import CenterFit
 from convnextv2.engine import distributed
 from convnextv2.engine.distributed import DistributedContext
-from convnextv2.engine.precision import Precision, autocast, resolve
+from convnextv2.engine.precision import autocast, resolve
 from convnextv2.engine.runfolder import open_new
 from convnextv2.errors import UserError
+from convnextv2.inference.loaded import LoadedModel
+from convnextv2.loading import Backbone
+from convnextv2.settings import make
 from convnextv2.tasks.classify import imagenet
 from convnextv2.tasks.classify.artifacts import save_pictures, scores_table
-from convnextv2.tasks.classify.evaluator import EvalOutputs, Evaluator, check_reading, readers, top_predictions
+from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings, Split
+from convnextv2.tasks.classify.evaluator import EvalOutputs, Evaluator, top_predictions
+from convnextv2.tasks.classify.load import load_classifier
 from convnextv2.tasks.classify.metrics import confusion, per_class, per_class_multi, score
-from convnextv2.tasks.classify.model_file import Classifier, check_size, load_classifier
 from convnextv2.text import shown
 from convnextv2.weights.model_file import Weights
-
-Split = Literal["val", "test", "train"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Evaluation:
     """What `evaluate` found.
 
     scores: numbers by name (see `metrics.score`), of the "average" weights, the "plain" ones, or both.
-    answers: logits and labels of the pictures that could be read, by kind of weights too.
+    outputs: logits and labels of the pictures that could be read, by kind of weights too.
     data: the pictures, with their labels in the order of the model's classes.
     split: "val", "test" or "train", or "all" of data that is not split.
     bad: (name, reason) of the pictures that could not be read.
@@ -51,7 +52,7 @@ class Evaluation:
     """
 
     scores: Mapping[str, Mapping[str, float]]
-    answers: Mapping[str, EvalOutputs]
+    outputs: Mapping[str, EvalOutputs]
     data: LabelledImages
     split: str
     bad: tuple[tuple[str, str], ...]
@@ -65,109 +66,68 @@ class Evaluation:
         return scores_table({self.split: self.scores})
 
 
-def evaluate(
-    run: str | Path,
-    data: str | Path,
-    *,
-    split: Split | None = None,
-    label_separator: str = ";",
-    weights: Weights | Literal["both"] = "average",
-    checkpoint: Literal["best", "latest"] | None = None,
-    image_size: int | None = None,
-    crop_pct: float | None = None,
-    resize: Resize = "auto",
-    batch_size: int = 64,
-    workers: int | None = None,
-    device: str = "auto",
-    precision: Precision = "auto",
-    max_pixels: int = MAX_PIXELS,
-    out: str | Path | None = None,
-) -> Evaluation:
-    """Evaluator a trained classifier on labelled pictures, as `convnextv2 evaluate` does.
+def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
+    """Evaluate a trained classifier on labelled images, as `convnextv2 evaluate` does.
 
-    Args:
-        run: a run's folder, or a `model.safetensors`.
-        data: class folders, split or not, or a CSV file of path and label.
-        split: which pictures; by default val, else test, else train; or all of data that is not split.
-        label_separator: what stands between the labels of a picture in a CSV file.
-        weights: averaged (where the file has them), plain, or both.
-        checkpoint: of a run; by default the best where it has one.
-        image_size: pixels on a side of what the model sees; by default as trained, as is `crop_pct`.
-        crop_pct, resize: see `CenterFit`.
-        workers: processes that read pictures; by default one a core, less one, up to 8.
-        max_pixels: pictures of more count as unreadable.
-        out: a new folder for scores.json, classes.csv, predictions.csv and pictures.
+    run: a run's folder, or a `model.safetensors`.  data: class folders, split or not, or a CSV file of path and label.
+    settings: see `EvaluateSettings`, by name.
 
-    Raises UserError for a mistake in these or a class that the model does not know, RunFailedError where no picture can be
+    Raises UserError for a mistake in these or a class that the model does not know, RunFailedError if no image can be
     read or the model's outputs are not finite.
     """
-    check_reading(batch_size, workers, max_pixels)
-    _check(image_size, crop_pct, resize)
-    context = DistributedContext(0, 1, distributed.init(device).device)
-    first = load_classifier(run, weights="plain" if weights == "plain" else "average", which=checkpoint)
-    labelled, name, said = _pictures(Path(data), split, label_separator, first)
-    size = image_size or first.image_size
-    if size != first.image_size:
-        check_size(first.model, size, first.image_size, first.file)
-    if out is not None:
-        open_new(Path(out))
-    judge = Evaluator(
+    s = make(EvaluateSettings, "evaluate", settings)
+    context = DistributedContext(0, 1, distributed.init(s.device).device)
+    first = load_classifier(run, weights="plain" if s.weights == "plain" else "average", checkpoint=s.checkpoint)
+    labelled, name, said = _images(Path(data), s.split, s.label_separator, first)
+    if s.image_size is not None:
+        first.predictor(image_size=s.image_size)
+    if s.out is not None:
+        open_new(s.out)
+    spec = first.input_spec(image_size=s.image_size, crop_pct=s.crop_pct, resize=s.resize)
+    evaluator = Evaluator(
         labelled,
-        image_size=size,
-        channels=first.model.in_chans,
-        preprocessing=first.preprocessing,
-        crop_pct=None if resize == "whole" else crop_pct or first.crop_pct,
-        resize=resize,
-        batch_size=batch_size,
-        workers=readers(workers, -(-len(labelled) // batch_size)),
-        max_pixels=max_pixels,
-        keep=weights == "both",
+        spec,
+        batch_size=s.batch_size,
+        workers=s.workers,
+        max_pixels=s.max_pixels,
+        keep=s.weights == "both",
     )
-    arithmetic, why = resolve(precision, context.device)
+    arithmetic, why = resolve(s.precision, context.device)
     with autocast(arithmetic, context.device):
-        answers = {
-            "average" if classifier.averaged else "plain": judge.answers(classifier.model.to(context.device), context)
-            for classifier in _wanted(first, weights)
+        outputs = {
+            "average" if loaded.averaged else "plain": evaluator.outputs(loaded.model, context)
+            for loaded in _wanted(first, s.weights)
         }
-    about = {
-        "image_size": size,
-        "resize": "whole" if judge.fit.whole else "crop",
-        "crop_pct": None if judge.fit.whole else judge.fit.crop_pct,
-        "precision": arithmetic,
-    }
+    fit, bad = spec.fit, evaluator.bad
     notes = [
-        f"{said}: {len(labelled)} pictures" + (f", {len(judge.bad)} of them unreadable" if judge.bad else ""),
+        f"{said}: {len(labelled)} images" + (f", {len(bad)} of them unreadable" if bad else ""),
         *_seen_before(Path(data), name, first),
-        f"weights: {first.file}" + ("" if first.averaged or weights == "plain" else ", which holds no averaged ones"),
-        f"seen at {size} x {size} pixels, {_part(judge)}; computed in {arithmetic} ({why})",
+        f"weights: {first.file}" + ("" if first.averaged or s.weights == "plain" else ", which holds no EMA"),
+        f"seen at {spec.image_size} x {spec.image_size} pixels, {_part(fit)}; computed in {arithmetic} ({why})",
     ]
     found = Evaluation(
-        scores={kind: score(given.logits, given.labels) for kind, given in answers.items()},
-        answers=answers,
+        scores={kind: score(given.logits, given.labels) for kind, given in outputs.items()},
+        outputs=outputs,
         data=labelled,
         split=name,
-        bad=tuple((labelled.images.names[index], judge.bad[index]) for index in sorted(judge.bad)),
+        bad=tuple((labelled.images.names[index], bad[index]) for index in sorted(bad)),
         model_file=first.file,
-        how=about,
+        how={
+            "image_size": spec.image_size,
+            "resize": "whole" if fit.whole else "crop",
+            "crop_pct": None if fit.whole else fit.crop_pct,
+            "precision": arithmetic,
+        },
         notes=tuple(notes),
     )
-    return found if out is None else replace(found, files=tuple(_write(found, Path(out), judge)))
+    return found if s.out is None else replace(found, files=tuple(_write(found, s.out, evaluator)))
 
 
-def _check(image_size: int | None, crop_pct: float | None, resize: Resize) -> None:
-    if image_size is not None and image_size < 8:
-        raise UserError(f"--image-size {image_size}: give 8 or more")
-    if crop_pct is not None and not 0 < crop_pct <= 1:
-        raise UserError(f"--crop-pct {crop_pct:g}: give more than 0 and at most 1")
-    if crop_pct is not None and resize == "whole":
-        raise UserError("--crop-pct and --resize whole: the whole picture has no crop; give one of them")
-
-
-def _pictures(
-    source: Path, split: Split | None, label_separator: str, classifier: Classifier
+def _images(
+    source: Path, split: Split | None, label_separator: str, classifier: LoadedModel[Backbone]
 ) -> tuple[LabelledImages, str, str]:
     """The labelled pictures, the split they are of ("all" if there is none), and in words which they are."""
-    several, here = classifier.multi_label, shown(source)
+    several, here = classifier.info.multi_label, shown(source)
     folders = split_folders(source) if source.is_dir() else {}
     there: Iterable[str] = folders
     if source.is_file() and source.suffix.lower() not in EXTENSIONS:
@@ -194,28 +154,28 @@ def _pictures(
     return labelled, name, said
 
 
-def _seen_before(source: Path, split: str, classifier: Classifier) -> list[str]:
+def _seen_before(source: Path, split: str, classifier: LoadedModel[Backbone]) -> list[str]:
     """A note where all of what is called as the training data was is judged: the file knows no more than the name."""
     name = shown(source.resolve().name)
-    if split != "all" or name != classifier.trained_on:
+    if split != "all" or name != (classifier.info.trained_on or ""):
         return []
     return [f"the model was trained on data of that name, {name}: most of these may be pictures it was trained on"]
 
 
-def _part(judge: Evaluator) -> str:
-    return "the whole picture" if judge.fit.whole else f"the middle {judge.fit.crop_pct:g} of the shorter side"
+def _part(fit: CenterFit) -> str:
+    return "the whole image" if fit.whole else f"the middle {fit.crop_pct:g} of the shorter side"
 
 
-def _wanted(first: Classifier, weights: Weights | Literal["both"]) -> Iterator[Classifier]:
+def _wanted(first: LoadedModel[Backbone], weights: Weights | Literal["both"]) -> Iterator[LoadedModel[Backbone]]:
     """The first, and the plain weights beside the averaged ones if both are wanted, from the very same file."""
     yield first
     if weights == "both" and first.averaged:
         yield load_classifier(first.file, weights="plain")
 
 
-def _write(found: Evaluation, folder: Path, judge: Evaluator) -> Iterator[Path]:
+def _write(found: Evaluation, folder: Path, evaluator: Evaluator) -> Iterator[Path]:
     """The files of an evaluation; tables and pictures are of the averaged weights where there are such."""
-    answers = next(iter(found.answers.values()))
+    outputs = next(iter(found.outputs.values()))
     summary = {
         "model_file": str(found.model_file),
         "data": str(found.data.images.source),
@@ -227,28 +187,28 @@ def _write(found: Evaluation, folder: Path, judge: Evaluator) -> Iterator[Path]:
     }
     write_text_atomically(folder / "scores.json", json.dumps(summary, indent=1) + "\n")
     yield folder / "scores.json"
-    for name, rows in (("classes.csv", _class_rows(answers, found.data)), ("predictions.csv", _rows(answers, found))):
+    for name, rows in (("classes.csv", _class_rows(outputs, found.data)), ("predictions.csv", _rows(outputs, found))):
         _write_table(folder / name, rows)
         yield folder / name
-    yield from save_pictures(folder, answers, judge)
+    yield from save_pictures(folder, outputs, evaluator)
 
 
-def _class_rows(answers: EvalOutputs, data: LabelledImages) -> Iterator[list[Any]]:
+def _class_rows(outputs: EvalOutputs, data: LabelledImages) -> Iterator[list[Any]]:
     """A header, and the numbers of each class in the model's order; empty where one is not defined."""
     if data.multi_label:
-        each = per_class_multi(answers.logits, answers.labels, data.classes)
+        each = per_class_multi(outputs.logits, outputs.labels, data.classes)
     else:
-        each = per_class(confusion(answers.logits, answers.labels, len(data.classes)), data.classes)
+        each = per_class(confusion(outputs.logits, outputs.labels, len(data.classes)), data.classes)
     yield [field.name for field in dataclasses.fields(each[0])]
     yield from (list(dataclasses.astuple(scores)) for scores in each)
 
 
-def _rows(answers: EvalOutputs, found: Evaluation) -> Iterator[list[str]]:
+def _rows(outputs: EvalOutputs, found: Evaluation) -> Iterator[list[str]]:
     """A header, and what was said of each picture that could be read; several labels are separated by semicolons."""
     yield ["path", "label", "predicted", "confidence"]
     data = found.data
-    spoken = top_predictions(answers.logits, data.classes, multi_label=data.multi_label)
-    for index, label, (labels, _) in zip(answers.indices.tolist(), answers.labels, spoken, strict=True):
+    spoken = top_predictions(outputs.logits, data.classes, multi_label=data.multi_label)
+    for index, label, (labels, _) in zip(outputs.indices.tolist(), outputs.labels, spoken, strict=True):
         true = label.nonzero().flatten().tolist() if data.multi_label else [int(label)]
         yield [
             os.fspath(data.images.path(index)),

@@ -14,9 +14,42 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convnextv2.errors import RunFailedError
+from convnextv2.records import MetricInfo
 
 _BINS = 15
 _RANKED = 20_000_000  # logits up to which AUROC is computed: it takes a sort a class
+
+
+_DRAWN_ON_TRAINING = (
+    "Training (faint: as recorded, strong: a moving average) is measured on images cropped and changed at random, "
+    "which are harder than those for validation; its loss also counts smoothed, mixed and weighted labels."
+)
+
+METRICS: dict[str, MetricInfo] = {
+    info.name: info
+    for info in (
+        MetricInfo(
+            "top1",
+            "top-1",
+            percent=True,
+            description=f"Top-1: the share of images for which the right class came first. {_DRAWN_ON_TRAINING}",
+        ),
+        MetricInfo("top5", "top-5", percent=True),
+        MetricInfo("mean_class", "mean per class", percent=True),
+        MetricInfo(
+            "map",
+            "mAP",
+            percent=True,
+            description="mAP: how well the images with a label are ranked before those without it, averaged over the "
+            f"labels. {_DRAWN_ON_TRAINING}",
+        ),
+        MetricInfo("f1", "F1", percent=True),
+        MetricInfo("auroc", "AUROC"),
+        MetricInfo("ece", "calibration error"),
+        MetricInfo("loss", "loss"),
+    )
+}
+"""Every number of an evaluation; what is not a percentage is told with four digits."""
 
 
 @dataclass(frozen=True)

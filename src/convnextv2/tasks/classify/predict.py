@@ -6,24 +6,25 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.paths import pictures_at
-from convnextv2.data.loading.loader import ImageSet, Sample, make_loader
-from convnextv2.data.transforms.colour import normalise
-from convnextv2.data.transforms.geometry import CenterFit
 from convnextv2.engine import distributed
-from convnextv2.engine.precision import Precision, autocast, resolve
-from convnextv2.errors import BadImageError, RunFailedError, UserError
-from convnextv2.tasks.classify.evaluator import ScoredLabel, check_reading, readers, top_predictions
-from convnextv2.tasks.classify.model_file import Classifier, load_classifier
+from convnextv2.engine.precision import autocast, resolve
+from convnextv2.errors import RunFailedError, UserError
+from convnextv2.inference.loaded import LoadedModel
+from convnextv2.inference.predictor import Predictor
+from convnextv2.inference.reader import ImageBatch, ImageReader
+from convnextv2.loading import Backbone
+from convnextv2.settings import make
+from convnextv2.tasks.classify.evaluator import ScoredLabel, top_predictions
+from convnextv2.tasks.classify.load import load_classifier
+from convnextv2.tasks.classify.predict_settings import PredictSettings
 from convnextv2.text import shown
-from convnextv2.weights.model_file import Weights
 
 Given = str | os.PathLike[str]
 
@@ -44,162 +45,79 @@ class Prediction:
     error: str | None = None
 
 
-Answered = list[tuple[Prediction, Tensor | None]]
-"""Predictions, each with its picture as the model saw it, uint8 (C, size, size), if it has one."""
+def predict(run: str | Path, images: Given | Iterable[Given], **settings: Any) -> Iterator[Prediction]:
+    """Classify images, in the order given, batch by batch while one iterates.
 
-
-def predict(
-    run: str | Path,
-    images: Given | Iterable[Given],
-    *,
-    top: int = 5,
-    weights: Weights = "average",
-    threshold: float | None = None,
-    batch_size: int = 64,
-    workers: int | None = None,
-    device: str = "auto",
-    precision: Precision = "auto",
-    max_pixels: int = MAX_PIXELS,
-) -> Iterator[Prediction]:
-    """What a run's classifier says of each picture, in the order given, batch by batch while one iterates.
-
-    Args:
-        run: a run's folder (its best checkpoint where it has one), or a `model.safetensors`.
-        images: picture files, folders of them, and text files of paths, mixed.
-        top: how many of the likeliest classes to name.
-        threshold: of a model of several labels a picture, the probability above which a label is given; by default 0.5.
-        workers: processes that read pictures; by default one a core, less one, up to 8.
-        max_pixels: pictures of more count as unreadable.
+    run: a run's folder (its best checkpoint if it has one), or a `model.safetensors`.
+    images: image files, folders of them, and text files of paths, mixed.
+    settings: see `PredictSettings`, by name.
 
     A file that cannot be read gives a `Prediction` with its `error`.
 
-    Raises UserError at once for a mistake in these; RunFailedError (while iterating) where outputs are not finite.
+    Raises UserError at once for a mistake in these; RunFailedError (while iterating) if outputs are not finite.
     """
-    work = prepare(
-        run,
-        images,
-        top=top,
-        weights=weights,
-        threshold=threshold,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        precision=precision,
-        max_pixels=max_pixels,
-    )
+    work = prepare(run, images, make(PredictSettings, "predict", settings))
     return (prediction for batch in work.batches() for prediction, _ in batch)
+
+
+Answered = list[tuple[Prediction, Tensor | None]]
+"""Predictions, each with its image as the model saw it, uint8 (C, size, size), if it could be read."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """All that is decided before the first picture is opened."""
+    """All that is decided before the first image is opened."""
 
-    classifier: Classifier
+    classifier: LoadedModel[Backbone]
     names: tuple[str, ...]
-    top: int
-    threshold: float
-    batch_size: int
-    workers: int
+    settings: PredictSettings
     device: torch.device
-    precision: Literal["fp32", "bf16"]
-    max_pixels: int
+    arithmetic: Literal["fp32", "bf16"]
 
     def batches(self) -> Iterator[Answered]:
-        """Predictions in order, a portion at a time."""
-        pictures = _EachItself(ImageList(Path(), self.names, Path()), self.classifier, self.max_pixels)
-        self.classifier.model.to(self.device)
-        portions = _portions(len(self.names), self.batch_size)
-        number = 0
-        for batch in make_loader(pictures, portions, workers=self.workers, pin_memory=self.device.type == "cuda"):
-            reasons, images = dict(batch.bad), batch.tensors["images"]
-            logits = self._logits(images)
-            said = top_predictions(
-                logits,
-                self.classifier.classes,
-                multi_label=self.classifier.multi_label,
-                top=self.top,
-                threshold=self.threshold,
-            )
-            answered: Answered = []
-            for image, finite, (labels, top) in zip(images, logits.isfinite().all(1).tolist(), said, strict=True):
-                path = self.names[number]
-                if number in reasons:
-                    answered.append((Prediction(path, error=reasons[number]), None))
-                elif finite:
-                    answered.append((Prediction(path, labels, top), image))
-                else:
-                    raise RunFailedError(f"the model's outputs for {shown(path)} are not finite: try --precision fp32")
-                number += 1
-            yield answered
+        """Predictions in order, a batch at a time."""
+        predictor = self.classifier.predictor().to(self.device)
+        reader = ImageReader.of(ImageList(Path(), self.names, Path()), predictor.spec, self.settings)
+        for batch in reader.batches():
+            answered = {index: (Prediction(self.names[index], error=reason), None) for index, reason in batch.bad}
+            answered |= self._answers(predictor, batch)
+            yield [answered[index] for index in sorted(answered)]
 
     @torch.no_grad()
-    def _logits(self, images: Tensor) -> Tensor:
-        batch = normalise(images.to(self.device, non_blocking=True), self.classifier.preprocessing)
-        with autocast(self.precision, self.device):
-            return self.classifier.model(batch).float().cpu()
+    def _answers(self, predictor: Predictor, batch: ImageBatch) -> dict[int, tuple[Prediction, Tensor | None]]:
+        if not len(batch.indices):
+            return {}
+        with autocast(self.arithmetic, self.device):
+            logits = predictor(batch.images.to(self.device, non_blocking=True)).float().cpu()
+        info, settings, found = self.classifier.info, self.settings, {}
+        predictions = top_predictions(
+            logits,
+            info.classes,
+            multi_label=info.multi_label,
+            top=settings.top,
+            threshold=0.5 if settings.threshold is None else settings.threshold,
+        )
+        finite = logits.isfinite().all(1).tolist()
+        for index, image, fine, (labels, top) in zip(
+            batch.indices.tolist(), batch.images, finite, predictions, strict=True
+        ):
+            path = self.names[index]
+            if not fine:
+                raise RunFailedError(f"the model's outputs for {shown(path)} are not finite: try --precision fp32")
+            found[index] = (Prediction(path, labels, top), image)
+        return found
 
 
-class _EachItself(ImageSet):
-    """The pictures as the classifier sees them. One that cannot be read is blank: no other stands in for it."""
-
-    def __init__(self, images: ImageList, classifier: Classifier, max_pixels: int) -> None:
-        size, channels = classifier.image_size, classifier.model.in_chans
-        fit = CenterFit(size, crop_pct=classifier.crop_pct)
-        super().__init__(images, lambda picture: {"images": fit(picture)}, channels=channels, max_pixels=max_pixels)
-        self._blank = torch.zeros(channels, size, size, dtype=torch.uint8)
-        self._see = fit
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        index = key[1]
-        try:
-            return Sample({"images": self._see(self.read(index))}, index)
-        except BadImageError as error:
-            return Sample({"images": self._blank}, index, ((index, error.reason),))
-
-
-def prepare(
-    run: str | Path,
-    images: Given | Iterable[Given],
-    *,
-    top: int,
-    weights: Weights,
-    threshold: float | None,
-    batch_size: int,
-    workers: int | None,
-    device: str,
-    precision: Precision,
-    max_pixels: int,
-) -> Work:
-    """Raises UserError for whatever is wrong with what was asked, before any picture is opened."""
-    check_reading(batch_size, workers, max_pixels)
-    if top < 1:
-        raise UserError(f"--top {top}: give 1 or more")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise UserError(f"--threshold {threshold:g}: give a probability from 0 to 1")
+def prepare(run: str | Path, images: Given | Iterable[Given], settings: PredictSettings) -> Work:
+    """Decide everything before the first image is opened. Raises UserError for a mistake in what was asked."""
     names = tuple(pictures_at([images] if isinstance(images, str | os.PathLike) else images))
     if not names:
-        raise UserError("no pictures given: name picture files, folders of them, or text files of paths")
-    where = distributed.init(device).device
-    classifier = load_classifier(run, weights=weights)
-    if threshold is not None and not classifier.multi_label:
+        raise UserError("no images given: name image files, folders of them, or text files of paths")
+    device = distributed.init(settings.device).device
+    classifier = load_classifier(run, weights=settings.weights)
+    if settings.threshold is not None and not classifier.info.multi_label:
         raise UserError(
-            f"--threshold {threshold:g} is for models of several labels a picture, and {classifier.file} gives one:"
-            " leave it out"
+            f"--threshold {settings.threshold:g} is for models of several labels per image, and {classifier.file} "
+            "gives one: leave it out"
         )
-    return Work(
-        classifier=classifier,
-        names=names,
-        top=top,
-        threshold=0.5 if threshold is None else threshold,
-        batch_size=batch_size,
-        workers=readers(workers, -(-len(names) // batch_size)),
-        device=where,
-        precision=resolve(precision, where)[0],
-        max_pixels=max_pixels,
-    )
-
-
-def _portions(count: int, size: int) -> Iterator[list[tuple[int, int]]]:
-    """What to read, batch by batch, without a list of it all."""
-    for start in range(0, count, size):
-        yield [(0, index) for index in range(start, min(start + size, count))]
+    return Work(classifier, names, settings, device, resolve(settings.precision, device)[0])

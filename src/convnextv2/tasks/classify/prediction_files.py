@@ -22,8 +22,10 @@ from torch import Tensor
 from convnextv2.atomic import make_room, write_atomically
 from convnextv2.data.transforms.geometry import CenterFit
 from convnextv2.errors import UserError
-from convnextv2.tasks.classify.pictures import prediction_sheet
-from convnextv2.tasks.classify.predict import Answered, Given, Prediction, predict, prepare
+from convnextv2.figures import prediction_sheet
+from convnextv2.settings import make
+from convnextv2.tasks.classify.predict import Answered, Given, Prediction, prepare
+from convnextv2.tasks.classify.predict_settings import PredictSettings
 from convnextv2.text import shown
 
 Format = Literal["jsonl", "csv", "sheet"]
@@ -67,7 +69,7 @@ def write_predictions(
             raise UserError(f"--out {shown(out)}: a sheet is a PNG picture; name a file that ends in .png")
     if out is not None:
         make_room(out)
-    work = prepare(run, images, **{**(predict.__kwdefaults__ or {}), **options})
+    work = prepare(run, images, make(PredictSettings, "predict", options))
     failed: list[str] = []
 
     def answered() -> Iterator[Answered]:
@@ -86,10 +88,10 @@ def write_predictions(
 
         def fill(partial: Path) -> None:
             with _alone_in(partial) as file:
-                _write_lines(answered(), file, format, work.classifier.multi_label)
+                _write_lines(answered(), file, format, work.classifier.info.multi_label)
 
         if out is None:
-            _write_lines(answered(), _standard_output(), format, work.classifier.multi_label)
+            _write_lines(answered(), _standard_output(), format, work.classifier.info.multi_label)
         else:
             write_atomically(out, fill)
         files = [] if out is None else [out]

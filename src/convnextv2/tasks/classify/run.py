@@ -1,40 +1,41 @@
-"""A whole run of a classifier, from settings to report."""
+"""A run of a classifier, from settings to report."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from convnextv2.runs import runner as conduct
-from convnextv2.runs.runner import RunResult, Verb
-from convnextv2.tasks.classify.prepare import prepare
-from convnextv2.tasks.classify.settings import ClassifySettings
+import torch
+from torch import nn
 
-_OF_RECIPE = frozenset(
-    {
-        "epochs", "warmup_epochs", "batch_size", "micro_batch", "lr", "weight_decay", "log_every", "layer_decay",
-        "layer_decay_type", "smoothing", "mixup", "cutmix", "rand_augment", "erasing", "min_scale", "drop_path", "ema",
-        "head_init",
-    }
-)  # fmt: skip
+from convnextv2.data.labels.labels import LabelledImages, few_labels
+from convnextv2.data.labels.splits import Splits, read_splits
+from convnextv2.engine import machine
+from convnextv2.engine.loop import LoopSettings
+from convnextv2.errors import UserError
+from convnextv2.inference.predictor import InputSpec
+from convnextv2.models import ConvNeXt, build_backbone, layer_ids, timm_backbone
+from convnextv2.models.timm_backbone import TimmBackbone
+from convnextv2.records import RunDescription
+from convnextv2.runs.images import fingerprint
+from convnextv2.runs.runner import RunResult, call
+from convnextv2.runs.spec import TaskSpec, register_task
+from convnextv2.runs.task_run import Chosen, TaskRun, TrainingData
+from convnextv2.tasks.classify.artifacts import write_artifacts
+from convnextv2.tasks.classify.choose import choose_recipe, recipe_name
+from convnextv2.tasks.classify.description import describe_run
+from convnextv2.tasks.classify.evaluate import evaluate
+from convnextv2.tasks.classify.evaluator import Evaluator
+from convnextv2.tasks.classify.metrics import main_metric
+from convnextv2.tasks.classify.predict import predict
+from convnextv2.tasks.classify.recipes import Recipe
+from convnextv2.tasks.classify.settings import NO_CLASS_TO_DRAW, ClassifySettings
+from convnextv2.tasks.classify.task import ClassifyTask, min_side
+from convnextv2.weights.init import fill_backbone
+from convnextv2.weights.model_file import ModelFile
 
-_OF_SHAPE = frozenset({"model", "in_chans", "stem_stride", "depths", "dims", "image_size"})
-
-CLASSIFY = Verb(
-    "classify",
-    ClassifySettings,
-    prepare,
-    needs_data="say which labelled pictures to learn from: --data DIR with one folder a class, or a CSV of path,label",
-    follows={
-        "recipe": _OF_RECIPE,
-        "init": _OF_RECIPE | _OF_SHAPE,
-        "model": _OF_RECIPE | {"depths", "dims", "stem_stride"},
-        "label_fraction": _OF_RECIPE,
-        "data": _OF_RECIPE | {"multi_label"},
-        **{name: frozenset({"micro_batch"}) for name in _OF_SHAPE - {"model"}},
-    },
-    replaced=_OF_SHAPE | {"multi_label"},
-)
+KIND = "classifier"
+_EVALUATIONS = 30
 
 
 def classify(data: str | Path | None = None, out: str | Path | None = None, **settings: Any) -> RunResult:
@@ -43,7 +44,217 @@ def classify(data: str | Path | None = None, out: str | Path | None = None, **se
     data: class folders or a CSV, see `ClassifySettings`.  out: a new folder for the run.
     settings: see `ClassifySettings`, by name.
 
-    Raises UserError for a mistake in these, LoadError for weights that do not fit, RunFailedError where the run cannot go
-    on, StoppedError after a signal, when all is saved.
+    Raises UserError for a mistake in these, LoadError for weights that do not fit, RunFailedError if the run cannot go
+    on, StoppedError after a signal, when everything is saved.
     """
-    return conduct.call(CLASSIFY, data, out, settings)
+    return call(CLASSIFY, data, out, settings)
+
+
+class ClassifyRun(TaskRun[ClassifySettings]):
+    """The parts of a classifier's run, see `TaskRun`."""
+
+    model: ConvNeXt | TimmBackbone
+    least_micro_batch_why = (
+        "each process must work on 2 images at a time, as they are mixed: give a larger --micro-batch and "
+        "--batch-size, or --mixup 0 --cutmix 0"
+    )
+
+    def read_data(self) -> TrainingData:
+        """The labelled images, and those of them to train on."""
+        splits = self._splits()
+        train = self.train = few_labels(splits.train, self.settings.label_fraction, self.settings.seed)
+        self.held_out = {name: part for name, part in (("val", splits.val), ("test", splits.test)) if part is not None}
+        self._tell(splits)
+        self._check(splits)
+        parts = (train, *self.held_out.values())
+        mark = fingerprint(*((part.images, part.labels) for part in parts))
+        about = {
+            "classes": len(train.classes),
+            "pictures_by_class": dict(zip(train.classes, train.counts().tolist(), strict=True)),
+            "validation_pictures": len(splits.val) if splits.val else 0,
+            "test_pictures": len(splits.test) if splits.test else 0,
+            "notes": list(splits.notes),
+        }
+        return TrainingData(train.images, mark, about)
+
+    def choose_recipe(self) -> tuple[Recipe, Chosen]:
+        """The recipe asked for, or one that fits the folder."""
+        recipe, chosen = choose_recipe(self.settings, self.architecture.name, len(self.train), self.context.world_size)
+        self.least_micro_batch = 2 if recipe.mixup or recipe.cutmix else 1
+        return recipe, chosen
+
+    def build_model(self) -> ConvNeXt | TimmBackbone:
+        """A backbone with a head for the classes."""
+        recipe: Recipe = self.recipe
+        model = build_backbone(
+            self.architecture,
+            num_classes=len(self.train.classes),
+            image_size=self.image_size,
+            drop_path_rate=recipe.drop_path,
+            head_init_scale=recipe.head_init,
+        )
+        if isinstance(model, TimmBackbone):
+            ignored = [*model.ignored, *(["layer_decay_type group"] if recipe.layer_decay_type == "group" else [])]
+            if ignored:
+                self.log.say(f"{self.architecture.name} does not take {', '.join(ignored)}: left out")
+        return model
+
+    def fill(self, init: ModelFile) -> str:
+        """The encoder, and the head if the classes are the same."""
+        return fill_backbone(self.model, init, self.train.classes, self.settings.inflate)
+
+    def model_info(self) -> dict[str, Any]:
+        """Class names, and how images are cropped for evaluation."""
+        return {
+            "classes": self.train.classes,
+            "multi_label": self.train.multi_label,
+            "crop_pct": self.settings.crop_pct,
+        }
+
+    def min_side(self) -> int:
+        """See `task.min_side`."""
+        return min_side(self.image_size, self.recipe.min_scale)
+
+    def make_task(self, workers: int) -> ClassifyTask:
+        """See `ClassifyTask`."""
+        self.evaluators = {name: self._evaluator(part, workers) for name, part in self.held_out.items()}
+        return ClassifyTask(
+            self.model,
+            self.train,
+            self.evaluators.get("val"),
+            self.settings,
+            self.recipe,
+            info=self.info,
+            workers=workers,
+            bad=self.bad,
+            cache=self.cache,
+        )
+
+    def loop_settings(self, total: int, per_epoch: int) -> dict[str, Any]:
+        """Layer-wise decay, EMA, and when to evaluate."""
+        recipe: Recipe = self.recipe
+        every = max(min(per_epoch, total), total // _EVALUATIONS)
+        if self.settings.eval_epochs is not None:
+            every = max(1, round(self.settings.eval_epochs * per_epoch))
+        return {
+            "min_lr": min(recipe.min_lr, recipe.lr),
+            "lr_scales": lr_scales(self.model, recipe),
+            "ema_decay": recipe.ema,
+            "ema_warmup": recipe.ema_warmup,
+            "eval_every": every,
+            "best": main_metric(self.train.multi_label) if "val" in self.held_out else None,
+            "patience": self.settings.patience,
+        }
+
+    def finish(self, loop: LoopSettings) -> None:
+        """Evaluate the best weights on every split, and leave tables and figures in the run's folder."""
+        write_artifacts(self.log.run, self.model, self.evaluators, self.context, self.log, loop.precision)
+
+    def about_model(self) -> dict[str, Any]:
+        """Where the recipe's numbers are from."""
+        return {"recipe_source": self.recipe.source}
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe by name, and what data and recipe decided."""
+        return {
+            "recipe": recipe_name(self.settings, len(self.train)),
+            "multi_label": self.train.multi_label,
+            "ema": self.recipe.ema or 0.0,
+        }
+
+    def report(self) -> RunDescription:
+        """See `describe_run`."""
+        weights = None if self.settings.init_source is None else str(self.settings.init_source)
+        return describe_run(self.architecture.name, self.train, weights, validated="val" in self.held_out)
+
+    def _splits(self) -> Splits:
+        settings = self.settings
+        assert settings.data is not None
+        return read_splits(
+            settings.data,
+            val_fraction=settings.val_fraction,
+            group_column=settings.group_column,
+            group_pattern=settings.group_pattern,
+            label_separator=settings.label_separator,
+            multi_label=settings.multi_label,
+            seed=settings.seed,
+        )
+
+    def _tell(self, splits: Splits) -> None:
+        train = self.train
+        drawn = f" of {len(splits.train)}" if len(train) < len(splits.train) else ""
+        parts = [f"{len(train)}{drawn} to train"]
+        words = {"val": "validate", "test": "test"}
+        parts += [f"{len(part)} to {words[name]}" for name, part in self.held_out.items()]
+        self.log.say(f"{len(train.classes)} classes in {self.settings.data}; images: {', '.join(parts)}")
+        for note in splits.notes:
+            self.log.say(f"  {note}")
+
+    def _check(self, splits: Splits) -> None:
+        settings, train = self.settings, self.train
+        if settings.balanced_sampling and train.multi_label:
+            raise UserError(NO_CLASS_TO_DRAW)
+        if settings.patience and splits.val is None:
+            raise UserError("--patience needs images to validate with: a val folder, or --val-fraction above 0")
+        free = machine.free_bytes(torch.device("cpu"))
+        for name, part in self.held_out.items():
+            needed = 16 * len(part) * len(train.classes)
+            if needed > free // 2:
+                raise UserError(
+                    f"the logits of {len(part)} {name} images of {len(train.classes)} classes need about "
+                    f"{needed / 2**30:.0f} GiB, and {free / 2**30:.0f} are free: give a smaller --val-fraction, 0 for "
+                    "none"
+                )
+
+    def _evaluator(self, data: LabelledImages, workers: int) -> Evaluator:
+        spec = InputSpec(
+            in_chans=self.architecture.in_chans,
+            image_size=self.image_size,
+            preprocessing=self.preprocessing,
+            crop_pct=self.settings.crop_pct,
+        )
+        batch_size = min(max(self.recipe.batch_size, 16), 128)
+        return Evaluator(
+            data, spec, batch_size=batch_size, workers=workers, max_pixels=self.settings.max_pixels, keep=True
+        )
+
+
+def lr_scales(model: nn.Module, recipe: Recipe) -> dict[str, float]:
+    """Factor on the learning rate by parameter's name; empty without layer-wise decay."""
+    if recipe.layer_decay == 1:
+        return {}
+    if isinstance(model, TimmBackbone):
+        return timm_backbone.lr_scales(model, recipe.layer_decay)
+    assert isinstance(model, ConvNeXt)
+    return layer_ids.lr_scales(model, model.depths, recipe.layer_decay, recipe.layer_decay_type)
+
+
+_SHAPE = frozenset({"model", "in_chans", "stem_stride", "depths", "dims", "image_size"})
+_RECIPE = frozenset(
+    {
+        "epochs", "warmup_epochs", "batch_size", "micro_batch", "lr", "weight_decay", "log_every", "layer_decay",
+        "layer_decay_type", "smoothing", "mixup", "cutmix", "rand_augment", "erasing", "min_scale", "drop_path", "ema",
+        "head_init",
+    }
+)  # fmt: skip
+
+CLASSIFY = register_task(
+    TaskSpec(
+        verb="classify",
+        kind=KIND,
+        settings=ClassifySettings,
+        run=ClassifyRun,
+        needs_data="say which labelled images to learn from: --data DIR, one folder per class, or a CSV of path,label",
+        evaluate=evaluate,
+        predict=predict,
+        follows={
+            "recipe": _RECIPE,
+            "init": _RECIPE | _SHAPE,
+            "model": _RECIPE | {"depths", "dims", "stem_stride"},
+            "label_fraction": _RECIPE,
+            "data": _RECIPE | {"multi_label"},
+            **{name: frozenset({"micro_batch"}) for name in _SHAPE - {"model"}},
+        },
+        replaced=_SHAPE | {"multi_label"},
+    )
+)

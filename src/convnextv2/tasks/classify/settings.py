@@ -4,56 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
-from convnextv2.runs.settings import RunSettings
+from convnextv2.runs.settings import ModelSettings
 
 NO_CLASS_TO_DRAW = (
-    "--balanced-sampling draws pictures by their one class, and these may have several: use --class-weights balanced"
+    "--balanced-sampling draws images by their one class, and these may have several: use --class-weights balanced"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifySettings(RunSettings):
-    """Settings of `convnextv2 classify`. What is None is chosen by --init or the recipe and told before the run."""
+class ClassifySettings(ModelSettings):
+    """Settings of `convnextv2 classify`. What is None is chosen by --init or the recipe and logged before the run."""
 
     data: Path | None = None
     """A folder with train/ and val/ (or test/) of class folders, a folder of class folders, or a CSV of path,label."""
-    init: Path | None = None
-    """Where the weights come from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none."""
-    inflate: str = "repeat"
-    """What other channels than those of --init take from its stem: repeat, mean, or a list of channels as 0,1,2,0."""
-
-    model: str | None = None
-    """convnextv2_atto to convnextv2_huge, convnext_tiny and so on for V1, or timm:NAME; else that of --init."""
-    image_size: int | None = None
-    """Pixels on a side of what the model sees; by default that of --init, else 224."""
-    stem_stride: int | None = None
-    """4 as published; 2 or 1 for small pictures; by default that of --init."""
-    in_chans: int | None = None
-    """3 for colour, 1 for grey pictures; by default that of --init."""
-    depths: tuple[int, int, int, int] | None = None
-    """Own number of blocks of each stage."""
-    dims: tuple[int, int, int, int] | None = None
-    """Own number of channels of each stage."""
 
     val_fraction: float | None = None
-    """Part of the pictures to validate with, where the data has no val; by default a fifth, or a tenth of train/."""
+    """Share of the images to validate with if the data has no val; by default a fifth, or a tenth of train/."""
     group_column: str | None = None
     """Column of the CSV whose equal values (a patient, a site) must not be on both sides of the split."""
     group_pattern: str | None = None
     """The same for folders: a regular expression; what it matches in the path below --data, as 'patient(\\d+)', is
     the group."""
     multi_label: bool = False
-    """Several labels a picture, each decided by itself; also chosen where a CSV has several in a cell."""
+    """Several labels per image, each decided by itself; also chosen if a CSV has several in a cell."""
     label_separator: str = ";"
-    """What stands between the labels of a picture in a CSV."""
+    """What separates the labels of an image in a CSV."""
     label_fraction: float = 1.0
-    """Use only this part of the training pictures of each class: to see what few labels give."""
+    """Use only this share of the training images of each class, to see what few labels give."""
 
     recipe: Literal["in1k", "in22k", "in22k-to-in1k", "supervised", "small-data"] | None = None
-    """The paper's recipes, or ours for small folders, the default up to 100,000 pictures."""
+    """The paper's recipes, or ours for small folders, the default up to 100,000 images."""
     layer_decay: float | None = None
     """Factor on the learning rate from one layer to the one below; 1 for none."""
     layer_decay_type: Literal["single", "group"] | None = None
@@ -61,21 +45,21 @@ class ClassifySettings(RunSettings):
     smoothing: float | None = None
     """Label smoothing."""
     mixup: float | None = None
-    """Mixing of pictures and labels, the Beta parameter; 0 for none."""
+    """Mixup of images and labels: parameter of the Beta distribution; 0 for none."""
     cutmix: float | None = None
-    """Pasting of parts of other pictures, the Beta parameter; 0 for none."""
+    """CutMix: parameter of the Beta distribution; 0 for none."""
     rand_augment: float | None = None
     """Magnitude of RandAugment, 0 to 10; 0 for none."""
     erasing: float | None = None
     """Probability that a rectangle is erased."""
     min_scale: float | None = None
-    """Smallest part of a picture's area that a random crop takes."""
+    """Smallest share of an image's area that a random crop takes."""
     flip: bool = True
     """Mirror half of the crops."""
     drop_path: float | None = None
     """Drop path of the last block."""
     ema: float | None = None
-    """Decay of the average of the weights, which is what is judged and kept; 0 for none."""
+    """Decay of the EMA of the weights, which is what is evaluated and kept; 0 for none."""
     head_init: float | None = None
     """Factor on the head's initial weights."""
 
@@ -88,14 +72,11 @@ class ClassifySettings(RunSettings):
     patience: int = 0
     """End the run after so many evaluations without a new best; 0 for never."""
     crop_pct: float | None = None
-    """Part of a resized picture's side that evaluation sees; by default 0.875, and all from 384 pixels on."""
+    """Share of a resized image's side that evaluation sees; by default 0.875, and all of it from 384 pixels on."""
 
     def rules(self) -> Iterator[tuple[bool, str]]:
-        """As `RunSettings.rules`."""
+        """As `ModelSettings.rules`."""
         yield from super().rules()
-        yield from self.in_range("image_size", 8, float("inf"))
-        yield self.in_chans in (None, 1, 3), f"--in-chans {self.in_chans}: pictures have 1 (grey) or 3 (colour)"
-        yield self.stem_stride in (None, 1, 2, 4), f"--stem-stride {self.stem_stride}: give 4, 2 or 1"
         yield from self.in_range("val_fraction", 0, 1, high_open=True)
         yield from self.in_range("label_fraction", 0, 1, low_open=True)
         for name in ("layer_decay", "min_scale", "crop_pct"):
@@ -105,6 +86,6 @@ class ClassifySettings(RunSettings):
         yield from self.in_range("erasing", 0, 1)
         yield from self.in_range("rand_augment", 0, 10)
         for name in ("mixup", "cutmix", "head_init", "patience"):
-            yield from self.in_range(name, 0, float("inf"))
-        yield from self.in_range("eval_epochs", 0, float("inf"), low_open=True)
+            yield from self.in_range(name, 0, inf)
+        yield from self.in_range("eval_epochs", 0, inf, low_open=True)
         yield not (self.multi_label and self.balanced_sampling), NO_CLASS_TO_DRAW

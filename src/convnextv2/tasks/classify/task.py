@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,17 +12,19 @@ from torch import Tensor, nn
 
 from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.data.loading.cache import PixelCache
-from convnextv2.data.loading.loader import BadImages, GlobalBatches, ImageSet, make_loader
+from convnextv2.data.loading.loader import BadImages, ImageSet
 from convnextv2.data.transforms.colour import RandAugment, RandomErase, normalise
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.data.transforms.mixing import Mixing, soft_targets
 from convnextv2.engine.distributed import DistributedContext
+from convnextv2.figures import prediction_sheet
 from convnextv2.records import Preprocessing, StepOutput, TaskBatch
+from convnextv2.runs.batches import TrainingBatches
 from convnextv2.tasks.classify.evaluator import Evaluator
-from convnextv2.tasks.classify.pictures import prediction_sheet
 from convnextv2.tasks.classify.recipes import Recipe
 from convnextv2.tasks.classify.settings import ClassifySettings
 from convnextv2.text import shown
+from convnextv2.weights.model_file import ModelInfo
 
 SHOWN = 24  # training pictures on their sheet
 
@@ -58,59 +60,42 @@ class ClassifyTask:
         self,
         model: nn.Module,
         train: LabelledImages,
-        judge: Evaluator | None,
+        evaluator: Evaluator | None,
         settings: ClassifySettings,
         recipe: Recipe,
         *,
-        image_size: int,
-        channels: int,
-        preprocessing: Preprocessing,
+        info: ModelInfo,
         workers: int,
         bad: BadImages,
         cache: PixelCache | None,
-        metadata: Mapping[str, str],
     ) -> None:
-        self.model, self.metadata, self.judge, self.bad = model, metadata, judge, bad
-        self._train, self._settings, self._recipe = train, settings, recipe
-        self._preprocessing, self._workers = preprocessing, workers
+        self.model, self.metadata, self.preprocessing = model, info.to_metadata(), info.preprocessing
+        self.evaluator, self._train, self._settings, self._recipe = evaluator, train, settings, recipe
         self._mixing = Mixing(recipe.mixup, recipe.cutmix)
         self._weights = class_weights(train) if settings.class_weights == "balanced" else None
-        self._draw = sampling_weights(train) if settings.balanced_sampling else None
         self._set = ImageSet(
             train.images,
-            Augment.of(recipe, image_size, preprocessing, flip=settings.flip),
-            channels=channels,
+            Augment.of(recipe, info.image_size, info.preprocessing, flip=settings.flip),
+            channels=info.architecture.in_chans,
             max_pixels=settings.max_pixels,
-            min_side=min_side(image_size, recipe.min_scale),
+            min_side=min_side(info.image_size, recipe.min_scale),
             seed=settings.seed,
             cache=cache,
         )
-
-    def batches(
-        self, start: int, stop: int, accumulate: int, context: DistributedContext
-    ) -> Generator[TaskBatch, None, None]:
-        """Augmented pictures that follow from (seed, epoch, picture) alone, with their labels."""
-        order = GlobalBatches(
-            len(self._train),
-            self._recipe.batch_size,
-            seed=self._settings.seed,
-            start_step=start,
-            stop_step=stop,
-            rank=context.rank,
-            world_size=context.world_size,
-            accumulate=accumulate,
-            weights=self._draw,
+        self.batches = TrainingBatches(
+            self._set,
+            batch_size=recipe.batch_size,
+            seed=settings.seed,
+            workers=workers,
+            bad=bad,
+            weights=sampling_weights(train) if settings.balanced_sampling else None,
+            targets=lambda indices: {"labels": train.labels[indices]},
         )
-        names = self._train.images.names
-        for batch in make_loader(self._set, order, workers=self._workers, pin_memory=context.device.type == "cuda"):
-            self.bad.add(batch.bad)
-            tensors = {"images": batch.tensors["images"], "labels": self._train.labels[batch.indices]}
-            yield TaskBatch(tensors, [shown(names[i]) for i in batch.indices.tolist()])
 
     def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
         """Cross entropy against smoothed and perhaps mixed labels; of several labels a picture, binary ones."""
         labels = batch.tensors["labels"]
-        images = normalise(batch.tensors["images"], self._preprocessing)
+        images = normalise(batch.tensors["images"], self.preprocessing)
         targets = soft_targets(labels, len(self._train.classes), self._recipe.smoothing)
         if self._mixing.active:
             images, targets = self._mixing(images, targets)
@@ -126,10 +111,10 @@ class ClassifyTask:
 
     def evaluate(self, model: nn.Module, context: DistributedContext) -> Iterator[tuple[str, float]]:
         """The scores of the validation pictures."""
-        if self.judge is not None:
-            yield from self.judge.scores(model, context).items()
+        if self.evaluator is not None:
+            yield from self.evaluator.scores(model, context).items()
 
-    def pictures(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
+    def samples(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
         """What the model is fed: augmented training pictures of one epoch, not yet mixed, with their labels."""
         chosen = torch.randperm(len(self._train), generator=torch.Generator().manual_seed(self._settings.seed))
         samples = [self._set[0, index] for index in chosen[:SHOWN].tolist()]

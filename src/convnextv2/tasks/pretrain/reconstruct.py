@@ -1,4 +1,4 @@
-"""Reconstructions of single pictures by a pre-trained model."""
+"""Reconstructions of single images by a pre-trained model."""
 
 from __future__ import annotations
 
@@ -7,50 +7,56 @@ from pathlib import Path
 
 import torch
 
-from convnextv2.data.files.decode import decode
-from convnextv2.data.transforms.colour import normalise
-from convnextv2.data.transforms.geometry import CenterFit
-from convnextv2.errors import BadImageError, UserError
+from convnextv2.data.files.folder import ImageList
+from convnextv2.errors import UserError
+from convnextv2.inference.reader import ImageReader
+from convnextv2.tasks.pretrain.load import load_pretrained
 from convnextv2.tasks.pretrain.masking import random_mask
-from convnextv2.tasks.pretrain.model_file import load_pretrained
-from convnextv2.tasks.pretrain.pictures import reconstruction_grid
+from convnextv2.tasks.pretrain.samples import reconstruction_grid
 
 
-def reconstruct_files(
-    run: Path, images: Sequence[Path], out: Path, *, mask_ratio: float | None = None, seed: int = 0
+def reconstruct(
+    run: str | Path,
+    images: Sequence[str | Path],
+    out: str | Path = "reconstructions",
+    *,
+    mask_ratio: float | None = None,
+    seed: int = 0,
 ) -> Iterator[Path]:
-    """Write a PNG a picture (original, masked, predicted, pasted) into the folder `out`; yields their paths.
+    """Mask most of each image and write a PNG of what a pre-trained model fills in; yields the paths.
 
-    run: a run's folder or its model.safetensors.  seed: of the masks; picture i gets `seed + i`.
-    Raises UserError for a file that is no picture, after the others are done.
+    Each PNG shows the image, what is visible, the prediction, and the prediction with the visible patches pasted in.
+
+    run: a run's folder or its model.safetensors.  out: a folder; nothing in it is overwritten.  mask_ratio: share of
+    the patches to mask, by default as trained.  seed: of the masks; image i gets `seed + i`.
+
+    Raises UserError for a file that is not a readable image, after the others are done.
     """
     if not images:
-        raise UserError("name at least one picture: convnextv2 reconstruct --run RUN IMAGE...")
-    pretrained = load_pretrained(run)
-    model, size = pretrained.model, pretrained.image_size
-    ratio, cells = model.mask_ratio if mask_ratio is None else mask_ratio, size // model.cell
+        raise UserError("name at least one image: convnextv2 reconstruct --run RUN IMAGE...")
+    loaded, out = load_pretrained(run), Path(out)
+    model, predictor = loaded.model, loaded.predictor()
+    ratio = model.mask_ratio if mask_ratio is None else mask_ratio
+    patches = loaded.image_size // model.cell
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror or error}; name a folder that can be written") from error
-    bad: list[str] = []
-    for number, path in enumerate(images):
-        try:
-            pixels = decode(path, channels=model.encoder.in_chans)
-        except BadImageError as error:
-            bad.append(str(error))
-            continue
-        picture = CenterFit(size)(torch.from_numpy(pixels).permute(2, 0, 1))[None]
-        mask = random_mask(1, cells, cells, ratio, torch.Generator().manual_seed(seed + number))
-        batch = normalise(picture, pretrained.preprocessing)
-        with torch.no_grad():
-            prediction = model.reconstruct(batch, mask).prediction
-        target = _free_name(out, path.stem)
-        norm_pix = model.norm_pix_loss
-        reconstruction_grid(batch, mask, prediction, pretrained.preprocessing, norm_pix=norm_pix).save(target)
-        yield target
-    if bad:
-        raise UserError(f"{len(bad)} of {len(images)} files are no pictures: {'; '.join(bad)}")
+    listed = ImageList(Path(), tuple(map(str, images)), Path())
+    reader = ImageReader(listed, predictor.spec, batch_size=1, workers=0)
+    for batch in reader.batches():
+        for number in batch.indices.tolist():
+            mask = random_mask(1, patches, patches, ratio, torch.Generator().manual_seed(seed + number))
+            pixels = predictor.normalise(batch.images)
+            with torch.no_grad():
+                prediction = model.reconstruct(pixels, mask).prediction
+            target = _free_name(out, Path(images[number]).stem)
+            grid = reconstruction_grid(pixels, mask, prediction, loaded.preprocessing, norm_pix=model.norm_pix_loss)
+            grid.save(target)
+            yield target
+    if reader.bad:
+        said = "; ".join(f"{images[number]}: {reason}" for number, reason in sorted(reader.bad.items()))
+        raise UserError(f"{len(reader.bad)} of {len(images)} files are not readable images: {said}")
 
 
 def _free_name(folder: Path, stem: str) -> Path:

@@ -1,33 +1,173 @@
-"""A whole pre-training run, from settings to report."""
+"""A run of masked pre-training, from settings to report."""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convnextv2.runs import runner as conduct
-from convnextv2.runs.runner import RunResult, Verb
-from convnextv2.tasks.pretrain.prepare import prepare
-from convnextv2.tasks.pretrain.settings import PretrainSettings
+from torch import Tensor
 
-PRETRAIN = Verb(
-    "pretrain",
-    PretrainSettings,
-    prepare,
-    needs_data="say which pictures to learn from: --data DIR, a folder of pictures or a text file of paths",
-    follows={
-        "recipe": frozenset({"epochs", "warmup_epochs", "batch_size", "micro_batch", "lr", "weight_decay", "log_every"})
-    },
-)
+from convnextv2.data.files.folder import list_images
+from convnextv2.errors import LoadError, UserError
+from convnextv2.models import ConvNeXt
+from convnextv2.models.config import EncoderConfig
+from convnextv2.records import RunDescription
+from convnextv2.runs.images import fingerprint
+from convnextv2.runs.runner import RunResult, call
+from convnextv2.runs.spec import TaskSpec, register_task
+from convnextv2.runs.task_run import Chosen, TaskRun, TrainingData
+from convnextv2.tasks.pretrain import recipes
+from convnextv2.tasks.pretrain.description import describe_run
+from convnextv2.tasks.pretrain.fcmae import FCMAE
+from convnextv2.tasks.pretrain.settings import PretrainSettings, whole_patches
+from convnextv2.tasks.pretrain.task import PretrainTask
+from convnextv2.weights.init import fill_encoder
+from convnextv2.weights.model_file import ModelFile, ModelInfo
+
+KIND = "fcmae"
 
 
 def pretrain(data: str | Path | None = None, out: str | Path | None = None, **settings: Any) -> RunResult:
-    """Pre-train a ConvNeXt with FCMAE on a folder of pictures, as `convnextv2 pretrain` does.
+    """Pre-train a ConvNeXt with FCMAE on a folder of images, as `convnextv2 pretrain` does.
 
-    data: a folder of pictures or a text file of paths.  out: a new folder for the run.
+    data: a folder of images or a text file of paths.  out: a new folder for the run.
     settings: see `PretrainSettings`, by name.
 
-    Raises UserError for a mistake in these, RunFailedError where the run cannot go on (a loss that is not finite, too many
-    broken files), StoppedError after a signal, when all is saved.
+    Raises UserError for a mistake in these, RunFailedError if the run cannot go on (a loss that is not finite, too many
+    unreadable files), StoppedError after a signal, when everything is saved.
     """
-    return conduct.call(PRETRAIN, data, out, settings)
+    return call(PRETRAIN, data, out, settings)
+
+
+@dataclass(frozen=True)
+class FCMAEOptions:
+    """Arguments of `FCMAE` beside its encoder, as a model file keeps them; the defaults are the paper's."""
+
+    mask_ratio: float = 0.6
+    decoder_dim: int = 512
+    decoder_depth: int = 1
+    norm_pix_loss: bool = True
+
+
+def build_fcmae(info: ModelInfo) -> FCMAE:
+    """The masked autoencoder that a model file describes, randomly initialised."""
+    if not isinstance(info.architecture, EncoderConfig):
+        raise LoadError(f"{info.architecture.name} cannot be pre-trained: only a ConvNeXt can")
+    return FCMAE(ConvNeXt(info.architecture, num_classes=0), **dataclasses.asdict(FCMAEOptions(**info.options)))
+
+
+class PretrainRun(TaskRun[PretrainSettings]):
+    """The parts of a pre-training run, see `TaskRun`."""
+
+    model: FCMAE
+
+    def read_data(self) -> TrainingData:
+        """All images of the folder; labels are not used."""
+        source = self.settings.data
+        assert source is not None
+        images = list_images(source)
+        ignored = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in images.ignored.items())
+        self.log.say(f"{len(images)} images in {source}" + (f" (passed over: {ignored})" if ignored else ""))
+        return TrainingData(images, fingerprint((images, None)), {"passed_over": dict(images.ignored)})
+
+    def default_image_size(self, init: ModelFile | None) -> int:
+        """That of the weights to start from, in whole patches."""
+        size = super().default_image_size(init)
+        if init is None or not isinstance(self.architecture, EncoderConfig):
+            return size
+        patch = self.architecture.patch_size
+        return max(2, round(size / patch)) * patch
+
+    def choose_recipe(self) -> tuple[recipes.Recipe, Chosen]:
+        """The paper's recipe, or one that fits the folder."""
+        settings, images = self.settings, len(self.data.images)
+        recipe, chosen = recipes.resolve(settings, images, self.context.world_size)
+        if settings.recipe == "paper" and settings.batch_size is None and images < recipe.batch_size:
+            raise UserError(
+                f"{images} images make zero steps with the paper's batch of {recipe.batch_size}: "
+                "use --recipe auto, or a smaller --batch-size"
+            )
+        return recipe, chosen
+
+    def build_model(self) -> FCMAE:
+        """Encoder, and a decoder as asked for, else as the weights to start from have it, else the paper's."""
+        init, config = self.init, self.architecture
+        if not isinstance(config, EncoderConfig):
+            where = f"--init {init.path} holds a" if init else "--model"
+            raise LoadError(f"{where} {config.name}: only a ConvNeXt can be pre-trained")
+        holds, message = whole_patches(self.image_size, config.patch_size)
+        if not holds:
+            raise UserError(message)
+        had = init.info.options if init is not None and init.info.kind == KIND else {}
+        names = [field.name for field in dataclasses.fields(FCMAEOptions)]
+        asked = {name: value for name in names if (value := getattr(self.settings, name)) is not None}
+        self.options = FCMAEOptions(**{**had, **asked})
+        return FCMAE(ConvNeXt(config, num_classes=0), **dataclasses.asdict(self.options))
+
+    def fill(self, init: ModelFile) -> str:
+        """Its encoder, and its decoder if it has one that fits."""
+        return fill_encoder(self.model, init, self.settings.inflate)
+
+    def model_info(self) -> dict[str, Any]:
+        """The decoder's arguments."""
+        return {"options": dataclasses.asdict(self.options)}
+
+    def activations(self, images: Tensor) -> Tensor:
+        """The loss of one pass."""
+        return self.model(images).loss
+
+    def make_task(self, workers: int) -> PretrainTask:
+        """See `PretrainTask`."""
+        return PretrainTask(
+            self.model,
+            self.data.images,
+            self.settings,
+            image_size=self.image_size,
+            batch_size=self.recipe.batch_size,
+            workers=workers,
+            bad=self.bad,
+            cache=self.cache,
+            info=self.info,
+        )
+
+    def loop_settings(self, total: int, per_epoch: int) -> dict[str, Any]:
+        """When reconstructions are drawn and their loss is logged."""
+        drawn = self.settings.pictures
+        every = max(1, total // (drawn + 1)) if drawn else 0
+        return {"eval_every": every, "samples_every": every}
+
+    def parameters(self) -> int:
+        """The encoder's: what is left after pre-training."""
+        return sum(parameter.numel() for parameter in self.model.encoder.parameters())
+
+    def about_model(self) -> dict[str, Any]:
+        """The decoder's parameters."""
+        return {"decoder_parameters": super().parameters() - self.parameters()}
+
+    def resolved(self) -> dict[str, Any]:
+        """The decoder's arguments."""
+        return dataclasses.asdict(self.options)
+
+    def report(self) -> RunDescription:
+        """See `describe_run`."""
+        return describe_run(self.architecture.name, len(self.data.images))
+
+
+_SHAPE = frozenset({"model", "in_chans", "stem_stride", "depths", "dims", "image_size"})
+_OPTIONS = frozenset(field.name for field in dataclasses.fields(FCMAEOptions))
+_RECIPE = frozenset({"epochs", "warmup_epochs", "batch_size", "micro_batch", "lr", "weight_decay", "log_every"})
+
+PRETRAIN = register_task(
+    TaskSpec(
+        verb="pretrain",
+        kind=KIND,
+        settings=PretrainSettings,
+        run=PretrainRun,
+        needs_data="say which images to learn from: --data DIR, a folder of images or a text file of paths",
+        build=build_fcmae,
+        follows={"recipe": _RECIPE, "init": _SHAPE | _OPTIONS},
+        replaced=_SHAPE,
+    )
+)

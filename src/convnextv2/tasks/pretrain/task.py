@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.loading.cache import PixelCache
-from convnextv2.data.loading.loader import BadImages, GlobalBatches, ImageSet, make_loader
+from convnextv2.data.loading.loader import BadImages, ImageSet
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.data.transforms.geometry import CenterFit, RandomResizedCropFlip
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.errors import BadImageError
-from convnextv2.records import Preprocessing, StepOutput, TaskBatch
+from convnextv2.records import StepOutput, TaskBatch
+from convnextv2.runs.batches import TrainingBatches
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.masking import random_mask
-from convnextv2.tasks.pretrain.pictures import reconstruction_grid
+from convnextv2.tasks.pretrain.samples import reconstruction_grid
 from convnextv2.tasks.pretrain.settings import PretrainSettings
-from convnextv2.text import shown
+from convnextv2.weights.model_file import ModelInfo
 
 SHOWN = 8  # pictures of a reconstruction grid
 
@@ -45,7 +46,7 @@ class CropAndMask:
 
 
 class PretrainTask:
-    """FCMAE on a list of pictures. See `convnextv2.engine.task.Task`."""
+    """FCMAE on a list of images. See `convnextv2.engine.task.Task`."""
 
     def __init__(
         self,
@@ -53,55 +54,34 @@ class PretrainTask:
         images: ImageList,
         settings: PretrainSettings,
         *,
+        image_size: int,
         batch_size: int,
         workers: int,
         bad: BadImages,
         cache: PixelCache | None,
-        metadata: Mapping[str, str],
-        preprocessing: Preprocessing | None = None,
+        info: ModelInfo,
     ) -> None:
-        """preprocessing: by default that for so many channels."""
-        self.model, self.metadata = model, metadata
+        self.model, self.metadata, self.preprocessing = model, info.to_metadata(), info.preprocessing
         # The final norm and a head take no part in pre-training: no gradient reaches them.
         model.encoder.norm.requires_grad_(False)
         model.encoder.head.requires_grad_(False)
-        self._images, self._settings, self._batch_size, self._workers = images, settings, batch_size, workers
-        self.bad, self._preprocessing = bad, preprocessing or Preprocessing.for_channels(settings.in_chans)
-        size = settings.image_size
-        crop = RandomResizedCropFlip(size, scale=(settings.min_scale, 1.0), flip=settings.flip)
+        self._image_size, self._seed = image_size, settings.seed
+        crop = RandomResizedCropFlip(image_size, scale=(settings.min_scale, 1.0), flip=settings.flip)
         self._set = ImageSet(
             images,
-            CropAndMask(crop, size // model.cell, settings.mask_ratio),
-            channels=settings.in_chans,
+            CropAndMask(crop, image_size // model.cell, model.mask_ratio),
+            channels=model.encoder.in_chans,
             max_pixels=settings.max_pixels,
-            min_side=min_side(size),
+            min_side=3 * image_size,
             seed=settings.seed,
             cache=cache,
         )
+        self.batches = TrainingBatches(self._set, batch_size=batch_size, seed=settings.seed, workers=workers, bad=bad)
         self._shown: tuple[Tensor, Tensor] | None = None
-
-    def batches(
-        self, start: int, stop: int, accumulate: int, context: DistributedContext
-    ) -> Generator[TaskBatch, None, None]:
-        """Crops and masks that follow from (seed, epoch, picture) alone."""
-        order = GlobalBatches(
-            len(self._images),
-            self._batch_size,
-            seed=self._settings.seed,
-            start_step=start,
-            stop_step=stop,
-            rank=context.rank,
-            world_size=context.world_size,
-            accumulate=accumulate,
-        )
-        pin = context.device.type == "cuda"
-        for batch in make_loader(self._set, order, workers=self._workers, pin_memory=pin):
-            self.bad.add(batch.bad)
-            yield TaskBatch(batch.tensors, [shown(self._images.names[i]) for i in batch.indices.tolist()])
 
     def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
         """The error of the reconstruction over hidden cells."""
-        images = normalise(batch.tensors["images"], self._preprocessing)
+        images = normalise(batch.tensors["images"], self.preprocessing)
         return StepOutput(model(images, batch.tensors["mask"]).loss)
 
     def evaluate(self, model: nn.Module, context: DistributedContext) -> Iterator[tuple[str, float]]:
@@ -110,7 +90,7 @@ class PretrainTask:
         if len(images):
             yield "shown_loss", float(model(images, mask).loss)
 
-    def pictures(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
+    def samples(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
         """The same few pictures under the same masks every time."""
         assert isinstance(model, FCMAE)
         images, mask = self._show()
@@ -119,13 +99,13 @@ class PretrainTask:
             norm_pix = model.norm_pix_loss
             yield (
                 "reconstruction",
-                reconstruction_grid(images, mask, prediction, self._preprocessing, norm_pix=norm_pix),
+                reconstruction_grid(images, mask, prediction, self.preprocessing, norm_pix=norm_pix),
             )
 
     def _show(self) -> tuple[Tensor, Tensor]:
         if self._shown is None:
-            size, count = self._settings.image_size, min(SHOWN, len(self._images))
-            fit, found, total = CenterFit(size), [], len(self._images)
+            size, total = self._image_size, len(self._set)
+            fit, found, count = CenterFit(size), [], min(SHOWN, total)
             spread = (index * total // count for index in range(count))
             for index in itertools.islice(itertools.chain(spread, range(total)), 10 * count):
                 with contextlib.suppress(BadImageError):
@@ -133,14 +113,9 @@ class PretrainTask:
                 if len(found) == count:
                     break
             device = self.model.mask_token.device
-            images = torch.stack(found) if found else torch.zeros(0, self._settings.in_chans, size, size)
+            images = torch.stack(found) if found else torch.zeros(0, self.model.encoder.in_chans, size, size)
             cells = size // self.model.cell
-            generator = torch.Generator().manual_seed(self._settings.seed)
+            generator = torch.Generator().manual_seed(self._seed)
             mask = random_mask(len(images), cells, cells, self.model.mask_ratio, generator)
-            self._shown = normalise(images.to(device), self._preprocessing), mask.to(device)
+            self._shown = normalise(images.to(device), self.preprocessing), mask.to(device)
         return self._shown
-
-
-def min_side(size: int) -> int:
-    """How small a large JPEG may be decoded: enough for the smallest crop not to be enlarged much."""
-    return 3 * size

@@ -6,9 +6,9 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,101 +19,42 @@ from convnextv2.data.labels.splits import read_splits
 from convnextv2.data.loading.order import mix
 from convnextv2.engine import distributed, machine
 from convnextv2.errors import UserError
-from convnextv2.tasks.classify.evaluator import readers
+from convnextv2.inference.loaded import LoadedModel
+from convnextv2.inference.predictor import Predictor
+from convnextv2.loading import Backbone, load
+from convnextv2.settings import make
 from convnextv2.text import shown
-from convnextv2.verbs.embed import check_loading
-from convnextv2.verbs.features import Encoder, Pooled, load_encoder, pooled
+from convnextv2.verbs.features import Pooled, pooled
 from convnextv2.verbs.probe.heads import ITERATIONS, Features, Labels, linear_probe, nearest_neighbours
 from convnextv2.verbs.probe.result import ProbeResult, ProbeRow, Score
+from convnextv2.verbs.probe.settings import ProbeSettings
 
 RUN, RANDOM = "this run", "random weights"
 
 _EVERY = 10.0  # seconds between two words on how far it is
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProbeSettings:
-    """What a user can set; all of it is checked when it is made."""
-
-    label_fraction: float = 1.0
-    """Share of each class's training pictures whose labels are used."""
-    labels_per_class: int | None = None
-    """Or so many of each class."""
-    draws: int = 3
-    """How often these are drawn, where they are not all."""
-    against: str | Path = "random"
-    """Another run or file to stand beside it; random weights stand there always."""
-    split: Literal["val", "test"] | None = None
-    """The pictures it is judged on; by default val, or test where there is no val."""
-    val_fraction: float | None = None
-    """See `read_splits`, as of the four below."""
-    group_column: str | None = None
-    group_pattern: str | None = None
-    multi_label: bool = False
-    label_separator: str = ";"
-    image_size: int | None = None
-    """Pixels on a side; by default that of the file."""
-    neighbours: int = 20
-    batch_size: int = 64
-    workers: int | None = None
-    """Processes that read pictures; by default one a core, less one, up to 8."""
-    device: str = "auto"
-    seed: int = 0
-    """Of the draws, of the split, and of the random weights."""
-    out: str | Path | None = None
-    """A new JSON file for the result."""
-
-    def __post_init__(self) -> None:
-        rules = [
-            (0 < self.label_fraction <= 1, f"--label-fraction {self.label_fraction:g}: give above 0 and at most 1"),
-            (
-                self.labels_per_class is None or self.labels_per_class >= 1,
-                f"--labels-per-class {self.labels_per_class}: give at least 1",
-            ),
-            (
-                self.labels_per_class is None or self.label_fraction == 1,
-                "both --label-fraction and --labels-per-class: give one of them",
-            ),
-            (self.draws >= 1, f"--draws {self.draws}: give at least 1"),
-            (self.image_size is None or self.image_size >= 8, f"--image-size {self.image_size}: give at least 8"),
-            (self.neighbours >= 1, f"--neighbours {self.neighbours}: give at least 1"),
-            (self.split in (None, "val", "test"), f"--split {self.split}: give val or test"),
-            (self.seed >= 0, f"--seed {self.seed}: give 0 or more"),
-            (
-                self.out is None or Path(self.out).suffix == ".json",
-                f"--out {self.out}: name a file that ends in .json",
-            ),
-        ]
-        for holds, message in rules:
-            if not holds:
-                raise UserError(message)
-        check_loading(self.batch_size, self.workers or 0)
-
-
 def probe(
     run: str | Path, data: str | Path, *, say: Callable[[str], None] = lambda line: None, **settings: Any
 ) -> ProbeResult:
-    """Evaluator a run's frozen features: a linear probe and k-NN on labelled pictures, beside random weights.
+    """Evaluate frozen features: a linear probe and k-NN on labelled images, beside random weights.
 
-    Args:
-        run: a run of `pretrain` or `classify`, or its model.safetensors; a head takes no part.
-        data: labelled pictures, see `read_splits`.
-        say: is told what goes on, a line at a time.
-        settings: see `ProbeSettings`, by name.
+    run: a run of `pretrain` or `classify`, or any other source that `load` takes; a head takes no part.
+    data: labelled images, see `read_splits`.  say: is told what goes on, a line at a time.
+    settings: see `ProbeSettings`, by name.
 
     The linear probe is a logistic regression on features standardised by the training ones; its regularisation is
-    chosen on a fifth of the training labels, never on what it is judged on. k-NN is that of Wu et al. 2018: cosine
-    similarity s, votes of weight exp(s / 0.07). Where pictures have several labels there is one regression a class,
-    judged by mean average precision, and no k-NN.
+    chosen on a fifth of the training labels, never on the images that it is evaluated on. k-NN is that of Wu et al.
+    2018: cosine similarity s, votes of weight exp(s / 0.07). If images have several labels there is one regression per
+    class, scored by mean average precision, and no k-NN.
 
-    Raises UserError for a mistake in these or a file that is not there, LoadError for one that is damaged, RunFailedError
-    where pictures cannot be read or features are not finite.
+    Raises UserError for a mistake in these or a file that is not there, LoadError for one that is damaged,
+    RunFailedError if images cannot be read or features are not finite.
     """
-    chosen = ProbeSettings(**settings)
+    chosen = make(ProbeSettings, "probe", settings)
     if chosen.out is not None:
-        make_room(Path(chosen.out))
-    device = distributed.init(chosen.device).device
-    encoders = _encoders(run, chosen)
+        make_room(chosen.out)
+    loaded, models = _models(run, chosen)
     splits = read_splits(
         data,
         val_fraction=chosen.val_fraction,
@@ -133,17 +74,17 @@ def probe(
     notes = [*splits.notes, *_lacking(splits.train, chosen)]
     rows: list[ProbeRow] = []
     drawn, truth = [], np.zeros(0)
-    for models in encoders:
-        known = _pooled(models, splits.train, wanted, chosen, device, say)
-        seen = _pooled(models, others, range(len(others)), chosen, device, say)
+    for group in models:
+        known = _pooled(group, splits.train, wanted, chosen, say)
+        seen = _pooled(group, others, range(len(others)), chosen, say)
         notes += [*_unreadable("train", splits.train, known), *_unreadable(split, others, seen)]
         drawn = [np.isin(known.indices, draw) for draw in draws]
         labels, truth = splits.train.labels.numpy()[known.indices], others.labels.numpy()[seen.indices]
         _check_labels([labels[part] for part in drawn], truth)
-        for name, features, other in zip(models, known.features, seen.features, strict=True):
+        for name, features, other in zip(group, known.features, seen.features, strict=True):
             say(f"linear probe{'' if truth.ndim == 2 else ' and k-NN'} of {name}")
             rows.append(_row(name, [(features[part], labels[part]) for part in drawn], other, truth, chosen, notes))
-    this, labelled = encoders[0][RUN], min(int(part.sum()) for part in drawn)
+    labelled = min(int(part.sum()) for part in drawn)
     result = ProbeResult(
         rows=tuple(rows),
         metric="map" if truth.ndim == 2 else "top1",
@@ -152,27 +93,23 @@ def probe(
         labelled=labelled,
         judged=len(truth),
         neighbours=min(chosen.neighbours, labelled),
-        image_size=this.image_size,
-        file=this.file,
+        image_size=chosen.image_size or loaded.image_size,
+        file=loaded.file,
         notes=tuple(dict.fromkeys(notes)),
     )
     if chosen.out is not None:
-        _write(Path(chosen.out), result, data, chosen, device)
+        _write(chosen.out, result, data, chosen)
     return result
 
 
-def _encoders(run: str | Path, settings: ProbeSettings) -> list[dict[str, Encoder]]:
-    """All models by name, those together that take the same input."""
-    encoder = _load(run, settings)
-    encoders = [{RUN: encoder, RANDOM: encoder.with_random_weights(settings.seed)}]
+def _models(run: str | Path, settings: ProbeSettings) -> tuple[LoadedModel[Backbone], list[dict[str, Predictor]]]:
+    """This run, and all models by name, those together that take the same input."""
+    loaded, size = load(run), settings.image_size
+    random = loaded.with_random_weights(settings.seed)
+    models = [{RUN: loaded.predictor(image_size=size), RANDOM: random.predictor(image_size=size)}]
     if settings.against != "random":
-        encoders.append({shown(settings.against): _load(settings.against, settings)})
-    return encoders
-
-
-def _load(source: str | Path, settings: ProbeSettings) -> Encoder:
-    encoder = load_encoder(source)
-    return encoder if settings.image_size is None else encoder.at_size(settings.image_size)
+        models.append({shown(settings.against): load(settings.against).predictor(image_size=size)})
+    return loaded, models
 
 
 def _draws(train: LabelledImages, settings: ProbeSettings) -> list[list[int]]:
@@ -207,15 +144,13 @@ def _lacking(train: LabelledImages, settings: ProbeSettings) -> list[str]:
 
 
 def _pooled(
-    models: dict[str, Encoder],
+    models: dict[str, Predictor],
     data: LabelledImages,
     indices: Sequence[int],
     settings: ProbeSettings,
-    device: torch.device,
     say: Callable[[str], None],
 ) -> Pooled:
-    say(f"{len(indices):,} pictures of {shown(data.images.source)} through {' and '.join(models)}")
-    first = next(iter(models.values()))
+    say(f"{len(indices):,} images of {shown(data.images.source)} through {' and '.join(models)}")
     last = time.monotonic()
 
     def seen(count: int) -> None:
@@ -224,18 +159,7 @@ def _pooled(
             last = time.monotonic()
             say(f"  {count:,} of {len(indices):,}")
 
-    return pooled(
-        [encoder.model for encoder in models.values()],
-        data.images,
-        indices,
-        preprocessing=first.preprocessing,
-        image_size=first.image_size,
-        crop_pct=first.crop_pct,
-        batch_size=settings.batch_size,
-        workers=readers(settings.workers, -(-len(indices) // settings.batch_size)),
-        device=device,
-        seen=seen,
-    )
+    return pooled(list(models.values()), data.images, indices, settings, seen=seen)
 
 
 def _unreadable(split: str, data: LabelledImages, found: Pooled) -> list[str]:
@@ -288,7 +212,7 @@ def _row(
     )
 
 
-def _write(out: Path, result: ProbeResult, data: str | Path, settings: ProbeSettings, device: torch.device) -> None:
+def _write(out: Path, result: ProbeResult, data: str | Path, settings: ProbeSettings) -> None:
     written = {
         **dataclasses.asdict(result),
         "title": result.title,
@@ -296,6 +220,6 @@ def _write(out: Path, result: ProbeResult, data: str | Path, settings: ProbeSett
         "data": data,
         "settings": dataclasses.asdict(settings),
         "versions": machine.versions(),
-        "machine": machine.describe(device),
+        "machine": machine.describe(distributed.init(settings.device).device),
     }
     write_text_atomically(out, json.dumps(written, indent=2, default=str) + "\n")

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from convnextv2.errors import LoadError
+from convnextv2.errors import LoadError, UserError
+from convnextv2.models.config import EncoderConfig
 from convnextv2.models.sizes import SIZES
 from convnextv2.text import shown
 from convnextv2.weights.layouts.birder import BIRDER
@@ -63,13 +63,12 @@ def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
     return Recognised(best, official, decoder, tuple(unknown))
 
 
-def architecture_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments that build the encoder of official tensors: model, in_chans, stem_stride, depths, dims.
+def config_of(tensors: Mapping[str, Tensor]) -> EncoderConfig:
+    """The encoder that official tensors make up.
 
     Every tensor of a stage has a vote on its width, so that a single one of another shape is found out as such.
-    depths and dims are None where the name alone says them.
 
-    Raises LoadError where a stage has no tensor at all.
+    Raises LoadError if a stage has no tensor at all.
     """
     depths, dims = [], []
     for stage in range(4):
@@ -82,16 +81,15 @@ def architecture_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     grn = sum(".grn." in name for name in tensors) >= sum(bool(_SCALE.fullmatch(name)) for name in tensors)
     stem = tensors.get("downsample_layers.0.0.weight")
     in_chans, stem_stride = (stem.shape[1], stem.shape[2]) if stem is not None and stem.ndim == 4 else (3, 4)
-    names = [
-        name
-        for name, size in SIZES.items()
-        if size.grn == grn and size.depths == tuple(depths) and size.dims == tuple(dims)
-    ]
-    own = {"depths": tuple(depths), "dims": tuple(dims)} if not names else {"depths": None, "dims": None}
+    shape = (tuple(depths), tuple(dims))
+    names = [name for name, size in SIZES.items() if size.grn == grn and (size.depths, size.dims) == shape]
     # Without a name of its own it is called as the size whose pointwise layers timm would give it (see `writer`).
     like = "atto" if dims[0] < 96 else "tiny"
     model = names[0] if names else f"{'convnextv2' if grn else 'convnext'}_{like}"
-    return {"model": model, "in_chans": in_chans, "stem_stride": stem_stride, **own}
+    try:
+        return EncoderConfig.named(model, depths=depths, dims=dims, in_chans=in_chans, stem_stride=stem_stride)
+    except UserError as error:
+        raise LoadError(str(error)) from None
 
 
 _SCALE = re.compile(r"stages\.\d\.\d+\.gamma")

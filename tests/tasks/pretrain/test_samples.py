@@ -6,7 +6,7 @@ import torch
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.pretrain.masking import normalise_patches, patchify
-from convnextv2.tasks.pretrain.pictures import reconstruction_grid
+from convnextv2.tasks.pretrain.samples import reconstruction_grid
 
 
 def test_a_perfect_prediction_gives_back_the_picture():

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convnextv2.tasks.classify.pictures import confusion_picture, prediction_sheet
+from convnextv2.figures import confusion_picture, prediction_sheet
 
 PAGE, GREY = (253, 253, 251), (228, 229, 227)
 GREEN, RED = (47, 122, 69), (181, 51, 42)

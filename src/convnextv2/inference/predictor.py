@@ -1,0 +1,109 @@
+"""A model with its preprocessing inside: uint8 images in, outputs out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from convnextv2.data.files.decode import decode
+from convnextv2.data.transforms.geometry import CenterFit, Resize
+from convnextv2.errors import UserError
+from convnextv2.records import Preprocessing
+from convnextv2.text import one_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """How image files become a model's input.
+
+    in_chans: channels.  image_size: pixels on a side.  preprocessing: statistics of the input.  crop_pct, resize: see
+    `CenterFit`.
+    """
+
+    in_chans: int
+    image_size: int
+    preprocessing: Preprocessing
+    crop_pct: float | None = None
+    resize: Resize = "auto"
+
+    @property
+    def fit(self) -> CenterFit:
+        """The resize and crop that bring a decoded image to `image_size`."""
+        return CenterFit(self.image_size, crop_pct=self.crop_pct, resize=self.resize)
+
+
+class Normalise(nn.Module):
+    """`(x / 255 - mean) / std` per channel, in float32; the statistics move with the module.
+
+    Not part of any state dict: a model file says them in its metadata.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (..., C, H, W), 0 to 255.  Returns float32 of the same shape."""
+        return (images.float() / 255 - self.mean) / self.std
+
+
+class Predictor(nn.Module):
+    """A model for inference with its preprocessing inside, so that no caller can forget it.
+
+        predictor = convnextv2.load("run").predictor()
+        logits = predictor(predictor.read("image.jpg")[None])
+
+    It can be pickled and moved as any module, and takes batches: `model` is what it was trained as, `spec` says how
+    files become its input.
+    """
+
+    def __init__(self, model: nn.Module, spec: InputSpec) -> None:
+        super().__init__()
+        self.model, self.spec = model.eval(), spec
+        self.normalise = Normalise(spec.preprocessing)
+
+    def forward(self, images: Tensor) -> Any:
+        """images: uint8 (B, in_chans, H, W), as `read` gives them.  Returns what the model returns."""
+        return self.model(self.normalise(images))
+
+    def pooled_features(self, images: Tensor) -> Tensor:
+        """images: uint8 (B, in_chans, H, W).  Returns the backbone's pooled features, (B, D)."""
+        model: Any = self.model
+        return model.pooled_features(self.normalise(images))
+
+    def read(self, path: str | Path) -> Tensor:
+        """Decode an image file and fit it to the model's input: uint8 (in_chans, image_size, image_size).
+
+        Raises BadImageError if the file is not a readable image.
+        """
+        return self.fit(torch.from_numpy(decode(path, channels=self.spec.in_chans)).permute(2, 0, 1))
+
+    def fit(self, image: Tensor) -> Tensor:
+        """Resize and crop a decoded image, uint8 (C, H, W), to (C, image_size, image_size)."""
+        return self.spec.fit(image)
+
+    @torch.no_grad()
+    def at_size(self, image_size: int) -> Predictor:
+        """The same model for images of another size, in pixels on a side.
+
+        Raises UserError if the model takes no such images; some are built for one size.
+        """
+        if image_size == self.spec.image_size:
+            return self
+        example = next(self.model.parameters())
+        try:
+            self.model(example.new_zeros(1, self.spec.in_chans, image_size, image_size))
+        except Exception as error:  # timm's models raise all kinds
+            raise UserError(
+                f"--image-size {image_size} does not suit the model ({one_line(error)}); leave it out for "
+                f"{self.spec.image_size}"
+            ) from error
+        return Predictor(self.model, replace(self.spec, image_size=image_size))

@@ -1,0 +1,84 @@
+"""The settings in force: as asked, of a run that is resumed, or of another run's config.json."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from convnextv2.engine import runfolder
+from convnextv2.errors import UserError
+from convnextv2.runs.settings import ModelSettings
+from convnextv2.runs.spec import TaskSpec
+
+S = TypeVar("S", bound=ModelSettings)
+
+# How a run is watched and fed, not what it computes: these may differ when it is resumed.
+_FREE_ON_RESUME = frozenset(
+    {
+        "resume", "config", "out", "device", "workers", "cache", "pictures", "max_bad_fraction",
+        "checkpoint_minutes", "checkpoint_every",
+    }
+)  # fmt: skip
+
+# What was worked out from another setting is worked out again if that one is given anew.
+_FOLLOWS = {
+    "minutes": frozenset({"epochs", "warmup_epochs", "log_every"}),
+    "epochs": frozenset({"warmup_epochs", "log_every"}),
+    "batch_size": frozenset({"lr", "micro_batch", "log_every"}),
+}
+
+
+def settings_in_force(spec: TaskSpec[S], asked: S, given: set[str]) -> tuple[S, bool]:
+    """The settings in force, and whether an earlier run is resumed; makes the folder of a new one.
+
+    Raises UserError if a resumed run is asked for something else, or the folder of a new one is not empty.
+    """
+    out = asked.out
+    assert out is not None
+    if asked.data is not None:
+        asked = replace(asked, data=asked.data.resolve())
+    values = {name: getattr(asked, name) for name in given}
+    config = out / "config.json"
+    if asked.resume and config.is_file():
+        recorded, first_given = _recorded(spec, config)
+        changed = [
+            f"--{name.replace('_', '-')} was {before}, now {value}"
+            for name, value in sorted(values.items())
+            if name not in _FREE_ON_RESUME and (before := first_given.get(name, getattr(recorded, name))) != value
+        ]
+        if changed:
+            raise UserError(f"--resume goes on with the run as it was: {'; '.join(changed)}. Name a new --out instead")
+        return replace(recorded, **{name: values[name] for name in given & _FREE_ON_RESUME}), True
+    if asked.config is not None:
+        asked = _like(spec, asked.config, values)
+    if asked.data is None:
+        raise UserError(spec.needs_data)
+    runfolder.open_new(out, resume=asked.resume)
+    return asked, False
+
+
+def _like(spec: TaskSpec[S], config: Path, values: dict[str, Any]) -> S:
+    """The settings of another run, with `values` in place of its own and what follows from them left open."""
+    recorded, named = _recorded(spec, config)
+    rules = (_FOLLOWS.get(name, frozenset()) | spec.follows.get(name, frozenset()) for name in values)
+    follows = frozenset().union(*rules)
+    inherited = {name: getattr(recorded, name) for name in spec.settings.names() if name not in follows}
+    # What its user had named is not worked out again.
+    dropped = spec.replaced | ({"epochs"} if "minutes" in values else set())
+    kept = {name: value for name, value in named.items() if name in follows - dropped}
+    return spec.settings(**inherited | kept | values)
+
+
+def _recorded(spec: TaskSpec[S], path: Path) -> tuple[S, dict[str, Any]]:
+    """The resolved settings in a run's config.json, and those that its user had named."""
+    config = runfolder.read_config(path)
+    if config.get("verb") != spec.verb:
+        raise UserError(f"{path} is of a run of `convnextv2 {config.get('verb')}`, not of {spec.verb}")
+    try:
+        settings, first = config["settings"], spec.settings(**config["given"])
+        return spec.settings(**settings), {name: getattr(first, name) for name in config["given"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is not the config.json of a {spec.verb} run of this version ({error}); start a new run"
+        ) from error

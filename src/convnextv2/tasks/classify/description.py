@@ -1,0 +1,47 @@
+"""What the report says of a classifier's run."""
+
+from __future__ import annotations
+
+from convnextv2.data.labels.labels import LabelledImages
+from convnextv2.records import RunDescription
+from convnextv2.tasks.classify.metrics import METRICS, main_metric
+
+
+def describe_run(model: str, train: LabelledImages, weights: str | None, *, validated: bool) -> RunDescription:
+    """model: name of the architecture.  weights: those to start from; None for random ones.
+
+    validated: whether there are validation images.
+    """
+    several, count = train.multi_label, len(train.classes)
+    things = ("label" if count == 1 else "labels") if several else ("class" if count == 1 else "classes")
+    origin = "random weights" if weights is None else f"the pre-trained weights {weights}"
+    return RunDescription(
+        headline=f"A classifier of {count:,} {things}: {model}",
+        learns=f"from {origin} on {len(train):,} images {'with' if several else 'of'} {count:,} {things}",
+        primary=main_metric(several),
+        metrics=tuple(METRICS.values()),
+        samples=_samples("validation images" if validated else "test images", several),
+        commands=(
+            (
+                "convnextv2 predict --run {run} images/",
+                "Classify your own images, here those in the folder images/.",
+            ),
+            (
+                "convnextv2 evaluate --run {run} --data DATA",
+                "Scores on other labelled images, laid out like those that the run learned from.",
+            ),
+        ),
+    )
+
+
+def _samples(judged: str, several: bool) -> dict[str, str]:
+    worst, best = "that the model got wrong while surest", "that the model got right and was surest of"
+    if several:
+        worst, best = "whose labels are furthest from what the model said", "whose labels are closest to what it said"
+    return {
+        "confusion-matrix": f"The {judged}: the row is the true class, the column what the model predicted; blue is "
+        "right, orange is wrong.",
+        "worst-predictions": f"The {judged} {worst}: look for wrong labels.",
+        "best-predictions": f"The {judged} {best}: look for a background or a mark that gives the class away.",
+        "training-pictures": "What the model is fed: training images, cropped and changed at random, with labels.",
+    }
