@@ -155,7 +155,7 @@ class Clocked(ClassifyTask):
         self.stopped = self.stopped or time.perf_counter()
         return super().evaluate(model, context)
 
-    def pictures(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
+    def samples(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
         return iter(())
 
 

@@ -17,7 +17,7 @@ def classify(settings: Annotated[ClassifySettings, Parameter(name="*")] | None =
     torchrun --nproc-per-node 8 -m convnextv2 classify --data imagenet --init pretrained-run --out run
     """
     from convnextv2.cli import named
-    from convnextv2.runs.runner import conduct
+    from convnextv2.runs.runner import run_task
     from convnextv2.tasks.classify.run import CLASSIFY
 
-    conduct(CLASSIFY, settings or ClassifySettings(), given=named(ClassifySettings))
+    run_task(CLASSIFY, settings or ClassifySettings(), given=named(ClassifySettings))

@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from convnextv2.inference.settings import InferenceSettings
 
 
-def embed(data: Path, *, run: Path, out: Path, batch_size: int = 64, workers: int = 1, device: str = "auto") -> None:
-    """Turn every picture into the model's pooled features, with file names.
+def embed(
+    data: Path,
+    *,
+    run: str,
+    out: Path,
+    settings: Annotated[InferenceSettings, Parameter(name="*")] | None = None,
+) -> None:
+    """Extract one feature vector per image.
+
+    convnextv2 embed images/ --run run --out features.npy
 
     Parameters
     ----------
     data
-        A folder of pictures, or a text file of paths.
+        A folder of images, or a text file of paths.
     run
-        The folder of a run of pretrain or classify, or its model.safetensors.
+        A run of pretrain or classify, or any other source of weights (convnextv2 zoo, hf:OWNER/NAME, a file).
     out
         features.npy (and features.names.txt with the names, line by line) or features.csv (name, then the features).
-    batch_size
-        Pictures at a time.
-    workers
-        Processes that read pictures.
-    device
-        auto, cpu, cuda or cuda:N.
     """
     from convnextv2.text import shown
-    from convnextv2.verbs.embed import embed_folder
+    from convnextv2.verbs.embed import embed as run_embed
 
-    done = embed_folder(run, data, out, batch_size=batch_size, workers=workers, device=device)
+    done = run_embed(run, data, out, **vars(settings or InferenceSettings()))
     skipped = f"; {len(done.bad)} files could not be read (named above)" if done.bad else ""
     for name, reason in done.bad:
         print(f"skipped {shown(name)}: {reason}")
-    print(
-        f"{len(done.names)} pictures x {done.features.shape[1]} features in {', '.join(map(str, done.files))}{skipped}"
-    )
+    print(f"{len(done.names)} images x {done.features.shape[1]} features in {', '.join(map(str, done.files))}{skipped}")

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from convnextv2.tasks.classify.predict_settings import PredictSettings
 
 
 def predict(
     *images: str,
-    run: Path,
+    run: str,
     format: Literal["jsonl", "csv", "sheet"] = "jsonl",
     out: Path | None = None,
-    top: int = 5,
-    weights: Literal["average", "plain"] = "average",
-    threshold: float | None = None,
-    batch_size: int = 64,
-    workers: int | None = None,
-    device: str = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    max_pixels: int = 100_000_000,
+    settings: Annotated[PredictSettings, Parameter(name="*")] | None = None,
 ) -> None:
-    """Say what is on pictures, with a trained classifier.
+    """Run a trained model on images and write its predictions.
 
     convnextv2 predict --run run new/ one.jpg list.txt > predictions.jsonl
     convnextv2 predict --run run new/ --format sheet --out predictions.png
@@ -30,29 +27,13 @@ def predict(
     Parameters
     ----------
     images
-        Pictures, folders of them, and text files of paths, mixed.
+        Image files, folders of them, and text files of paths, mixed.
     run
-        The folder of a classifier's run, or its model.safetensors.
+        A classifier's run, or any other source of weights (convnextv2 zoo, hf:OWNER/NAME, a file).
     format
-        jsonl: an object a picture with the likeliest classes; csv: path,label,confidence; sheet: pictures to look at.
+        jsonl: one object per image with the likeliest classes; csv: path,label,confidence; sheet: images to look at.
     out
-        A new file, there once it is whole; by default the standard output, and predictions.png for a sheet.
-    top
-        How many of the likeliest classes an object holds.
-    weights
-        The averaged weights (where the file has them), or those of the last step.
-    threshold
-        For models of several labels a picture: the probability above which a label is given; by default 0.5.
-    batch_size
-        Pictures at a time.
-    workers
-        Processes that read pictures; by default as many as the processor has cores, less one, up to 8.
-    device
-        auto, cpu, cuda or cuda:N.
-    precision
-        auto takes bf16 autocast where the machine computes in it.
-    max_pixels
-        Pictures of more pixels count as unreadable (decompression bombs).
+        A new file, there once it is complete; by default the standard output, and predictions.png for a sheet.
     """
     import os
     import sys
@@ -68,14 +49,7 @@ def predict(
             format=format,
             out=out,
             say=lambda line: print(line, file=sys.stderr, flush=True),
-            top=top,
-            weights=weights,
-            threshold=threshold,
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            precision=precision,
-            max_pixels=max_pixels,
+            **vars(settings or PredictSettings()),
         )
     except BrokenPipeError:  # `| head` has seen enough; nothing is left to write to, at the end of the process either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -16,7 +16,7 @@ def pretrain(settings: Annotated[PretrainSettings, Parameter(name="*")] | None =
     torchrun --nproc-per-node 8 -m convnextv2 pretrain --data pictures/ --out run
     """
     from convnextv2.cli import named
-    from convnextv2.runs.runner import conduct
+    from convnextv2.runs.runner import run_task
     from convnextv2.tasks.pretrain.run import PRETRAIN
 
-    conduct(PRETRAIN, settings or PretrainSettings(), given=named(PretrainSettings))
+    run_task(PRETRAIN, settings or PretrainSettings(), given=named(PretrainSettings))

@@ -23,7 +23,7 @@ def reconstruct(
     seed
         Of the masks.
     """
-    from convnextv2.tasks.pretrain.reconstruct import reconstruct_files
+    from convnextv2.tasks.pretrain.reconstruct import reconstruct as run_reconstruct
 
-    for path in reconstruct_files(run, images, out, mask_ratio=mask_ratio, seed=seed):
+    for path in run_reconstruct(run, images, out, mask_ratio=mask_ratio, seed=seed):
         print(path)
