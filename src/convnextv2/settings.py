@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Self
 
 from convnextv2.errors import UserError
 
@@ -20,6 +21,12 @@ class Settings:
     Strings become paths and lists become tuples as the fields' types say. Raises UserError for a value that breaks a
     rule.
     """
+
+    def __new__(cls, **given: object) -> Self:
+        """Remember which settings were named, even if with their default values."""
+        settings = super().__new__(cls)
+        object.__setattr__(settings, "_given", frozenset(given))
+        return settings
 
     def __post_init__(self) -> None:
         paths = _path_fields(type(self))
@@ -52,6 +59,15 @@ class Settings:
         elif high_open:
             wanted.append("finite")
         yield above and below, f"--{name.replace('_', '-')} {value}: give {' and '.join(wanted)}"
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Names of the settings that were passed when this record was made."""
+        return self.__dict__["_given"]
+
+    def named(self) -> dict[str, typing.Any]:
+        """The settings that were passed when this record was made, by name."""
+        return {name: getattr(self, name) for name in self.names() if name in self.given}
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

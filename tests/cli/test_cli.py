@@ -1,13 +1,25 @@
 """The command line as a user meets it: whole processes, their output and exit codes."""
 
+import importlib
+import inspect
 import json
+import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 from small_run import SMALL, small_flags
 
+import convnextv2
 from convnextv2 import pretrain
+from convnextv2.cli import VERBS, main
+from convnextv2.tasks.classify.settings import ClassifySettings
+from convnextv2.tasks.pretrain.settings import PretrainSettings
+
+WIDE = os.environ | {"COLUMNS": "200"}
 
 
 @pytest.fixture(scope="module")
@@ -17,29 +29,78 @@ def run(picture_folder, tmp_path_factory):
     return folder
 
 
-def test_help_is_instant_and_names_every_verb(command):
-    import subprocess
-    import sys
-
+def test_help_is_instant_and_gives_every_verb_its_line():
     code = "import sys\nfrom convnextv2.cli import main\ntry: main(['--help'])\nfinally: print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=WIDE)
     assert done.stdout.endswith("False\n"), "asking for help must not load torch"
-    for verb in ("pretrain", "classify", "evaluate", "predict", "probe", "reconstruct", "embed", "demo"):
-        assert verb in done.stdout
+    for title, verbs in VERBS.items():
+        assert title in done.stdout
+        for verb, line in verbs.items():
+            assert re.search(rf"{verb} +{re.escape(line)}", done.stdout), verb
 
 
-def test_help_of_pretrain_explains_its_flags(command):
-    done = command("pretrain", "--help")
-    assert done.returncode == 0
-    for flag in ("--data", "--out", "--resume", "--no-flip", "--max-pixels", "--max-bad-fraction", "--stem-stride"):
-        assert flag in done.stdout
-    assert "bit for bit" in " ".join(done.stdout.split())
+@pytest.mark.parametrize("verb", [verb for verbs in VERBS.values() for verb in verbs])
+def test_the_line_of_a_verb_is_the_first_of_its_own_help(verb):
+    function = getattr(importlib.import_module(f"convnextv2.cli.{verb}"), verb)
+    line = next(line for verbs in VERBS.values() for name, line in verbs.items() if name == verb)
+    assert inspect.getdoc(function).splitlines()[0] == line
+    code = f"from convnextv2.cli import main\ntry: main(['{verb}', '--help'])\nfinally: print('torch' in sys.modules)"
+    code = f"import sys\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=WIDE)
+    assert line in done.stdout
+    assert done.stdout.endswith("False\n"), "asking for help must not load torch"
+
+
+def test_every_verb_of_the_command_is_a_function_of_the_package():
+    verbs = {verb for verbs in VERBS.values() for verb in verbs} - {"zoo", "demo"}  # a list to look at, and a show
+    assert verbs <= set(convnextv2.__all__)
+
+
+@pytest.mark.parametrize(("verb", "settings"), [("pretrain", PretrainSettings), ("classify", ClassifySettings)])
+def test_every_setting_stands_in_one_group_and_help_all_shows_it(verb, settings):
+    short, whole = (
+        subprocess.run(
+            [sys.executable, "-m", "convnextv2", verb, flag], capture_output=True, text=True, env=WIDE
+        ).stdout
+        for flag in ("--help", "--help-all")
+    )
+    flags = [f"--{name.replace('_', '-')}" for name in settings.names()]
+    counts = {flag: len(re.findall(rf"^│ {flag}\b(?!-)", whole, re.MULTILINE)) for flag in flags}
+    assert counts == dict.fromkeys(flags, 1)
+    shown = [flag for flag in flags if re.search(rf"^│ {flag}\b(?!-)", short, re.MULTILINE)]
+    assert {"--data", "--out", "--init", "--epochs"} <= set(shown)
+    assert len(shown) < 25
+    assert "--help-all shows every option." in short
+    assert "bit for bit" in " ".join(short.split())
+    assert "--empty-" not in whole
+
+
+def test_what_was_named_is_what_main_was_given_and_not_what_another_program_was(picture_folder, tmp_path, monkeypatch):
+    """Also a value that is the default's, a switch turned off, and one given after an equals sign."""
+    monkeypatch.setattr(sys, "argv", ["pytest", "--epochs", "7", "--lr=3"])
+    arguments = [
+        "--data",
+        str(picture_folder),
+        "--out",
+        str(tmp_path / "run"),
+        *small_flags(),
+        "--epochs=1",
+        "--no-flip",
+    ]
+    main(["pretrain", *arguments, "--seed", "0"])
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert set(config["given"]) == {"data", "out", "epochs", "flip", "seed", *SMALL}
+    assert (config["given"]["seed"], config["given"]["flip"], config["settings"]["epochs"]) == (0, False, 1)
+    with pytest.raises(SystemExit) as stopped:
+        main(["pretrain", "--out", str(tmp_path / "run"), "--resume", "--seed", "1"])
+    assert stopped.value.code == 2
+    main(["pretrain", "--out", str(tmp_path / "run"), "--resume"])  # the other program's --epochs is not ours
 
 
 def test_a_run_from_the_command_line(picture_folder, tmp_path, command):
     done = command("pretrain", "--data", picture_folder, "--out", tmp_path / "run", *small_flags(epochs=2), "--no-flip")
     assert done.returncode == 0, done.stderr
-    assert "40 pictures" in done.stderr
+    assert "40 images" in done.stderr
     assert "10 steps, about" in done.stderr
     assert "step 10/10" in done.stderr
     assert json.loads((tmp_path / "run" / "config.json").read_text())["settings"]["flip"] is False
@@ -94,7 +155,7 @@ def test_one_picture_is_reconstructed(run, picture_folder, tmp_path, command):
         assert grid.width > 3.9 * grid.height  # one row of four
     done = command("reconstruct", "--run", run, picture, __file__, "--out", tmp_path / "out")
     assert done.returncode == 2
-    assert "1 of 2 files are no pictures" in done.stderr
+    assert "1 of 2 files are not readable images" in done.stderr
     assert len(list((tmp_path / "out").iterdir())) == 2  # nothing overwritten, the good one done
 
 

@@ -2,42 +2,79 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 import warnings
 
-from cyclopts import App
+from cyclopts import App, Group
 from rich.console import Console
 
 import convnextv2
+from convnextv2.cli import options
 from convnextv2.errors import ConvNeXtV2Error, RunFailedError, StoppedError, UserError
 
-app = App(
-    name="convnextv2",
-    help="Pre-train ConvNeXt V2 on your own pictures, and see what it learned.",
-    version=convnextv2.__version__,
-    version_flags=["--version"],
-    help_format="plaintext",
-    result_action="return_value",
-)
-_LEARN = ("pretrain", "classify")
-_JUDGE = ("evaluate", "predict", "reconstruct", "embed", "probe")
-_WEIGHTS = ("zoo", "convert", "push")
-for _verb in (*_LEARN, *_JUDGE, *_WEIGHTS, "demo"):
-    app.command(f"convnextv2.cli.{_verb}:{_verb}", name=_verb)
+VERBS = {  # title of the group: verb, and the first line of its docstring, which is only imported when it runs
+    "Learn": {
+        "pretrain": "Pre-train on a folder of images, without labels (FCMAE).",
+        "classify": "Train a classifier from pre-trained weights, or from scratch.",
+    },
+    "Use and evaluate": {
+        "evaluate": "Evaluate a trained model on labelled images.",
+        "predict": "Run a trained model on images and write its predictions.",
+        "probe": "Evaluate frozen features: linear probe and k-NN.",
+        "embed": "Extract one feature vector per image.",
+        "reconstruct": "Mask most of an image and show what a pre-trained model fills in.",
+    },
+    "Weights": {
+        "zoo": "List published weights, or download them.",
+        "convert": "Convert weights to the layout of another project.",
+        "push": "Upload a model and its card to the Hugging Face Hub.",
+    },
+    "Try": {"demo": "Pre-train on handwritten digits and see what is learned, in four minutes."},
+}
+
+
+def build_app(verb: str | None = None) -> App:
+    """The command with all its verbs, none of which is imported yet.
+
+    verb: the one that will run. Its own docstring is its help; the others show their line of `VERBS`.
+    """
+    app = App(
+        name="convnextv2",
+        help="Pre-train ConvNeXt V2 on your own images, and see what it learned.",
+        version=convnextv2.__version__,
+        version_flags=["--version"],
+        help_format="plaintext",
+        result_action="return_value",
+    )
+    for place, (title, verbs) in enumerate(VERBS.items()):
+        group = Group(title, sort_key=place)
+        for number, (name, line) in enumerate(verbs.items()):
+            app.command(
+                f"convnextv2.cli.{name}:{name}",
+                name=name,
+                help=None if name == verb else line,
+                group=group,
+                sort_key=number,
+                help_epilogue=options.EPILOGUE if name in ("pretrain", "classify") else None,
+            )
+    return app
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line. Exit codes: 0; 1 a run failed; 2 a mistake in the command; 128 + signal when stopped.
 
-    `--debug` anywhere shows the traceback behind an error's one line.
+    arguments: by default those of this process.
+
+    `--debug` anywhere shows the traceback behind an error's one line; `--help-all` every option of a verb.
     """
     tokens = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in tokens
+    options.show_all = options.HELP_ALL in tokens
+    tokens = ["--help" if token == options.HELP_ALL else token for token in tokens if token != "--debug"]
     warnings.showwarning = _note
     try:
-        app([token for token in tokens if token != "--debug"], exit_on_error=True, print_error=True)
+        build_app(tokens[0] if tokens else None)(tokens, exit_on_error=True, print_error=True)
     except ConvNeXtV2Error as error:
         if debug:
             raise
@@ -50,14 +87,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-def named(settings: type) -> set[str]:
-    """The settings that the command line names, also where it names the default value."""
-    flags = (argument.partition("=")[0] for argument in sys.argv if argument.startswith("--"))
-    names = {flag.removeprefix("--").replace("-", "_") for flag in flags}
-    known = (field.name for field in dataclasses.fields(settings))
-    return {name for name in known if name in names or f"no_{name}" in names}
 
 
 def _say(error: Exception) -> None:

@@ -13,7 +13,9 @@ def convert(
     out: Path,
     weights: Literal["average", "plain"] = "average",
 ) -> None:
-    """Write weights in the layout of another project, bit by bit.
+    """Convert weights to the layout of another project.
+
+    No value changes.
 
     convnextv2 convert run --to timm --out model.safetensors
     convnextv2 convert convnextv2_tiny.fcmae_ft_in1k --to transformers --out folder
@@ -27,7 +29,7 @@ def convert(
     out
         A new file, or for transformers a new folder.
     weights
-        The averaged weights (where the file has them), or those of the last step.
+        average: the EMA if the file has one; plain: the weights of the last step.
     """
     from convnextv2.verbs.convert import convert as run
 

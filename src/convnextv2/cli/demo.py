@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def demo(*, out: Path = Path("demo"), minutes: float = 2.0) -> None:
-    """Pre-train a small model on handwritten digits and see what it learned: under four minutes on two cores.
+    """Pre-train on handwritten digits and see what is learned, in four minutes.
 
     Parameters
     ----------
     out
-        A new folder for the pictures and the run.
+        A new folder for the images and the run.
     minutes
         Time for pre-training.
     """

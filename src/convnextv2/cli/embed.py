@@ -33,7 +33,7 @@ def embed(
     from convnextv2.text import shown
     from convnextv2.verbs.embed import embed as run_embed
 
-    done = run_embed(run, data, out, **vars(settings or InferenceSettings()))
+    done = run_embed(run, data, out, **(settings or InferenceSettings()).named())
     skipped = f"; {len(done.bad)} files could not be read (named above)" if done.bad else ""
     for name, reason in done.bad:
         print(f"skipped {shown(name)}: {reason}")

@@ -29,7 +29,7 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
     from convnextv2.text import shown
     from convnextv2.verbs.evaluate import evaluate as run_evaluate
 
-    found = run_evaluate(run, data, **vars(settings or EvaluateSettings()))
+    found = run_evaluate(run, data, **(settings or EvaluateSettings()).named())
     for name, reason in found.bad:
         print(f"skipped {shown(name)}: {reason}")
     for note in found.notes:

@@ -49,7 +49,7 @@ def predict(
             format=format,
             out=out,
             say=lambda line: print(line, file=sys.stderr, flush=True),
-            **vars(settings or PredictSettings()),
+            **(settings or PredictSettings()).named(),
         )
     except BrokenPipeError:  # `| head` has seen enough; nothing is left to write to, at the end of the process either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,17 +6,28 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from convnextv2.cli.options import RUN_BASIC, grouped, run_groups
 from convnextv2.tasks.pretrain.settings import PretrainSettings
 
+Settings = grouped(
+    PretrainSettings,
+    run_groups(
+        Masked_autoencoder=("mask_ratio", "decoder_dim", "decoder_depth", "norm_pix_loss"),
+        Augmentation=("min_scale", "flip"),
+        Checkpoints_and_logs=("pictures",),
+    ),
+    basic=(*RUN_BASIC, "mask_ratio", "flip"),
+)
 
-def pretrain(settings: Annotated[PretrainSettings, Parameter(name="*")] | None = None) -> None:
-    """Pre-train on a folder of pictures, without labels (FCMAE).
 
-    convnextv2 pretrain --data pictures/ --out run
-    torchrun --nproc-per-node 8 -m convnextv2 pretrain --data pictures/ --out run
+def pretrain(settings: Annotated[Settings, Parameter(name="*")] | None = None) -> None:  # pyright: ignore[reportInvalidTypeForm]
+    """Pre-train on a folder of images, without labels (FCMAE).
+
+    convnextv2 pretrain --data images/ --out run
+    torchrun --nproc-per-node 8 -m convnextv2 pretrain --data images/ --out run
     """
-    from convnextv2.cli import named
     from convnextv2.runs.runner import run_task
     from convnextv2.tasks.pretrain.run import PRETRAIN
 
-    run_task(PRETRAIN, settings or PretrainSettings(), given=named(PretrainSettings))
+    asked = settings or PretrainSettings()
+    run_task(PRETRAIN, asked, given=set(asked.given))

@@ -36,7 +36,7 @@ def probe(*, run: str, data: Path, settings: Annotated[ProbeSettings, Parameter(
         run,
         data,
         say=lambda line: print(line, file=sys.stderr, flush=True),
-        **vars(settings or ProbeSettings()),
+        **(settings or ProbeSettings()).named(),
     )
     for note in result.notes:
         print(f"note: {note}", file=sys.stderr)

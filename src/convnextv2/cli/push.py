@@ -16,7 +16,7 @@ def push(
     dry_run: bool = False,
     weights: Literal["average", "plain"] = "average",
 ) -> None:
-    """Send a model to the Hugging Face hub: weights, config.json, and a card with classes and scores.
+    """Upload a model and its card to the Hugging Face Hub.
 
     convnextv2 push run --to OWNER/NAME --licence apache-2.0 --dry-run
 
@@ -35,7 +35,7 @@ def push(
     dry_run
         Show what would be sent, and send nothing.
     weights
-        The averaged weights (where the file has them), or those of the last step.
+        average: the EMA if the file has one; plain: the weights of the last step.
     """
     from convnextv2.verbs.push import push as run
 

@@ -6,20 +6,22 @@ from pathlib import Path
 
 
 def reconstruct(
-    *images: Path, run: Path, out: Path = Path("reconstructions"), mask_ratio: float | None = None, seed: int = 0
+    *images: Path, run: str, out: Path = Path("reconstructions"), mask_ratio: float | None = None, seed: int = 0
 ) -> None:
-    """Hide most of a picture and let a pre-trained model fill it in: original, masked, predicted, pasted.
+    """Mask most of an image and show what a pre-trained model fills in.
+
+    Each PNG shows the image, what is visible, the prediction, and the prediction with the visible patches pasted in.
 
     Parameters
     ----------
     images
-        Pictures; each gives one PNG.
+        Image files; each gives one PNG.
     run
         The folder of a pre-training run, or its model.safetensors.
     out
         Folder for the PNG files.
     mask_ratio
-        Part that is hidden; by default as in training.
+        Share of the patches that is masked; by default as trained.
     seed
         Of the masks.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def zoo(*names: str) -> None:
-    """List the published weights; with names, download these and say where they lie.
+    """List published weights, or download them.
 
     convnextv2 zoo
     convnextv2 zoo convnextv2_tiny.fcmae convnextv2_tiny.fcmae_ft_in1k
