@@ -14,7 +14,6 @@ from convnextv2.errors import UserError
 from convnextv2.models import SIZES
 from convnextv2.records import Preprocessing
 from convnextv2.weights.files import save_tensors
-from convnextv2.weights.model_file import CLASSIFIER
 
 NAMES = convnextv2.register_with_timm()
 QUICK = ["fcmae_convnextv2_atto", "fcmae_convnext_atto"]
@@ -163,7 +162,12 @@ def test_timm_prepares_pictures_as_the_weights_want(pixels, crop, expected, tmp_
     statistics = Preprocessing((0.2,), (0.3,))
     tensors = convnextv2.create_model("convnextv2_atto", num_classes=3, in_chans=1).state_dict()
     shape = {"model": "convnextv2_atto", "in_chans": 1, "stem_stride": 4, "depths": None, "dims": None}
-    about = {"format": CLASSIFIER, "encoder": shape, "preprocessing": vars(statistics), "image_size": pixels}
+    about = {
+        "format": "convnextv2.classifier.1",
+        "encoder": shape,
+        "preprocessing": vars(statistics),
+        "image_size": pixels,
+    }
     about |= {"classes": ["a", "b", "c"], "crop_pct": crop, "multi_label": False}
     metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
     save_tensors(tmp_path / "model.safetensors", tensors, metadata)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from convnextv2.errors import UserError
 from convnextv2.models import create_model
@@ -79,6 +80,10 @@ def by_prefix(size, kind):
     return prefixes | {"norm.": last, "head.": last}
 
 
+def scales_of(model, decay, kind):
+    return lr_scales(model, model.depths, decay, kind)
+
+
 @pytest.mark.parametrize(("size", "kind"), IDS)
 @pytest.mark.parametrize("family", ["convnextv2", "convnext"])
 def test_every_parameter_has_the_id_of_its_place(family, size, kind):
@@ -101,7 +106,7 @@ def test_every_parameter_has_the_id_of_its_place(family, size, kind):
     ],
 )
 def test_factors_computed_by_hand(name, decay, kind, factors):
-    scales = lr_scales(meta(name), decay, kind)
+    scales = scales_of(meta(name), decay, kind)
     assert {key: scales[key] for key in factors} == pytest.approx(factors, rel=4e-3)
     assert {scales[f"{part}.{p}"] for part in ("norm", "head") for p in ("weight", "bias")} == {1.0}
 
@@ -115,7 +120,7 @@ def test_factors_computed_by_hand(name, decay, kind, factors):
 @settings(max_examples=20, deadline=None)
 def test_factors_never_fall_along_depth(depths, decay, kind, classes):
     model = meta("convnextv2_atto", depths=depths, dims=(1, 1, 1, 1), num_classes=classes)
-    scales = lr_scales(model, decay, kind)
+    scales = scales_of(model, decay, kind)
     assert list(scales) == [name for name, _ in model.named_parameters()]
 
     along_depth = []
@@ -138,15 +143,55 @@ def test_single_gives_each_block_a_number_of_its_own(depths):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_decay_of_one_changes_nothing(kind):
-    assert set(lr_scales(meta("convnextv2_pico"), 1.0, kind).values()) == {1.0}
+    assert set(scales_of(meta("convnextv2_pico"), 1.0, kind).values()) == {1.0}
 
 
 @pytest.mark.parametrize("decay", [0.0, -0.5, 1.01, float("nan")])
 def test_a_decay_that_is_none_is_refused(decay):
     with pytest.raises(UserError, match="above 0 and at most 1"):
-        lr_scales(meta("convnextv2_atto"), decay, "single")
+        scales_of(meta("convnextv2_atto"), decay, "single")
 
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(UserError, match="'single' or 'group', got 'double'"):
-        lr_scales(meta("convnextv2_atto"), 0.9, "double")  # pyright: ignore[reportArgumentType]
+        scales_of(meta("convnextv2_atto"), 0.9, "double")
+
+
+class Wrapped(nn.Module):
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.decode_head = nn.Linear(4, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrapped_encoder_has_the_same_factors_and_what_lies_beside_it_has_none(kind):
+    encoder = meta("convnextv2_tiny")
+    scales = lr_scales(Wrapped(encoder), encoder.depths, 0.7, kind, prefix="encoder.")
+    expected = {f"encoder.{name}": scale for name, scale in scales_of(encoder, 0.7, kind).items()}
+    assert scales == expected | {"decode_head.weight": 1.0, "decode_head.bias": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [
+        ("encoder.stages.0.0.norm.weight", ""),  # a wrapped encoder, and nobody said so
+        ("stages.0.0.norm.weight", "encoder."),
+        ("stages.0.2.norm.weight", ""),  # two blocks are numbered 0 and 1
+        ("stages.4.0.norm.weight", ""),
+        ("downsample_layers.4.0.weight", ""),
+        ("normal.weight", ""),
+        ("stages.weight", ""),
+    ],
+)
+def test_a_name_that_no_encoder_has_is_refused(name, prefix):
+    with pytest.raises(UserError, match=rf"is called '{name}'.*give its prefix, as 'encoder\.'"):
+        layer_id(name, (2, 2, 6, 2), "single", prefix=prefix)
+
+
+def test_layer_decay_without_the_prefix_of_a_wrapped_encoder_is_an_error_and_not_silence():
+    encoder = meta("convnextv2_atto")
+    with pytest.raises(UserError, match=r"is called 'encoder\.downsample_layers"):
+        lr_scales(Wrapped(encoder), encoder.depths, 0.7, "single")
+    with pytest.raises(UserError, match=r"no parameter's name begins with 'backbone\.'"):
+        lr_scales(Wrapped(encoder), encoder.depths, 0.7, "single", prefix="backbone.")

@@ -11,13 +11,18 @@ from timm.optim import param_groups_layer_decay  # pyright: ignore[reportPrivate
 from torch import nn
 
 from convnextv2.errors import UserError
-from convnextv2.models import ConvNeXt
-from convnextv2.models.timm_backbone import TimmBackbone, create_any, lr_scales
+from convnextv2.models import ConvNeXt, EncoderConfig, TimmConfig, build_backbone
+from convnextv2.models.timm_backbone import TimmBackbone, lr_scales
+from convnextv2.weights.init import ArchitectureRequest
 
 VIT, SWIN, RESNET, CONVNEXT = "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "resnet18", "convnext_atto"
 SIZED = (VIT, SWIN)  # their parameters depend on the size of the pictures
 FAMILIES = pytest.mark.parametrize("name", [VIT, SWIN, RESNET, CONVNEXT])
 SMALL = pytest.mark.parametrize("name", [VIT, RESNET, CONVNEXT])
+
+
+def backbone(name, in_chans=3, **options):
+    return TimmBackbone(TimmConfig(name=f"timm:{name}", in_chans=in_chans), **options)
 
 
 def bare(name, size, **arguments):
@@ -32,7 +37,7 @@ def with_names(groups, model):
 @pytest.mark.parametrize(("name", "size"), [(VIT, 64), (VIT, 96), (SWIN, 64), (SWIN, 96), (RESNET, 64), (CONVNEXT, 64)])
 @torch.no_grad()
 def test_logits_and_features_are_those_of_the_bare_model(name, size, randomise):
-    model = randomise(TimmBackbone(name, num_classes=5, image_size=size)).eval()
+    model = randomise(backbone(name, num_classes=5, image_size=size)).eval()
     reference = bare(name, size).eval()
     weights = model.state_dict()
     assert list(weights) == [f"net.{key}" for key in reference.state_dict()]
@@ -48,7 +53,7 @@ def test_logits_and_features_are_those_of_the_bare_model(name, size, randomise):
 @SMALL
 def test_the_model_starts_as_timm_starts_it(name):
     torch.manual_seed(7)
-    model = TimmBackbone(name, num_classes=5, image_size=64)
+    model = backbone(name, num_classes=5, image_size=64)
     torch.manual_seed(7)
     reference = bare(name, 64).state_dict()
     assert all(torch.equal(value, reference[key]) for key, value in model.net.state_dict().items())
@@ -57,7 +62,7 @@ def test_the_model_starts_as_timm_starts_it(name):
 
 @FAMILIES
 def test_a_gradient_reaches_every_parameter(name, randomise):
-    model = randomise(TimmBackbone(name, num_classes=5, image_size=64))
+    model = randomise(backbone(name, num_classes=5, image_size=64))
     model(torch.randn(2, 3, 64, 64)).square().mean().backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
@@ -68,7 +73,7 @@ def test_a_gradient_reaches_every_parameter(name, randomise):
 @pytest.mark.parametrize("name", [VIT, "ghostnet_050"])  # GhostNet's head is wider than its last feature map
 @torch.no_grad()
 def test_without_classes_the_model_gives_pooled_features(name, randomise):
-    model = randomise(TimmBackbone(name, num_classes=0, in_chans=1, image_size=64)).eval()
+    model = randomise(backbone(name, num_classes=0, in_chans=1, image_size=64)).eval()
     images = torch.randn(2, 1, 64, 64)
     features = model(images)
     assert features.shape == (2, model.num_features)
@@ -77,13 +82,13 @@ def test_without_classes_the_model_gives_pooled_features(name, randomise):
 
 @torch.no_grad()
 def test_without_a_size_the_model_is_built_as_timm_builds_it():
-    assert TimmBackbone(VIT, num_classes=5).eval()(torch.zeros(1, 3, 224, 224)).shape == (1, 5)
+    assert backbone(VIT, num_classes=5).eval()(torch.zeros(1, 3, 224, 224)).shape == (1, 5)
 
 
 @pytest.mark.parametrize("name", [SWIN, RESNET])  # timm's own rates: 0.1 and 0
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_drop_path_is_the_one_asked_for(name, rate):
-    model = TimmBackbone(name, num_classes=5, image_size=64, drop_path_rate=rate)
+    model = backbone(name, num_classes=5, image_size=64, drop_path_rate=rate)
     rates = [module.drop_prob for module in model.modules() if isinstance(module, DropPath)]
     assert max(rates, default=0.0) == pytest.approx(rate)
 
@@ -97,7 +102,7 @@ def test_drop_path_is_the_one_asked_for(name, rate):
     ],
 )
 def test_what_the_model_has_no_place_for_is_told(name, rate, ignored):
-    assert TimmBackbone(name, num_classes=5, image_size=64, drop_path_rate=rate).ignored == ignored
+    assert backbone(name, num_classes=5, image_size=64, drop_path_rate=rate).ignored == ignored
 
 
 @pytest.mark.parametrize("name", [VIT, RESNET, "deit_tiny_distilled_patch16_224"])  # the last has two heads
@@ -106,7 +111,7 @@ def test_head_init_scale_scales_the_logits_and_nothing_else(name):
     models = []
     for scale in (1.0, 0.25):
         torch.manual_seed(3)
-        models.append(TimmBackbone(name, num_classes=5, image_size=64, head_init_scale=scale).eval())
+        models.append(backbone(name, num_classes=5, image_size=64, head_init_scale=scale).eval())
     images = torch.randn(2, 3, 64, 64)
     full, scaled = models
     assert torch.equal(full.pooled_features(images), scaled.pooled_features(images))
@@ -118,7 +123,7 @@ def test_of_a_head_with_a_hidden_layer_only_the_last_map_is_scaled():
     heads = []
     for scale in (1.0, 0.25):
         torch.manual_seed(3)
-        heads.append(TimmBackbone("caformer_s18", num_classes=5, image_size=64, head_init_scale=scale).classifiers()[0])
+        heads.append(backbone("caformer_s18", num_classes=5, image_size=64, head_init_scale=scale).classifiers()[0])
     assert torch.equal(heads[0].fc1.weight, heads[1].fc1.weight)
     assert torch.equal(0.25 * heads[0].fc2.weight, heads[1].fc2.weight)
 
@@ -133,7 +138,7 @@ def test_of_a_head_with_a_hidden_layer_only_the_last_map_is_scaled():
     ],
 )
 def test_lr_scales_are_those_of_timm(name, layers, first, last):
-    model = TimmBackbone(name, num_classes=5, image_size=64)
+    model = backbone(name, num_classes=5, image_size=64)
     scales = lr_scales(model, 0.7)
     assert scales == with_names(param_groups_layer_decay(model.net, layer_decay=0.7), model)
     assert list(scales) == [key for key, _ in model.named_parameters()]
@@ -142,7 +147,7 @@ def test_lr_scales_are_those_of_timm(name, layers, first, last):
 
 
 def test_without_layers_there_is_no_layer_decay():
-    model = TimmBackbone("pit_ti_224", num_classes=5, image_size=64)
+    model = backbone("pit_ti_224", num_classes=5, image_size=64)
     with pytest.raises(UserError, match=r"layers of timm:pit_ti_224 .*: give --layer-decay 1$"):
         lr_scales(model, 0.9)
     assert lr_scales(model, 1.0) == {name: 1.0 for name, _ in model.named_parameters()}
@@ -166,14 +171,14 @@ def test_without_layers_there_is_no_layer_decay():
 )
 def test_wrong_options_give_one_clear_line(name, options, message):
     with pytest.raises(UserError, match=message) as error:
-        TimmBackbone(name, **{"num_classes": 5, "image_size": 64} | options)
+        backbone(name, **{"num_classes": 5, "image_size": 64} | options)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 64, 64), (3, 64, 64), (2, 64, 64, 3)])
 @pytest.mark.parametrize("call", ["__call__", "pooled_features"])
 def test_wrong_pictures_give_one_clear_line(shape, call):
-    model = TimmBackbone("ghostnet_050", num_classes=5)
+    model = backbone("ghostnet_050", num_classes=5)
     with pytest.raises(UserError, match=r"^images must be \(B, 3, H, W\), got \([\d, ]+\)$"):
         getattr(model, call)(torch.zeros(shape))
 
@@ -181,44 +186,37 @@ def test_wrong_pictures_give_one_clear_line(shape, call):
 def test_without_timm_the_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError) as error:
-        create_any("timm:resnet50", image_size=64)
+        backbone("resnet50", num_classes=5, image_size=64)
     assert str(error.value) == "--model timm:resnet50 needs timm: pip install 'convnextv2[timm]'"
 
 
 def test_timm_is_not_imported_before_it_is_needed():
     code = (
-        "import sys; from convnextv2.models.timm_backbone import create_any;"
-        "create_any('convnextv2_atto', image_size=64, depths=(1, 1, 1, 1), dims=(8, 8, 8, 8));"
+        "import sys; from convnextv2.models import EncoderConfig, build_backbone;"
+        "import convnextv2.models.timm_backbone;"
+        "config = EncoderConfig.named('convnextv2_atto', depths=(1, 1, 1, 1), dims=(8, 8, 8, 8));"
+        "build_backbone(config, num_classes=3, image_size=64);"
         "print('timm' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
-def test_create_any_makes_ours_and_theirs():
-    ours = create_any(
-        "convnextv2_atto",
-        image_size=32,
-        num_classes=3,
-        in_chans=1,
-        stem_stride=2,
-        drop_path_rate=0.5,
-        depths=(1, 1, 2, 1),
-        dims=(8, 16, 24, 32),
-        head_init_scale=0.0,
-    )
+def test_a_backbone_is_ours_or_theirs_by_its_configuration():
+    shape = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32), "in_chans": 1, "stem_stride": 2}
+    config = EncoderConfig.named("convnextv2_atto", **shape)
+    ours = build_backbone(config, image_size=32, num_classes=3, drop_path_rate=0.5, head_init_scale=0.0)
     assert isinstance(ours, ConvNeXt)
-    assert (ours.num_classes, ours.in_chans, ours.stem_stride) == (3, 1, 2)
+    assert (ours.config, ours.num_classes, ours.in_chans, ours.stem_stride) == (config, 3, 1, 2)
     assert (ours.depths, ours.dims) == ((1, 1, 2, 1), (8, 16, 24, 32))
     assert isinstance(ours.head, nn.Linear)
     assert not ours.head.weight.any()
     assert ours.get_submodule("stages.3.0").drop_path_rate == 0.5
 
-    theirs = create_any(
-        "timm:" + VIT, image_size=32, num_classes=3, in_chans=1, drop_path_rate=0.5, head_init_scale=0.0
-    )
+    config = TimmConfig(name=f"timm:{VIT}", in_chans=1)
+    theirs = build_backbone(config, image_size=32, num_classes=3, drop_path_rate=0.5, head_init_scale=0.0)
     assert isinstance(theirs, TimmBackbone)
-    assert (theirs.num_classes, theirs.in_chans, theirs.name) == (3, 1, VIT)
+    assert (theirs.config, theirs.num_classes, theirs.in_chans, theirs.name) == (config, 3, 1, VIT)
     assert not theirs.net.head.weight.any()
     assert theirs.net.blocks[-1].drop_path1.drop_prob == 0.5
     assert theirs(torch.zeros(2, 1, 32, 32)).shape == (2, 3)
@@ -233,7 +231,7 @@ def test_create_any_makes_ours_and_theirs():
         ("resnet18", {}, "no model is called 'resnet18'"),
     ],
 )
-def test_create_any_refuses_what_the_model_does_not_have(name, options, message):
+def test_an_architecture_that_the_model_does_not_have_is_refused(name, options, message):
     with pytest.raises(UserError, match=message) as error:
-        create_any(name, image_size=64, **options)
+        ArchitectureRequest(model=name, **options).resolve()
     assert "\n" not in str(error.value)

@@ -21,7 +21,6 @@ from convnextv2.errors import LoadError
 from convnextv2.models import create_model
 from convnextv2.weights.files import save_tensors
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import ENCODER
 
 SHAPE = {"model": "convnextv2_atto", "in_chans": 3, "stem_stride": 4, "depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}
 MOST_MEMORY = 300 * 2**20  # more than this no refusal may take
@@ -35,7 +34,7 @@ def files(tmp_path_factory):
     tensors = model.state_dict()
     about = {"image_size": "64", "preprocessing": json.dumps({"mean": [0.5] * 3, "std": [0.5] * 3})}
     own, foreign, pickled = folder / "own.safetensors", folder / "foreign.safetensors", folder / "pickled.pt"
-    save_tensors(own, tensors, {"format": ENCODER, "encoder": json.dumps(SHAPE), **about})
+    save_tensors(own, tensors, {"format": "convnextv2.encoder.1", "encoder": json.dumps(SHAPE), **about})
     save_file(tensors, foreign, {"format": "pt"})
     torch.save({"model": tensors, "args": argparse.Namespace(lr=1.0), "epoch": 3}, pickled)
     for file in (own, foreign, pickled):

@@ -14,18 +14,18 @@ from transformers import (
 )
 
 from convnextv2.errors import LoadError
-from convnextv2.models import SIZES, create_model
+from convnextv2.models import SIZES, EncoderConfig, create_model
+from convnextv2.models.create import encoder_shapes
 from convnextv2.records import Preprocessing
-from convnextv2.tasks.classify import weights as classifier_weights
-from convnextv2.tasks.pretrain import weights as pretrain_weights
 from convnextv2.tasks.pretrain.fcmae import FCMAE
-from convnextv2.weights import shapes
+from convnextv2.weights import kinds
 from convnextv2.weights.foreign import read_foreign
+from convnextv2.weights.init import fill_backbone, fill_encoder
 from convnextv2.weights.layouts.layout import canonical
 from convnextv2.weights.layouts.official import NAMES
 from convnextv2.weights.layouts.recognise import LAYOUTS, recognise, writer
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import PRETRAINED
+from convnextv2.weights.model_file import ModelInfo
 
 SMALL = ["convnextv2_atto", "convnext_atto"]
 LARGE = [name for name in SIZES if name not in SMALL]
@@ -64,7 +64,7 @@ def peer_of(layout, name):
 
 
 def filled(file):
-    model = create_model(file.architecture["model"], num_classes=len(file.classes))
+    model = create_model(file.info.architecture.name, num_classes=len(file.info.classes))
     model.load_state_dict(file.tensors)
     return model.eval()
 
@@ -75,7 +75,7 @@ def test_a_peers_weights_give_its_outputs_and_go_back_bitwise(layout, name, tmp_
     peer = peer_of(layout, name)
     theirs = peer.state_dict()
     found = read_foreign(tmp_path / "file", theirs)
-    assert (found.architecture["model"], found.metadata["layout"], len(found.classes)) == (name, layout, 10)
+    assert (found.info.architecture.name, found.info.layout, len(found.info.classes)) == (name, layout, 10)
     ours, images = filled(found), torch.randn(IMAGES)
     with torch.no_grad():
         expected = peer(images) if layout == "timm" else peer(images).logits
@@ -92,10 +92,16 @@ def test_the_official_shapes_are_those_of_our_model(name):
         autoencoder = FCMAE(
             create_model(name, num_classes=0, in_chans=5, stem_stride=2), decoder_dim=24, decoder_depth=2
         )
-    shape = {"model": name, "depths": None, "dims": None, "in_chans": 5, "stem_stride": 2}
-    assert shapes.encoder(shape, num_classes=7) == {n: tuple(tensor.shape) for n, tensor in model.state_dict().items()}
-    expected = {n: tuple(t.shape) for n, t in autoencoder.state_dict().items() if not n.startswith("encoder.")}
-    assert shapes.decoder(shape, width=24, depth=2) == expected
+    config = EncoderConfig.named(name, in_chans=5, stem_stride=2)
+    assert encoder_shapes(config, 7) == {n: tuple(tensor.shape) for n, tensor in model.state_dict().items()}
+    info = ModelInfo(
+        kind="fcmae",
+        architecture=config,
+        preprocessing=Preprocessing.for_channels(5),
+        image_size=64,
+        options={"decoder_dim": 24, "decoder_depth": 2},
+    )
+    assert kinds.shapes(info) == {n: tuple(tensor.shape) for n, tensor in autoencoder.state_dict().items()}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -144,7 +150,7 @@ def test_mmpretrain_as_written_by_hand(name, convolutions, tmp_path):
     if convolutions:
         theirs = {key: t[:, :, None, None] if "pointwise" in key and t.ndim == 2 else t for key, t in theirs.items()}
     found = read_foreign(tmp_path / "file.pth", theirs)
-    assert (found.architecture["model"], found.metadata["layout"]) == (name, "mmpretrain")
+    assert (found.info.architecture.name, found.info.layout) == (name, "mmpretrain")
     assert found.tensors.keys() == own.keys()
     assert all(torch.equal(found.tensors[key], own[key]) for key in own)
 
@@ -174,9 +180,9 @@ def test_birder_as_written_by_hand(name, tmp_path):
     said |= {"signature": {"inputs": [{"data_shape": [0, 3, 256, 256]}], "outputs": []}}
     torch.save({"state": birder_by_hand(own), "task": "image_classification", **said}, tmp_path / "birder.pt")
     found = read(tmp_path / "birder.pt")
-    assert (found.architecture["model"], found.metadata["layout"]) == (name, "birder")
-    assert (found.classes[:2], found.image_size) == (("bird 0", "bird 1"), 256)
-    assert found.preprocessing == Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert (found.info.architecture.name, found.info.layout) == (name, "birder")
+    assert (found.info.classes[:2], found.info.image_size) == (("bird 0", "bird 1"), 256)
+    assert found.info.preprocessing == Preprocessing((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert found.tensors.keys() == own.keys()
     assert all(torch.equal(found.tensors[key], own[key]) for key in own)
 
@@ -193,7 +199,7 @@ def test_birders_masked_autoencoder_becomes_ours(tmp_path):
         elif not name.startswith("encoder."):
             theirs[name] = tensor
     found = read_foreign(tmp_path / "file", theirs)
-    assert (found.format, found.metadata["layout"]) == (PRETRAINED, "birder")
+    assert (found.info.kind, found.info.layout) == ("fcmae", "birder")
     assert found.tensors.keys() == own.keys()
     assert all(torch.equal(found.tensors[name], own[name]) for name in own)
 
@@ -244,7 +250,7 @@ def test_a_whole_file_may_have_grn_in_any_number_of_axes(layout, axes, tmp_path)
     assert sum(changed[name].ndim == len(axes) for name in theirs if theirs[name].numel() > 3) > 20
     torch.save(changed, tmp_path / "file.pt")
     found = read(tmp_path / "file.pt")
-    assert found.metadata["layout"] == layout
+    assert found.info.layout == layout
     assert all(torch.equal(found.tensors[name], own[name]) for name in own)
 
 
@@ -254,9 +260,9 @@ def test_weights_that_do_not_fit_leave_the_model_as_it_was(kind, tmp_path):
     torch.save(create_model("convnextv2_atto", num_classes=2, **shape).state_dict(), tmp_path / "file.pt")
     held = read(tmp_path / "file.pt")
     model = create_model("convnextv2_atto", num_classes=2, depths=(1, 1, 1, 1), dims=(8, 8, 16, 24))
-    target, fill = model, partial(classifier_weights.fill, init=held, classes=("a", "b"))
+    target, fill = model, partial(fill_backbone, init=held, classes=("a", "b"))
     if kind == "autoencoder":
-        target, fill = FCMAE(model, decoder_dim=8), partial(pretrain_weights.fill, init=held)
+        target, fill = FCMAE(model, decoder_dim=8), partial(fill_encoder, init=held)
     before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
     with pytest.raises(LoadError, match=r"of another shape: .*stages.3.0.dwconv.weight"):
         fill(target)
@@ -321,8 +327,8 @@ def test_a_size_of_timm_without_a_name_of_ours_goes_back_bitwise(convolutions, t
     name = "convnextv2_atto" if convolutions else "convnextv2_tiny"
     peer = randomise(timm.create_model(name, num_classes=10, depths=(1, 1, 2, 1), dims=(8, 16, 24, 32)))
     found = read_foreign(tmp_path / "file", peer.state_dict())
-    assert (found.architecture["model"], found.architecture["dims"]) == (name, (8, 16, 24, 32))
-    back = writer("timm", found.architecture["model"]).write(found.tensors)
+    assert (found.info.architecture.name, found.info.architecture.dims) == (name, (8, 16, 24, 32))
+    back = writer("timm", found.info.architecture.name).write(found.tensors)
     assert back.keys() == peer.state_dict().keys()
     assert all(torch.equal(back[key], tensor) for key, tensor in peer.state_dict().items())
 
@@ -341,7 +347,7 @@ def test_an_encoder_of_pre_training_alone_gets_its_final_norm(tmp_path):
     own = randomise(create_model("convnextv2_atto", num_classes=0)).state_dict()
     bare = {name: tensor for name, tensor in own.items() if not name.startswith("norm.")}
     found = read_foreign(tmp_path / "file", {**bare, **{n: t.reshape(1, -1) for n, t in bare.items() if ".grn." in n}})
-    assert found.classes == ()
+    assert found.info.classes == ()
     assert len(found.tensors) == len(own)
     assert found.tensors["norm.weight"].eq(1).all()
     assert found.tensors["norm.bias"].eq(0).all()

@@ -111,15 +111,15 @@ def test_a_file_of_official_pre_training_becomes_our_masked_autoencoder(name, tm
     if name == "convnextv2_atto":
         assert len(written) == 151  # 136 of the encoder and 15 of the decoder
     found = read_foreign(tmp_path, written)
-    assert found.metadata["layout"] == "minkowski"
-    assert found.architecture["model"] == name
+    assert found.info.layout == "minkowski"
+    assert found.info.architecture.name == name
     expected = model.state_dict()
     assert found.tensors.keys() == expected.keys()
     for name, value in expected.items():
         if not name.startswith("encoder.norm."):
             assert torch.equal(found.tensors[name], value), name
     encoder = {name: tensor for name, tensor in found.encoder().items() if not name.startswith("norm.")}
-    back = writer("minkowski", found.architecture["model"]).write(encoder)
+    back = writer("minkowski", found.info.architecture.name).write(encoder)
     assert back.keys() == {name for name in written if name.startswith("encoder.")}
     assert all(torch.equal(tensor, written[name]) for name, tensor in back.items())
 

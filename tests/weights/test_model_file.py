@@ -8,11 +8,10 @@ from small_run import SMALL, SMALL_CLASSIFIER
 
 from convnextv2 import classify, load, load_pretrained, pretrain
 from convnextv2.errors import LoadError, UserError
-from convnextv2.tasks.classify.model_file import load_classifier
-from convnextv2.verbs.features import load_encoder
+from convnextv2.tasks.classify.load import load_classifier
 from convnextv2.weights.files import load_tensors, save_tensors
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import ENCODER, find_weights, read_own, write_encoder
+from convnextv2.weights.model_file import find_weights, read_model_file, write_encoder
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +25,15 @@ def runs(picture_folder, tmp_path_factory):
 @pytest.mark.parametrize("kind", ["pretrained", "classifier"])
 @pytest.mark.parametrize("half", [True, False])
 def test_an_encoder_alone_starts_a_classifier(picture_folder, tmp_path, runs, kind, half):
-    whole = read_own(runs[kind])
+    whole = read_model_file(runs[kind])
     written = write_encoder(runs[kind], tmp_path / "encoder.safetensors", half=half)
-    assert written.format == ENCODER
-    assert (written.architecture, written.image_size) == (whole.architecture, whole.image_size)
+    assert written.info.kind == "encoder"
+    assert (written.info.architecture, written.info.image_size) == (whole.info.architecture, whole.info.image_size)
     expected = {name: tensor for name, tensor in whole.encoder().items() if not name.startswith("head.")}
     assert written.encoder().keys() == expected.keys()
     for name, tensor in written.encoder().items():
         assert torch.equal(tensor, expected[name].half() if half else expected[name])
-    run = classify(picture_folder, tmp_path / "run", init=written.file, batch_size=8, epochs=1).run
+    run = classify(picture_folder, tmp_path / "run", init=written.path, batch_size=8, epochs=1).run
     assert "a new head for 2 classes" in (run / "log.txt").read_text()
 
 
@@ -51,15 +50,15 @@ def test_the_best_is_taken_where_there_is_one(runs):
 def test_what_no_run_wrote_is_refused(tmp_path):
     save_tensors(tmp_path / "other.safetensors", {"x": torch.zeros(1)}, {"format": "something"})
     with pytest.raises(LoadError, match="its format is something"):
-        read_own(tmp_path / "other.safetensors")
-    save_tensors(tmp_path / "old.safetensors", {"x": torch.zeros(1)}, {"format": ENCODER})
+        read_model_file(tmp_path / "other.safetensors")
+    save_tensors(tmp_path / "old.safetensors", {"x": torch.zeros(1)}, {"format": "convnextv2.encoder.1"})
     with pytest.raises(LoadError, match=r"does not say what it holds \('preprocessing'\)"):
-        read_own(tmp_path / "old.safetensors")
+        read_model_file(tmp_path / "old.safetensors")
 
 
 @pytest.mark.parametrize("kind", ["pretrained", "classifier"])
 @pytest.mark.parametrize("change", ["missing", "unexpected", "of another shape"])
-@pytest.mark.parametrize("use", [read, load, load_pretrained, load_classifier, load_encoder])
+@pytest.mark.parametrize("use", [read, load, load_pretrained, load_classifier])
 def test_a_file_with_a_hash_but_other_tensors_is_refused_in_one_line(kind, change, use, runs, tmp_path):
     """A hash tells of damage, not of a program that wrote something else."""
     tensors, metadata = load_tensors(find_weights(runs[kind]))

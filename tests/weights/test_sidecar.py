@@ -46,8 +46,8 @@ def change(file, **values):
 
 def test_all_that_a_folder_of_transformers_says_is_heard(folder, tmp_path):
     found = read(folder)
-    assert (found.classes, found.image_size, found.preprocessing) == (NAMES, 96, GREY)
-    assert (found.metadata["crop_pct"], found.metadata["multi_label"]) == ("0.75", "true")
+    assert (found.info.classes, found.info.image_size, found.info.preprocessing) == (NAMES, 96, GREY)
+    assert (found.info.crop_pct, found.info.multi_label) == (0.75, True)
     convert(folder, "transformers", tmp_path / "again")
     config = json.loads((tmp_path / "again" / "config.json").read_text())
     assert config["problem_type"] == "multi_label_classification"
@@ -56,17 +56,17 @@ def test_all_that_a_folder_of_transformers_says_is_heard(folder, tmp_path):
     assert (tuple(processor.image_mean), tuple(processor.image_std)) == (GREY.mean, GREY.std)
     convert(folder, "convnextv2", tmp_path / "own.safetensors")
     own = read(tmp_path / "own.safetensors")
-    assert (own.classes, own.image_size, own.preprocessing) == (NAMES, 96, GREY)
-    assert (own.metadata["crop_pct"], own.metadata["multi_label"]) == ("0.75", "true")
+    assert (own.info.classes, own.info.image_size, own.info.preprocessing) == (NAMES, 96, GREY)
+    assert (own.info.crop_pct, own.info.multi_label) == (0.75, True)
 
 
 def test_transformers_takes_the_whole_picture_from_384_pixels_on(folder):
     change(folder / "preprocessor_config.json", size={"shortest_edge": 384})
     found = read(folder)
-    assert (found.image_size, found.metadata["crop_pct"]) == (384, "null")
+    assert (found.info.image_size, found.info.crop_pct) == (384, None)
 
 
-@pytest.mark.parametrize(("mode", "crop"), [("squash", "null"), ("center", "1.0")])
+@pytest.mark.parametrize(("mode", "crop"), [("squash", None), ("center", 1.0)])
 def test_all_that_a_folder_of_timm_says_is_heard(mode, crop, tmp_path):
     overlay = {"input_size": (3, 384, 384), "crop_pct": 1.0, "crop_mode": mode, "license": "cc-by-4.0"}
     model = timm.create_model(
@@ -74,8 +74,8 @@ def test_all_that_a_folder_of_timm_says_is_heard(mode, crop, tmp_path):
     )
     save_for_hf(model, tmp_path, model_config={"label_names": list(NAMES)}, safe_serialization=True)
     found = read(tmp_path)
-    assert (found.classes, found.image_size, found.preprocessing) == (NAMES, 384, GREY)
-    assert (found.metadata["crop_pct"], found.metadata["licence"]) == (crop, "cc-by-4.0")
+    assert (found.info.classes, found.info.image_size, found.info.preprocessing) == (NAMES, 384, GREY)
+    assert (found.info.crop_pct, found.info.licence) == (crop, "cc-by-4.0")
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_another_function_than_ours_is_refused(values, message, folder):
 
 def test_a_processor_that_does_not_normalise_is_heard(folder):
     change(folder / "preprocessor_config.json", do_normalize=False)
-    assert read(folder).preprocessing == Preprocessing((0.0,) * 3, (1.0,) * 3)
+    assert read(folder).info.preprocessing == Preprocessing((0.0,) * 3, (1.0,) * 3)
 
 
 def test_statistics_of_other_channels_are_not_taken(folder):
     change(folder / "preprocessor_config.json", image_mean=[0.5], image_std=[0.5])
-    assert read(folder).preprocessing == Preprocessing()
+    assert read(folder).info.preprocessing == Preprocessing()
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_a_config_of_something_else_is_not_heard(content, tmp_path):
     (tmp_path / "README.md").write_text("---\nlicense: gpl-3.0\n---\nMy project.")
     assert about(tmp_path) == About()
     found = read(tmp_path / "model.pt")
-    assert (found.image_size, found.classes) == (224, ("LABEL_0", "LABEL_1"))
-    assert found.metadata["licence"].startswith("unknown")
+    assert (found.info.image_size, found.info.classes) == (224, ("LABEL_0", "LABEL_1"))
+    assert found.info.licence.startswith("unknown")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_published_folder_fetched_by_hand_keeps_its_licence(name, tmp_path):
     (tmp_path / name / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     with pytest.warns(UserWarning, match="under CC-BY-NC-4.0: not for commercial use"):
         found = read(tmp_path / name)
-    assert (found.metadata["published"], found.classes[0]) == ("convnextv2_atto.fcmae_ft_in1k", "tench")
+    assert (found.info.published, found.info.classes[0]) == ("convnextv2_atto.fcmae_ft_in1k", "tench")
 
 
 def test_a_fine_tuned_file_under_a_published_name_is_its_own(tmp_path):
@@ -192,8 +192,8 @@ def test_a_fine_tuned_file_under_a_published_name_is_its_own(tmp_path):
     torch.save({"model_ema": create_model("convnextv2_atto", num_classes=10).state_dict()}, file)
     with pytest.warns(UserWarning, match="under CC-BY-NC-4.0"):
         found = read(file)
-    assert "published" not in found.metadata
-    assert (len(found.classes), found.averaged) == (10, True)
+    assert found.info.published is None
+    assert (len(found.info.classes), found.averaged) == (10, True)
 
 
 @pytest.mark.parametrize("to", ["timm", "transformers", "official", "mmpretrain", "convnextv2"])

@@ -25,8 +25,16 @@ class TimmConvNeXt(ConvNeXt):
     """
 
     def __init__(
-        self, config: EncoderConfig, *, global_pool: str = "avg", drop_rate: float = 0.0, **arguments: Any
+        self,
+        config: EncoderConfig,
+        *,
+        global_pool: str = "avg",
+        drop_rate: float = 0.0,
+        in_chans: int | None = None,
+        **arguments: Any,
     ) -> None:
+        """in_chans: as timm passes it on from what it keeps about the model, which is the config's."""
+        assert in_chans in (None, config.in_chans)
         super().__init__(config, **arguments)
         self.num_features = self.head_hidden_size = self.dims[3]
         self.feature_info = [

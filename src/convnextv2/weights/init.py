@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from convnextv2.errors import LoadError
+from convnextv2.errors import LoadError, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.models.config import TIMM_PREFIX, BackboneConfig, EncoderConfig, TimmConfig
 from convnextv2.models.timm_backbone import TimmBackbone
@@ -80,12 +80,12 @@ class ArchitectureRequest:
 
     def _check_none_of_ours(self, name: str) -> None:
         if self.stem_stride not in (None, 4):
-            raise LoadError(
+            raise UserError(
                 f"--stem-stride {self.stem_stride} is for our models, and {name} has its own stem: leave it out"
             )
         for option, value in (("--depths", self.depths), ("--dims", self.dims)):
             if value is not None:
-                raise LoadError(f"{option} {tuple(value)} is for our models, and {name} has a fixed size: leave it out")
+                raise UserError(f"{option} {tuple(value)} is for our models, and {name} has a fixed size: leave it out")
 
 
 def _differences(wanted: BackboneConfig, held: BackboneConfig) -> list[tuple[str, str, str]]:

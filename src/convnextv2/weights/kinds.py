@@ -29,6 +29,11 @@ Builder = Callable[["ModelInfo"], nn.Module]
 BACKBONES = ("encoder", "classifier")
 """Kinds whose tensors bear the encoder's own names: a backbone, without a head or with one."""
 
+RESERVED = frozenset(
+    {*BACKBONES, "format", "preprocessing", "image_size", "classes", "multi_label", "crop_pct", "licence"}
+)
+"""Names that no other kind can have."""
+
 PLUGINS = "convnextv2.tasks"
 """Where tasks lie, and the entry-point group in which other packages name theirs."""
 
@@ -36,7 +41,8 @@ _BUILDERS: dict[str, Builder] = {}
 
 
 def register_kind(kind: str, build: Builder) -> None:
-    """Let files of `kind` be built by `build`."""
+    """Let files of `kind` be built by `build`. A kind's options are kept in the metadata under its name."""
+    assert kind not in RESERVED, f"{kind} is an entry of every file's metadata"
     _BUILDERS[kind] = build
 
 

@@ -98,8 +98,9 @@ class ModelInfo:
             "published": self.published,
             "licence": self.licence,
             "step": None if self.step is None else str(self.step),
-            self.kind: json.dumps(dict(self.options)) if self.options else None,
         }
+        if self.options:
+            said[self.kind] = json.dumps(dict(self.options))
         return {name: text for name, text in said.items() if text is not None}
 
     @staticmethod
@@ -120,7 +121,7 @@ class ModelInfo:
             classes=tuple(json.loads(said.get("classes", "[]"))),
             multi_label=json.loads(said.get("multi_label", "false")),
             crop_pct=json.loads(said.get("crop_pct", "null")),
-            options=json.loads(said.get(match[1], "{}")),
+            options={} if match[1] in kinds.BACKBONES else json.loads(said.get(match[1], "{}")),
             trained_on=said.get("trained_on"),
             trained_from=_steps(said.get("trained_from")),
             published=said.get("published"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from convnextv2 import ops
 from convnextv2.errors import UserError
 from convnextv2.models import CELL_UNIT, ConvNeXt, init_weights
 from convnextv2.models.block import Block
@@ -16,7 +17,7 @@ from convnextv2.tasks.pretrain.masking import normalise_patches, random_mask
 
 @dataclass(frozen=True)
 class FCMAEOutput:
-    """loss: scalar.  mask: (B, grid_h, grid_w) boolean, True was hidden."""
+    """loss: scalar.  mask: (B, grid_h, grid_w) boolean, True was masked."""
 
     loss: Tensor
     mask: Tensor
@@ -33,10 +34,10 @@ class Reconstruction(FCMAEOutput):
 
 
 class FCMAE(nn.Module):
-    """Hide most of a picture, encode what is left, predict the pixels of what was hidden.
+    """Mask most of an image, encode what is visible, predict the pixels of what was masked.
 
     encoder: a `ConvNeXt`, V2 or V1. Its final norm and head take no part.
-    mask_ratio: the part of the cells that is hidden; a cell is `8 * stem_stride` pixels on a side.
+    mask_ratio: the part of the cells that is masked; a cell is `8 * stem_stride` pixels on a side.
     decoder_dim, decoder_depth: width and number of the decoder's blocks, of the encoder's kind.
     norm_pix_loss: predict each cell normalised by its own mean and variance.
     """
@@ -69,64 +70,57 @@ class FCMAE(nn.Module):
     def forward(self, images: Tensor, mask: Tensor | None = None, sparse: bool = True) -> FCMAEOutput:
         """One pre-training pass.
 
-        images: (B, C, H, W), H and W multiples of the cell.  mask: (B, H/cell, W/cell) boolean, True is hidden,
+        images: (B, C, H, W), H and W multiples of the cell.  mask: (B, H/cell, W/cell) boolean, True is masked,
         used as it is; drawn at random if not given.  sparse: False takes the dense-masked path, which is the
         same function, slower and easier to read.
         """
         mask, cells = self._cells(images, mask)
         tokens = self._encode(images, mask, cells, sparse)  # (B, h, w, decoder_dim)
-        decoded = self._decode(tokens, keep=cells.hidden)  # (hidden cells, decoder_dim)
-        prediction = _pointwise(self.pred, decoded)  # (hidden cells, p * p * C)
+        decoded = self._decode(tokens, keep=cells.masked)  # (masked cells, decoder_dim)
+        prediction = _pointwise(self.pred, decoded)  # (masked cells, p * p * C)
         return FCMAEOutput(self._loss(prediction, images, cells), mask)
 
     def reconstruct(self, images: Tensor, mask: Tensor | None = None, sparse: bool = True) -> Reconstruction:
-        """As `forward`, and the prediction for every cell, hidden or not."""
+        """As `forward`, and the prediction for every cell, masked or not."""
         mask, cells = self._cells(images, mask)
         decoded = self._decode(self._encode(images, mask, cells, sparse))
         prediction = _pointwise(self.pred, decoded).flatten(1, 2)  # (B, h * w, p * p * C)
-        hidden = prediction.flatten(0, 1)[cells.hidden]
-        return Reconstruction(self._loss(hidden, images, cells), mask, prediction)
+        masked = prediction.flatten(0, 1)[cells.masked]
+        return Reconstruction(self._loss(masked, images, cells), mask, prediction)
 
     def encode(self, images: Tensor, mask: Tensor, sparse: bool = True) -> Tensor:
-        """Features of the visible cells: (B, h, w, dims[3]), zero where hidden. The mask may hide nothing."""
+        """Features of the visible cells: (B, h, w, dims[3]), zero in masked ones. The mask may be all False."""
         mask, cells = self._cells(images, mask)
         if not sparse:
             return self._encode_masked(images, mask)
         packed = self._encode_packed(images, cells)  # (B, V, dims[3])
-        full = packed.new_zeros(mask.numel() + 1, packed.shape[-1])
-        full = full.index_copy(0, cells.visible.flatten(), packed.flatten(0, 1))
-        return full[:-1].view(*mask.shape, -1)
+        return cells.scatter(packed, fill=packed.new_zeros(packed.shape[-1]))
 
     def _encode(self, images: Tensor, mask: Tensor, cells: Cells, sparse: bool) -> Tensor:
-        """Encoder, projection, and the mask token in every hidden context: (B, h, w, decoder_dim)."""
+        """Encoder, projection, and the mask token in every masked cell: (B, h, w, decoder_dim)."""
         token = self.mask_token.flatten()
         if not sparse:
             projected = _pointwise(self.proj, self._encode_masked(images, mask))
             return torch.where(mask.to(images.device)[..., None], token.to(projected.dtype), projected)
         projected = _pointwise(self.proj, self._encode_packed(images, cells))  # (B, V, decoder_dim)
-        full = token.to(projected.dtype).repeat(mask.numel() + 1, 1)
-        full = full.index_copy(0, cells.visible.flatten(), projected.flatten(0, 1))
-        return full[:-1].view(*mask.shape, -1)
+        return cells.scatter(projected, fill=token)
 
     def _encode_packed(self, images: Tensor, cells: Cells) -> Tensor:
-        last = cells.shape.numel() - 1  # any cell will do where there is none: its pixels are blanked
-        pixels = self._pixels_of(images, cells.visible.clamp(max=last))
-        pixels = PackedGrid(cells, unit=self.cell).existing(pixels)  # (B, V, p, p, C)
-        grid = PackedGrid(cells, unit=CELL_UNIT)
-        return self.encoder.stage_outputs(pixels, grid)[-1].flatten(2)
+        """Features of the visible cells only: (B, V, dims[3])."""
+        pixels = cells.gather(self._patches(images))  # (B, V, p, p, C)
+        return self.encoder.stage_outputs(pixels, PackedGrid(cells, unit=CELL_UNIT))[-1].flatten(2)
 
     def _encode_masked(self, images: Tensor, mask: Tensor) -> Tensor:
         mask = mask.to(images.device)
-        pixels = MaskedGrid(mask, unit=self.cell).existing(images.permute(0, 2, 3, 1))
+        pixels = MaskedGrid(mask, unit=self.cell).zero_absent(images.permute(0, 2, 3, 1))
         features = self.encoder.stage_outputs(pixels, MaskedGrid(mask, unit=CELL_UNIT))[-1]
-        return MaskedGrid(mask, unit=1).existing(features)
+        return MaskedGrid(mask, unit=1).zero_absent(features)
 
-    def _pixels_of(self, images: Tensor, cells: Tensor) -> Tensor:
-        """The pixels of cells by their numbers, channels last: (..., p, p, C)."""
+    def _patches(self, images: Tensor) -> Tensor:
+        """The pixels of all cells, channels last: (B, h, w, p, p, C), a view."""
         batch, channels, height, width = images.shape
-        rows, columns = height // self.cell, width // self.cell
-        x = images.view(batch, channels, rows, self.cell, columns, self.cell).permute(0, 2, 4, 3, 5, 1)
-        return x[cells // (rows * columns), cells // columns % rows, cells % columns]
+        x = images.view(batch, channels, height // self.cell, self.cell, width // self.cell, self.cell)
+        return x.permute(0, 2, 4, 3, 5, 1)
 
     def _decode(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
         """Decoder blocks over all cells; the last one only where its output is wanted."""
@@ -136,17 +130,17 @@ class FCMAE(nn.Module):
         return self.decoder[-1](x, grid, keep=keep)
 
     def _loss(self, prediction: Tensor, images: Tensor, cells: Cells) -> Tensor:
-        """Mean squared error over hidden cells.  prediction: (hidden cells, p * p * C)."""
+        """Mean squared error over masked cells.  prediction: (masked cells, p * p * C)."""
         exact = torch.promote_types(prediction.dtype, torch.float32)
         if not len(prediction):
             raise UserError("the mask hides nothing, so there is nothing to predict")
-        target = self._pixels_of(images, cells.hidden).flatten(1).to(exact)
+        target = cells.take(self._patches(images), cells.masked).flatten(1).to(exact)
         if self.norm_pix_loss:
             target = normalise_patches(target)
         return nn.functional.mse_loss(prediction.to(exact), target)
 
     def _cells(self, images: Tensor, mask: Tensor | None) -> tuple[Tensor, Cells]:
-        """The mask to use and its cells; UserError where pictures and mask do not fit."""
+        """The mask to use and its cells; UserError if images and mask do not fit."""
         if images.ndim != 4 or images.shape[1] != self.encoder.in_chans:
             raise UserError(f"images must be (B, {self.encoder.in_chans}, H, W), got {tuple(images.shape)}")
         batch, _, height, width = images.shape
@@ -164,5 +158,5 @@ class FCMAE(nn.Module):
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A 1x1 convolution, channels last: (..., in) to (..., out)."""
-    return nn.functional.linear(x, conv.weight.flatten(1), conv.bias)
+    """Return a 1x1 convolution, channels last: (..., in) to (..., out)."""
+    return ops.linear(x, conv.weight.flatten(1), conv.bias)

@@ -55,6 +55,8 @@ def build_fcmae(info: ModelInfo) -> FCMAE:
     """The masked autoencoder that a model file describes, randomly initialised."""
     if not isinstance(info.architecture, EncoderConfig):
         raise LoadError(f"{info.architecture.name} cannot be pre-trained: only a ConvNeXt can")
+    if missing := {"decoder_dim", "decoder_depth"} - info.options.keys():
+        raise KeyError(*missing)
     return FCMAE(ConvNeXt(info.architecture, num_classes=0), **dataclasses.asdict(FCMAEOptions(**info.options)))
 
 
