@@ -23,14 +23,14 @@ from matplotlib.figure import Figure
 
 import convnextv2
 from convnextv2.engine import distributed, machine
-from convnextv2.weights.model_file import read_own
+from convnextv2.weights.model_file import read_model_file
 
 
 def main() -> None:
     arguments, more = _arguments()
-    held = read_own(arguments.init)
-    shape = {name: value for name, value in held.architecture.items() if value is not None}
-    shape["image_size"] = arguments.image_size or held.image_size
+    info = read_model_file(arguments.init).info
+    shape = {name: value for name, value in info.architecture.to_dict().items() if value is not None}
+    shape["image_size"] = arguments.image_size or info.image_size
     sides: dict[str, dict[str, Any]] = {
         "from scratch": {},
         "pre-trained": {"init": arguments.init},

@@ -72,9 +72,10 @@ from convnextv2.errors import ConvNeXtV2Error, RunFailedError, UserError
 from convnextv2.models import SIZES, ConvNeXt, create_model
 from convnextv2.records import Preprocessing, TaskBatch
 from convnextv2.tasks.classify import recipes
-from convnextv2.tasks.classify.prepare import lr_scales
+from convnextv2.tasks.classify.run import lr_scales
 from convnextv2.tasks.classify.settings import ClassifySettings
 from convnextv2.tasks.classify.task import ClassifyTask, min_side
+from convnextv2.weights.model_file import ModelInfo
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SETS = {  # folder, and pixels on a side of a crop
@@ -144,14 +145,19 @@ class Clocked(ClassifyTask):
 
     started = stopped = 0.0
 
-    def batches(
-        self, start: int, stop: int, accumulate: int, context: DistributedContext
-    ) -> Generator[TaskBatch, None, None]:
-        self.started = time.perf_counter()
-        return super().batches(start, stop, accumulate, context)
+    def clock(self) -> Clocked:
+        """Start the clock when batches are asked for."""
+        batches = self.batches
+
+        def clocked(*arguments: Any) -> Generator[TaskBatch, None, None]:
+            self.started = time.perf_counter()
+            return batches(*arguments)
+
+        self.batches = clocked  # pyright: ignore[reportAttributeAccessIssue]
+        return self
 
     def evaluate(self, model: nn.Module, context: DistributedContext) -> Iterator[tuple[str, float]]:
-        """Asked for after the last step alone, and then of the average, too."""
+        """Asked for after the last step only, and then for the EMA, too."""
         self.stopped = self.stopped or time.perf_counter()
         return super().evaluate(model, context)
 
@@ -160,20 +166,18 @@ class Clocked(ClassifyTask):
 
 
 def our_task(case: Case, model: ConvNeXt, cache: PixelCache | None) -> Clocked:
-    return Clocked(
-        model,
-        case.data,
-        None,
-        ClassifySettings(),
-        case.recipe,
-        image_size=case.image_size,
-        channels=3,
+    info = ModelInfo(
+        kind="classifier",
+        architecture=model.config,
         preprocessing=Preprocessing(),
-        workers=case.workers,
-        bad=BadImages(case.data.images, 0.01, print),
-        cache=cache,
-        metadata={},
+        image_size=case.image_size,
+        classes=case.data.classes,
     )
+    bad = BadImages(case.data.images, 0.01, print)
+    settings = ClassifySettings()
+    return Clocked(
+        model, case.data, None, settings, case.recipe, info=info, workers=case.workers, bad=bad, cache=cache
+    ).clock()
 
 
 def our_epoch(case: Case, cache: PixelCache | None) -> float:

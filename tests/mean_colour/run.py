@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mean_colour.data import CropWithColour
-from mean_colour.inference import evaluate, predict
-from mean_colour.model import MeanColour, build
 from PIL import Image
 
 from convnextv2.data.files.folder import list_images
@@ -23,6 +20,9 @@ from convnextv2.runs.settings import ModelSettings
 from convnextv2.runs.spec import TaskSpec, register_task
 from convnextv2.runs.task_run import TaskRun, TrainingData
 from convnextv2.weights.init import fill_encoder
+from mean_colour.data import CropWithColour
+from mean_colour.inference import evaluate, predict
+from mean_colour.model import MeanColour, build
 
 KIND = "mean-colour"
 

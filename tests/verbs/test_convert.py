@@ -15,7 +15,7 @@ from convnextv2.models import create_model
 from convnextv2.verbs.convert import convert
 from convnextv2.weights.foreign import tensors_of
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import ENCODER, PRETRAINED, read_own
+from convnextv2.weights.model_file import read_model_file
 
 ENDINGS = {"official": "out.pt", "timm": "out.safetensors", "transformers": "out", "mmpretrain": "out.pth"}
 ENDINGS |= {"convnextv2": "own.safetensors", "minkowski": "sparse.pt"}
@@ -125,9 +125,9 @@ def test_the_licence_goes_along(official, tmp_path):
         assert opened.metadata()["licence"] == "CC-BY-NC-4.0"
     with pytest.warns(UserWarning, match=r"not for commercial use"):
         convert(file, "convnextv2", tmp_path / "b.safetensors")
-    metadata = read_own(tmp_path / "b.safetensors").metadata
-    assert (metadata["licence"], metadata["published"]) == ("CC-BY-NC-4.0", "convnextv2_atto.fcmae_ft_in1k")
-    assert "trained_from" not in metadata  # a conversion is no training
+    info = read_model_file(tmp_path / "b.safetensors").info
+    assert (info.licence, info.published) == ("CC-BY-NC-4.0", "convnextv2_atto.fcmae_ft_in1k")
+    assert info.trained_from is None  # a conversion is no training
     with pytest.warns(UserWarning, match=r"not for commercial use"):
         found = convnextv2.load(file)
     assert (found.image_size, found.crop_pct, found.classes[0], len(set(found.classes))) == (224, 0.875, "tench", 1000)
@@ -157,18 +157,18 @@ def test_a_folder_may_have_a_dot_in_its_name(official, tmp_path):
 
 def test_a_decoder_goes_along_where_there_is_a_place_for_it(picture_folder, tmp_path):
     run = convnextv2.pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=1).run
-    own = read_own(run)
+    own = read_model_file(run)
     for to, out in (("convnextv2", "own.safetensors"), ("minkowski", "sparse.pt")):
         convert(run, to, tmp_path / out)
         found = read(tmp_path / out)
-        assert found.format == PRETRAINED
+        assert found.info.kind == "fcmae"
         kept = [name for name in own.tensors if to == "convnextv2" or not name.startswith("encoder.norm.")]
         assert all(torch.equal(found.tensors[name], own.tensors[name]) for name in kept)
     assert convnextv2.load_pretrained(tmp_path / "own.safetensors").model.cell == 8
-    assert read_own(tmp_path / "own.safetensors").metadata["trained_on"] == picture_folder.name
+    assert read_model_file(tmp_path / "own.safetensors").info.trained_on == picture_folder.name
     with pytest.warns(UserWarning, match=r"the decoder of model.safetensors is left out: timm has no place for it"):
         convert(run, "timm", tmp_path / "timm.safetensors")
-    assert read(tmp_path / "timm.safetensors").format == ENCODER
+    assert read(tmp_path / "timm.safetensors").info.kind == "encoder"
 
 
 @pytest.mark.parametrize(("to", "out"), [pair for pair in ENDINGS.items() if pair[0] != "minkowski"])

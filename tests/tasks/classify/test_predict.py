@@ -18,7 +18,7 @@ from convnextv2 import classify, evaluate, predict
 from convnextv2.data.transforms.geometry import CenterFit
 from convnextv2.errors import LoadError, RunFailedError, UserError
 from convnextv2.tasks.classify import prediction_files as room
-from convnextv2.tasks.classify.model_file import load_classifier
+from convnextv2.tasks.classify.load import load_classifier
 from convnextv2.tasks.classify.prediction_files import write_predictions
 from convnextv2.weights.files import load_tensors, save_tensors
 

@@ -16,9 +16,9 @@ from small_run import SMALL, SMALL_CLASSIFIER, run_losses, same, saved_weights
 
 from convnextv2 import classify, pretrain
 from convnextv2.errors import StoppedError, UserError
-from convnextv2.tasks.classify.model_file import load_classifier
+from convnextv2.tasks.classify.load import load_classifier
 from convnextv2.weights.files import checkpoint_of, load_tensors
-from convnextv2.weights.model_file import read_own
+from convnextv2.weights.model_file import read_model_file
 
 CLOTHES = Path(__file__).parents[4] / "shared" / "data" / "clothing_small_160"
 EVERYTHING = {"mixup": 0.8, "cutmix": 1.0, "rand_augment": 9.0, "erasing": 0.25, "drop_path": 0.2, "layer_decay": 0.8}
@@ -144,8 +144,8 @@ def test_pretrained_weights_are_taken_over_with_their_shape(picture_folder, tmp_
     for name, tensor in after.items():
         if not name.startswith("head"):
             torch.testing.assert_close(tensor, before[f"encoder.{name}"], rtol=0, atol=1e-9)
-    history = json.loads(read_own(run).metadata["trained_from"])
-    assert [step["format"] for step in history] == ["convnextv2.fcmae.1"]
+    history = read_model_file(run).info.trained_from
+    assert [step.format for step in history] == ["convnextv2.fcmae.1"]
 
 
 def test_a_config_gives_what_was_named_and_works_the_rest_out_again(picture_folder, tmp_path):
@@ -389,8 +389,8 @@ def test_the_chain_of_the_paper(tmp_path, picture_folder):
     assert "head included, as the classes are the same" in (at48 / "log.txt").read_text()
     found = load_classifier(at48)
     assert (found.image_size, list(found.classes)) == (48, few)
-    history = json.loads(read_own(at48).metadata["trained_from"])
-    assert [step["trained_on"] for step in history] == ["train", "many", "few"]
+    history = read_model_file(at48).info.trained_from
+    assert [step.trained_on for step in history] == ["train", "many", "few"]
 
 
 @pytest.mark.slow

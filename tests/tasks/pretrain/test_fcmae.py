@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convnextv2 import ops
 from convnextv2.errors import UserError
-from convnextv2.models import ConvNeXt, create_model
+from convnextv2.models import ConvNeXt, EncoderConfig, create_model
 from convnextv2.models.block import Block
 from convnextv2.models.grid import Cells, DenseGrid, MaskedGrid, PackedGrid
 from convnextv2.tasks.pretrain.fcmae import FCMAE
@@ -22,7 +22,9 @@ BOTH = pytest.mark.parametrize("implementation", ["reference", "fused"])
 
 
 def build(grn=True, *, channels=3, stem=4, dtype=torch.float64, depths=(1, 1, 1, 1), dims=(4, 6, 8, 10), **options):
-    encoder = ConvNeXt(depths=depths, dims=dims, grn=grn, num_classes=0, in_chans=channels, stem_stride=stem)
+    name = "convnextv2_atto" if grn else "convnext_atto"
+    config = EncoderConfig.named(name, depths=depths, dims=dims, in_chans=channels, stem_stride=stem)
+    encoder = ConvNeXt(config, num_classes=0)
     return randomise(FCMAE(encoder, **{"decoder_dim": 6} | options)).to(dtype)
 
 

@@ -12,7 +12,7 @@ from convnextv2.errors import UserError
 from convnextv2.records import Preprocessing
 from convnextv2.weights.files import load_tensors, save_tensors
 from convnextv2.weights.foreign import UNKNOWN_LICENCE
-from convnextv2.weights.model_file import read_own
+from convnextv2.weights.model_file import read_model_file
 
 SETTINGS = {name: SMALL[name] for name in ("batch_size", "precision", "workers", "pictures")}
 
@@ -26,7 +26,7 @@ def run(picture_folder, tmp_path_factory):
 def official(run, tmp_path_factory):
     """The encoder alone, as the official repository publishes it: no final norm, GRN of two axes, a pickle."""
     file = tmp_path_factory.mktemp("official") / "encoder.pt"
-    encoder = read_own(run).encoder()
+    encoder = read_model_file(run).encoder()
     kept = {name: tensor for name, tensor in encoder.items() if not name.startswith("norm.")}
     torch.save({"model": {n: t.reshape(1, -1) if ".grn." in n else t for n, t in kept.items()}}, file)
     return file
@@ -43,11 +43,11 @@ def unmoved(a, b):
 
 def test_it_begins_with_encoder_and_decoder_of_a_run(picture_folder, run, tmp_path):
     again = start(picture_folder, tmp_path / "run", init=run).run
-    assert f"encoder and decoder from {read_own(run).file}" in (again / "log.txt").read_text()
+    assert f"encoder and decoder from {read_model_file(run).path}" in (again / "log.txt").read_text()
     assert unmoved(saved_weights(again), saved_weights(run))
-    metadata = read_own(again).metadata
-    assert [step["trained_on"] for step in json.loads(metadata["trained_from"])] == [picture_folder.name]
-    assert json.loads(metadata["fcmae"])["decoder_dim"] == 16
+    info = read_model_file(again).info
+    assert [step.trained_on for step in info.trained_from] == [picture_folder.name]
+    assert info.options["decoder_dim"] == 16
 
 
 def test_it_begins_with_an_encoder_alone(picture_folder, run, official, tmp_path):
@@ -57,16 +57,16 @@ def test_it_begins_with_an_encoder_alone(picture_folder, run, official, tmp_path
     encoder = [name for name in before if name.startswith("encoder.") and not name.startswith("encoder.norm.")]
     assert len(encoder) > 50
     assert unmoved({name: after[name] for name in encoder}, {name: before[name] for name in encoder})
-    found = read_own(again)
-    assert found.metadata["licence"] == UNKNOWN_LICENCE
-    assert found.architecture["dims"] == (8, 8, 16, 16)
+    found = read_model_file(again)
+    assert found.info.licence == UNKNOWN_LICENCE
+    assert found.info.architecture.dims == (8, 8, 16, 16)
     assert load_pretrained(again).model.proj.out_channels == 24
 
 
 def test_a_classifier_gives_its_encoder(picture_folder, run, tmp_path):
     trained = classify(picture_folder, tmp_path / "classifier", init=run, epochs=1, batch_size=8, workers=0).run
     again = start(picture_folder, tmp_path / "run", init=trained).run
-    expected, found = read_own(trained).encoder(), read_own(again).encoder()
+    expected, found = read_model_file(trained).encoder(), read_model_file(again).encoder()
     assert unmoved(found, {name: tensor for name, tensor in expected.items() if not name.startswith("head.")})
 
 
@@ -79,11 +79,11 @@ def test_another_stem_is_adapted(picture_folder, run, tmp_path):
 
 def test_pictures_become_input_as_the_weights_are_used_to(picture_folder, run, tmp_path):
     """Also where a run goes on that began with them."""
-    tensors, metadata = load_tensors(read_own(run).file)
+    tensors, metadata = load_tensors(read_model_file(run).path)
     metadata["preprocessing"] = json.dumps({"mean": [0.1] * 3, "std": [0.9] * 3})
     save_tensors(tmp_path / "other.safetensors", tensors, metadata)
     first = start(picture_folder, tmp_path / "first", init=tmp_path / "other.safetensors", checkpoint_every=1).run
-    assert read_own(first).preprocessing == Preprocessing((0.1,) * 3, (0.9,) * 3)
+    assert read_model_file(first).info.preprocessing == Preprocessing((0.1,) * 3, (0.9,) * 3)
     plain = start(picture_folder, tmp_path / "plain", init=run).run
     losses = [json.loads((each / "metrics.jsonl").read_text().splitlines()[0])["loss"] for each in (first, plain)]
     assert losses[0] != losses[1]
@@ -92,7 +92,7 @@ def test_pictures_become_input_as_the_weights_are_used_to(picture_folder, run, t
     whole = saved_weights(first)
     pretrain(picture_folder, first, resume=True)
     assert same(saved_weights(first), whole)
-    assert read_own(first).preprocessing == Preprocessing((0.1,) * 3, (0.9,) * 3)
+    assert read_model_file(first).info.preprocessing == Preprocessing((0.1,) * 3, (0.9,) * 3)
 
 
 def test_it_goes_on_after_a_stop_bit_by_bit(picture_folder, official, tmp_path):
@@ -105,7 +105,7 @@ def test_it_goes_on_after_a_stop_bit_by_bit(picture_folder, official, tmp_path):
     latest.write_text(earlier)
     pretrain(picture_folder, part, resume=True)
     assert same(saved_weights(part), saved_weights(whole))
-    assert read_own(part).metadata["trained_from"] == read_own(whole).metadata["trained_from"]
+    assert read_model_file(part).info.trained_from == read_model_file(whole).info.trained_from
 
 
 def test_a_run_that_saved_nothing_begins_again_with_the_same_weights_only(picture_folder, official, tmp_path):

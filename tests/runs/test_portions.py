@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convnextv2.engine.machine import bytes_kept
-from convnextv2.runs.prepare import fitting_divisor
+from convnextv2.runs.portions import fitting_divisor
 
 
 @pytest.mark.parametrize(("share", "fits", "expected"), [(256, 1000, 256), (256, 100, 64), (48, 20, 16), (7, 3, 1)])
