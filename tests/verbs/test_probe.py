@@ -147,7 +147,7 @@ def test_a_run_is_judged_beside_random_weights(run, picture_folder, tmp_path):
     for row in result.rows:
         assert row.linear.std is None
         assert row.linear.mean in [part / 8 for part in range(9)]
-    assert "32 pictures" in lines[0]
+    assert "32 images" in lines[0]
     read = json.loads(out.read_text())
     assert read["rows"][0]["linear"]["mean"] == result.rows[0].linear.mean
     assert read["sentence"] == result.sentence

@@ -64,7 +64,7 @@ def test_the_card_says_what_it_is(run):
     head, _, body = card.removeprefix("---\n").partition("---\n")
     assert "license: apache-2.0\nlibrary_name: convnextv2\npipeline_tag: image-classification\n" in head
     assert 'convnextv2.load("hf:someone/cats")' in body
-    assert "| pictures | weights | accuracy |" in body
+    assert "| images | weights | top-1 |" in body
     assert "| val | average | " in body
     assert body.rstrip().endswith("cats, dogs")
     assert huggingface_hub.ModelCard(card).data.license == "apache-2.0"

@@ -49,4 +49,4 @@ class Letters:
         return [self.fit(" ".join(words), width)]
 
     def _printable(self, text: str) -> str:
-        return "".join(c if ord(c) in self._known else "□" for c in text)
+        return "".join(c if c.isprintable() and ord(c) in self._known else "□" for c in text)

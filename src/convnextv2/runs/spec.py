@@ -26,6 +26,8 @@ class TaskSpec(Generic[S]):
     verb: the command that trains.  kind: of the model files that it writes (`ModelInfo.kind`).
     settings: what a user can set.  run: the run's parts.  needs_data: what to say if no data was named.
     build: makes the model that a file of this kind describes; None for a plain backbone.
+    model_title, training_title: what such a model and its training are called on a model's card, as "a segmenter" and
+    "segmentation".
     evaluate, predict: called as `evaluate(run, data, **settings)` and `predict(run, images, **settings)`; None if such
     a model does neither.
     follows: names of settings that are worked out again if another one is given beside a --config.  replaced: those of
@@ -37,6 +39,8 @@ class TaskSpec(Generic[S]):
     settings: type[S]
     run: type[TaskRun[S]]
     needs_data: str
+    model_title: str = ""
+    training_title: str = "training"
     build: Callable[[ModelInfo], nn.Module] | None = None
     evaluate: Callable[..., Any] | None = None
     predict: Callable[..., Any] | None = None

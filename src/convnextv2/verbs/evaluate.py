@@ -22,7 +22,8 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Any:
     task = task_of_kind(_trained(kind_of(run)))
     if task.evaluate is None:
         raise UserError(
-            f"{run} was trained by `convnextv2 {task.verb}`, which evaluates nothing by itself: try `convnextv2 probe`"
+            f"{run} is {task.model_title or task.kind}, which is not evaluated by itself: try `convnextv2 probe`, "
+            f"or train a classifier with `convnextv2 classify --init {run} --data DIR --out RUN`"
         )
     return task.evaluate(run, data, **settings)
 

@@ -28,7 +28,7 @@ def predict(run: str | Path, images: Given | Iterable[Given], **settings: Any) -
     task = task_of_kind("classifier" if kind == "encoder" else kind)
     if task.predict is None:
         raise UserError(
-            f"{run} was trained by `convnextv2 {task.verb}`, which predicts nothing by itself: train a classifier with "
+            f"{run} is {task.model_title or task.kind}, which does not predict by itself: train a classifier with "
             f"`convnextv2 classify --init {run} --data DIR --out RUN`"
         )
     return task.predict(run, images, **settings)

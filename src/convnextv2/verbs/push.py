@@ -14,17 +14,12 @@ from jinja2 import Environment, StrictUndefined
 
 from convnextv2.errors import RunFailedError, UserError
 from convnextv2.models.config import EncoderConfig
+from convnextv2.runs.spec import task_of_kind
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import ModelFile, ModelInfo, Weights
+from convnextv2.weights.model_file import FORMAT, ModelFile, ModelInfo, Weights
 from convnextv2.weights.sources.sidecar import identifier
 
 _REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)")
-_STEPS = {
-    "convnextv2.encoder.1": "an encoder trained",
-    "convnextv2.fcmae.1": "masked pre-training",
-    "convnextv2.classifier.1": "classification",
-}
-
 _CARD = """\
 ---
 license: {{ licence | lower }}
@@ -110,7 +105,7 @@ def push(
         scores = _scores(Path(source))
         config = _config(held.info, scores)
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        card = _card(match[1], held.info, scores)
+        card = _card(match[1], held.info, scores, _titles(Path(source)))
         (folder / "README.md").write_text(card, encoding="utf-8")
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         address = "" if dry_run else _send(folder, match[1], private)
@@ -140,6 +135,26 @@ def _scores(source: Path) -> dict[str, Any]:
     return {split: value for split, value in found.items() if split in ("val", "test") and isinstance(value, dict)}
 
 
+def _titles(source: Path) -> dict[str, str]:
+    """What the metrics of a run are called, where `source` is one."""
+    try:
+        report = json.loads((source / "config.json").read_text(encoding="utf-8"))["report"]
+        return {metric["name"]: metric["title"] for metric in report["metrics"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
+
+
+def _training(format: str) -> str:
+    """What the training of a file of that format is called."""
+    match = FORMAT.fullmatch(format)
+    if match is None or match[1] == "encoder":
+        return "an encoder trained" if match else "training"
+    try:
+        return task_of_kind(match[1]).training_title
+    except UserError:  # of a package that is not installed
+        return f"training of a {match[1]}"
+
+
 def _config(info: ModelInfo, scores: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "library_name": "convnextv2",
@@ -154,18 +169,17 @@ def _config(info: ModelInfo, scores: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any]) -> str:
+def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     classes, config = info.classes, info.architecture
     before = "; ".join(
-        f"{_STEPS.get(step.format, 'training')} on {step.trained_on or 'unknown images'}"
-        for step in info.trained_from or ()
+        f"{_training(step.format)} on {step.trained_on or 'unknown images'}" for step in info.trained_from or ()
     )
     shape = ""
     if isinstance(config, EncoderConfig) and not config.is_named_size:
         shape = f" of depths {list(config.depths)} and widths {list(config.dims)}"
     task = f", trained to tell {len(classes)} classes apart"
     if not classes:
-        task = ", without a head" if info.kind == "encoder" else f", as `convnextv2` trains a model of kind {info.kind}"
+        task = ", without a head" if info.kind == "encoder" else f", {task_of_kind(info.kind).model_title}"
     template = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False).from_string(_CARD)
     return template.render(
         repository=repository,
@@ -179,16 +193,16 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any]) -> str:
         mean=list(info.preprocessing.mean),
         std=list(info.preprocessing.std),
         licence=info.licence,
-        scores=_table(scores),
+        scores=_table(scores, titles),
         chosen="val" in scores,
         classes=classes if len(classes) <= 200 else (),
     )
 
 
-def _table(scores: Mapping[str, Any]) -> str:
+def _table(scores: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     """What was measured, as a table of the card; empty if nothing was."""
     names = list(dict.fromkeys(name for by in scores.values() for found in by.values() for name in found))
-    rows = [["images", "weights", *names], ["---"] * (2 + len(names))]
+    rows = [["images", "weights", *(titles.get(name, name) for name in names)], ["---"] * (2 + len(names))]
     for split, by_weights in scores.items():
         for kind, found in by_weights.items():
             rows.append([split, kind, *(f"{found[name]:.4f}" if name in found else "" for name in names)])

@@ -113,7 +113,7 @@ def test_a_file_without_averages_is_judged_as_it_is(run, split_folder, tmp_path)
     for weights in ("average", "both", "plain"):
         found = evaluate(file, split_folder, weights=weights, **PLAIN)
         assert found.scores == expected
-        assert ("no averaged" in found.notes[1]) == (weights != "plain")
+        assert ("no EMA" in found.notes[1]) == (weights != "plain")
 
 
 def test_which_pictures_are_judged_and_that_it_is_said(run, split_folder, picture_folder, tmp_path):
@@ -121,9 +121,9 @@ def test_which_pictures_are_judged_and_that_it_is_said(run, split_folder, pictur
         found = evaluate(run, source, **PLAIN | options)
         return found.split, len(found.data), found.notes[0]
 
-    assert judged(split_folder) == ("val", 10, f"val of {split_folder}: 10 pictures")
+    assert judged(split_folder) == ("val", 10, f"val of {split_folder}: 10 images")
     assert judged(split_folder, split="train")[:2] == ("train", 24)
-    assert judged(picture_folder) == ("all", 40, f"all of {picture_folder}, which is not split: 40 pictures")
+    assert judged(picture_folder) == ("all", 40, f"all of {picture_folder}, which is not split: 40 images")
     (tmp_path / "part").mkdir()
     for split, count in (("train", 24), ("test", 6)):
         (tmp_path / "part" / split).symlink_to(split_folder / split)
@@ -145,7 +145,7 @@ def test_which_pictures_are_judged_and_that_it_is_said(run, split_folder, pictur
 def test_it_is_said_where_pictures_of_the_training_are_judged(run, split_folder, picture_folder, tmp_path, monkeypatch):
     words = "most of these may be pictures it was trained on"
     monkeypatch.chdir(split_folder)
-    shares = load_classifier(run).trained_on
+    shares = load_classifier(run).info.trained_on
     assert shares == split_folder.name
     # What the run was trained on is split; what a link leads to has another name.
     assert not any(words in note for note in evaluate(run, ".", **PLAIN).notes)
@@ -249,7 +249,7 @@ def test_a_name_may_hold_what_separates_labels_elsewhere(run, picture_folder, tm
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"crop_pct": 0.0}, "--crop-pct 0: give more than 0"),
+        ({"crop_pct": 0.0}, "--crop-pct 0.0: give more than 0"),
         ({"crop_pct": 0.9, "resize": "whole"}, "give one of them"),
         ({"image_size": 4}, "--image-size 4: give 8 or more"),
         ({"batch_size": 0}, "--batch-size 0: give 1 or more"),
@@ -295,7 +295,7 @@ def test_the_command_names_the_unreadable_and_prints_a_table(run, split_folder, 
     done = command("evaluate", "--run", run, "--data", "labels.csv", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "skipped gone.png: " in done.stdout
-    assert "all of labels.csv, which is not split: 11 pictures, 1 of them unreadable" in done.stdout
+    assert "all of labels.csv, which is not split: 11 images, 1 of them unreadable" in done.stdout
     scores = json.loads((run / "scores.json").read_text())["val"]
     for weights in ("average", "plain"):
         (row,) = (line for line in done.stdout.splitlines() if f"{weights} weights" in line)

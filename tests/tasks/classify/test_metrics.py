@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convnextv2.errors import RunFailedError
-from convnextv2.tasks.classify import metrics, pictures
+from convnextv2.figures import confusion, sheet
+from convnextv2.tasks.classify import metrics
 from convnextv2.tasks.classify.metrics import (
     ClassScore,
     LabelScore,
@@ -281,7 +282,7 @@ def test_the_mean_over_the_classes_is_the_whole(case):
     assert mean([one.auroc for one in classes]) == found.get("auroc")
 
 
-@pytest.mark.parametrize("module", [metrics, pictures])
+@pytest.mark.parametrize("module", [metrics, confusion, sheet])
 def test_importing_costs_neither_scikit_learn_nor_matplotlib(module):
     top = [node for node in ast.parse(inspect.getsource(module)).body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = " ".join(ast.unparse(node) for node in top)

@@ -69,7 +69,7 @@ def test_a_run_leaves_all_that_is_promised(uninterrupted):
 
 def test_the_classifier_is_built_again_from_its_file_alone(uninterrupted):
     plain, average = (
-        load_classifier(uninterrupted, weights=weights, which="latest") for weights in ("plain", "average")
+        load_classifier(uninterrupted, weights=weights, checkpoint="latest") for weights in ("plain", "average")
     )
     assert average.classes == ("cats", "dogs")
     assert average.image_size == 32
@@ -215,7 +215,7 @@ def test_batch_norm_and_indices_are_what_the_file_gives_back(picture_folder, tmp
 
 def test_what_is_mixed_needs_a_partner(picture_folder, tmp_path):
     settings = SMALL_CLASSIFIER | {"mixup": 0.8, "batch_size": 7}
-    with pytest.raises(UserError, match="each process must work on 2 pictures at a time, as they are mixed"):
+    with pytest.raises(UserError, match="each process must work on 2 images at a time, as they are mixed"):
         classify(picture_folder, tmp_path / "run", **settings, micro_batch=1)
 
 
@@ -228,7 +228,7 @@ def test_patience_ends_a_run_that_gets_no_better(picture_folder, tmp_path):
     assert checkpoint_of(run).name == "step-00000012"
     classify(out=run, resume=True)  # ended: nothing is left to do
     assert checkpoint_of(run).name == "step-00000012"
-    with pytest.raises(UserError, match="--patience needs pictures to validate with"):
+    with pytest.raises(UserError, match="--patience needs images to validate with"):
         classify(picture_folder, tmp_path / "none", **settings, val_fraction=0)
 
 
@@ -243,7 +243,7 @@ def test_several_labels_a_picture(picture_folder, tmp_path):
         table, tmp_path / "run", **SMALL_CLASSIFIER | {"class_weights": "balanced", "mixup": 0.5}, epochs=2
     ).run
     assert {"map", "auroc", "ema_map"} <= evaluated(run)[0].keys()
-    assert load_classifier(run).multi_label
+    assert load_classifier(run).info.multi_label
     assert load_classifier(run).classes == ("cat", "dog", "even")
     assert json.loads((run / "config.json").read_text())["settings"]["multi_label"]
     assert "mAP" in (run / "report.html").read_text()
@@ -334,7 +334,7 @@ def test_another_stem_is_adapted_and_the_log_says_so(picture_folder, tmp_path, p
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 64}, "32 training pictures make zero steps with a batch of 64"),
+        ({"batch_size": 64}, "32 training images make zero steps with a batch of 64"),
         ({"recipe": "in1k", "batch_size": None}, "zero steps with a batch of 1024: use --recipe small-data"),
         ({"recipe": "in22k"}, "not published for atto"),
         ({"model": "convnextv3"}, "no model is called|no recipe for"),
