@@ -201,7 +201,8 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
 
 def _table(scores: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     """What was measured, as a table of the card; empty if nothing was."""
-    names = list(dict.fromkeys(name for by in scores.values() for found in by.values() for name in found))
+    found = dict.fromkeys(name for by in scores.values() for values in by.values() for name in values if name != "loss")
+    names = sorted(found, key=lambda name: list(titles).index(name) if name in titles else len(titles))
     rows = [["images", "weights", *(titles.get(name, name) for name in names)], ["---"] * (2 + len(names))]
     for split, by_weights in scores.items():
         for kind, found in by_weights.items():

@@ -21,6 +21,7 @@ from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings
 from convnextv2.tasks.classify.load import load_classifier
 from convnextv2.verbs import evaluate as room
 from convnextv2.weights.files import EMA_PREFIX, load_tensors, save_tensors
+from convnextv2.weights.model_file import write_encoder
 
 PLAIN: dict[str, Any] = {"precision": "fp32", "workers": 0}
 
@@ -278,8 +279,11 @@ def test_what_does_not_fit_the_model_is_refused(run, picture_folder, split_folde
     with pytest.raises(UserError, match="no run and no file"):
         evaluate(tmp_path / "absent", split_folder, **PLAIN)
     pretrain(picture_folder, tmp_path / "encoder", **SMALL, epochs=1)
-    with pytest.raises(LoadError, match="is a pre-trained encoder, not a classifier"):
+    with pytest.raises(UserError, match=r"encoder is a masked autoencoder .* train a classifier with `convnextv2 classify"):
         evaluate(tmp_path / "encoder", split_folder, **PLAIN)
+    write_encoder(tmp_path / "encoder", tmp_path / "alone.safetensors")
+    with pytest.raises(LoadError, match="is a pre-trained encoder, not a classifier"):
+        evaluate(tmp_path / "alone.safetensors", split_folder, **PLAIN)
 
 
 def test_a_picture_too_small_for_the_strides_is_refused_before_any_is_read(picture_folder, tmp_path):

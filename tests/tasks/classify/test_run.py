@@ -247,7 +247,7 @@ def test_several_labels_a_picture(picture_folder, tmp_path):
     assert load_classifier(run).classes == ("cat", "dog", "even")
     assert json.loads((run / "config.json").read_text())["settings"]["multi_label"]
     assert "mAP" in (run / "report.html").read_text()
-    with pytest.raises(UserError, match="--balanced-sampling draws pictures by their one class"):
+    with pytest.raises(UserError, match="--balanced-sampling draws images by their one class"):
         classify(table, tmp_path / "other", **SMALL_CLASSIFIER, balanced_sampling=True)
 
 
