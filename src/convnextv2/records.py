@@ -54,6 +54,18 @@ class MetricInfo:
 
 
 @dataclass(frozen=True)
+class SampleInfo:
+    """What a kind of sample image shows: `kind` as a task's `samples` name it.
+
+    caption: for the report, paragraphs apart by an empty line.  columns: names above the columns of a grid.
+    """
+
+    kind: str
+    caption: str
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunDescription:
     """What a task says of a run; the report draws it and knows no task.
 
@@ -68,7 +80,7 @@ class RunDescription:
     primary: str | None = None
     metrics: tuple[MetricInfo, ...] = ()
     loss: str = ""
-    samples: Mapping[str, str] = field(default_factory=dict)
+    samples: tuple[SampleInfo, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
 
 

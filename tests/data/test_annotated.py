@@ -156,6 +156,17 @@ def test_objects_that_leave_are_dropped_from_everything_and_stay_known():
     assert boxes.dtype == torch.float32
 
 
+def test_an_object_without_a_visible_pixel_is_dropped_though_its_box_is_there():
+    scene = painted(20, 40, [(0, 0, 40, 20), (0, 0, 40, 10)])
+    masks = torch.stack([torch.arange(40).expand(20, 40) < 5, scene.instance_masks[1]])  # the first lies at the left
+    right = CropResize((20, 40), top=0, left=20, height=20, width=20, size=(20, 20))
+    for boxes in (scene.boxes, None):
+        out = right(AnnotatedImage(scene.image, boxes=boxes, labels=scene.labels, instance_masks=masks))
+        assert out.kept.tolist() == [1]
+        assert out.labels.tolist() == [2]
+    assert right.on_boxes(scene.boxes)[1].all()
+
+
 def test_parts_may_be_missing_and_objects_may_be_none():
     empty = painted(20, 30, [])
     only_labels = AnnotatedImage(empty.image, labels=torch.tensor([3]))

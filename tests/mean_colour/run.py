@@ -12,7 +12,7 @@ from convnextv2.data.files.folder import list_images
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
-from convnextv2.records import MetricInfo, RunDescription, StepOutput
+from convnextv2.records import MetricInfo, RunDescription, SampleInfo, StepOutput
 from convnextv2.runs.batches import TrainingBatches
 from convnextv2.runs.images import fingerprint
 from convnextv2.runs.runner import RunResult, call
@@ -115,7 +115,7 @@ class MeanColourRun(TaskRun[MeanColourSettings]):
             learns=f"on {len(self.data.images)} images",
             primary="closeness",
             metrics=(MetricInfo("closeness", "Closeness", percent=True, description="One is the very colour."),),
-            samples={"guess": "The colour predicted for the first image."},
+            samples=(SampleInfo("guess", "The colour predicted for the first image."),),
             commands=(("convnextv2 predict --run {run} images/", "The mean colour of your own images."),),
         )
 

@@ -1,5 +1,6 @@
 """A fake run folder, and the page taken apart."""
 
+import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
@@ -7,6 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
+
+from convnextv2.tasks.pretrain.description import describe_run
 
 CONFIG = {
     "verb": "pretrain",
@@ -18,6 +21,7 @@ CONFIG = {
     "machine": {"cores": 2},
     "started": "2026-11-23T01:53:22+00:00",
 }
+CONFIG["report"] = json.loads(json.dumps(dataclasses.asdict(describe_run("convnextv2_atto", 1536))))
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 

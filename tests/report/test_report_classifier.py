@@ -1,14 +1,20 @@
 """The page of a classifier's run: its words, plots, tables, pictures and data."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+from convnextv2.data.files.folder import ImageList
+from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.report import write_report
+from convnextv2.tasks.classify.description import describe_run
 
 EVALUATED = ("loss", "top1", "top5", "mean_class", "auroc", "ece")
 END = {"step": 60, "epoch": 10.0, "phase": "end", "time": 5400.0, "hours": 1.5, "images_per_second": 2795.2}
@@ -23,7 +29,21 @@ def classifier(config):
     config |= {"verb": "classify", "model": {"name": "convnextv2_atto", "from": "runs/pretrained"}}
     config["data"] = {"source": "/data/cats", "pictures": 1045, "classes": 10, "pictures_by_class": sizes}
     config["data"] |= {"validation_pictures": 146, "test_pictures": 214, "notes": ["3 files were passed over"]}
-    return config
+    return said_by_the_task(config)
+
+
+def said_by_the_task(config, several=False):
+    """config.json with what classification says of such a run."""
+    data, sizes = config["data"], config["data"]["pictures_by_class"]
+    names = tuple(f"{number}.png" for number in range(data["pictures"]))
+    shape = (len(names), len(sizes))
+    labels = torch.zeros(shape) if several else torch.zeros(shape[:1], dtype=torch.int64)
+    train = LabelledImages(ImageList(Path(), names, Path()), labels, tuple(sizes))
+    source = config["model"].get("from")
+    weights = None if source == "random weights" else source
+    name, validated = config["model"]["name"], bool(data["validation_pictures"])
+    said = describe_run(name, train, weights, validated=validated)
+    return config | {"report": json.loads(json.dumps(dataclasses.asdict(said)))}
 
 
 def evaluation(step, averaged=True, names=EVALUATED):
@@ -56,8 +76,8 @@ def test_a_finished_classifier(make_run, parse, line, classifier):
     page = parse(write_report(run))
     assert "A classifier of 10 classes: convnextv2_atto" in page.text
     expected = (
-        "Finished: trained from the pre-trained weights runs/pretrained on 1,045 pictures of 10 classes. "
-        "Best validation top-1 70.0 % with averaged weights, at epoch 6.7; 62.5 % on the test pictures. "
+        "Finished: trained from the pre-trained weights runs/pretrained on 1,045 images of 10 classes. "
+        "Best validation top-1 70.0 % with averaged weights, at epoch 6.7; 62.5 % on the test images. "
         "In all: 10 epochs, 60 steps, 2,795 images per second, 1.5 hours."
     )
     assert expected in page.text
@@ -66,11 +86,12 @@ def test_a_finished_classifier(make_run, parse, line, classifier):
 
 def test_without_averaged_weights_the_plain_ones_count(make_run, parse, line, classifier):
     classifier["model"]["from"] = "random weights"
+    classifier = said_by_the_task(classifier)
     run = make_run(classifier, [*lines_of(line, averaged=False), END])
     (run / "scores.json").write_text(json.dumps({"test": {"plain": {"top1": 0.55}}}))
     page = parse(write_report(run))
     assert "trained from random weights on" in page.text
-    assert "Best validation top-1 70.0 %, at epoch 3.3; 55.0 % on the test pictures." in page.text
+    assert "Best validation top-1 70.0 %, at epoch 3.3; 55.0 % on the test images." in page.text
     assert "with averaged" not in page.text
     assert "Averaged" not in page.sections["learning"]
     assert plots_of(page, "learning")["Top-1"] == [("training", "training"), ("evaluation", "validation")]
@@ -91,7 +112,7 @@ def test_of_equal_scores_the_first_is_the_best(make_run, parse, line, classifier
             "Running: training from",
             "So far: 5 of 10 epochs, 30 steps, 101 images per second, 1.0 minutes; about",
         ),
-        ("stopped by SIGTERM; saved\n", 30, "StoppedError: training from", "So far: 5 of 10 epochs, 30 steps"),
+        ("stopped by SIGTERM; saved\n", 30, "Stopped: training from", "So far: 5 of 10 epochs, 30 steps"),
         ("failed: the loss is not finite\n", 30, "Failed: training from", "So far: 5 of 10 epochs, 30 steps"),
         ("failed: out of memory\n", 0, "Failed: training from", "No training step has been recorded yet."),
     ],
@@ -115,14 +136,15 @@ def test_a_run_whose_patience_is_out(make_run, parse, line, classifier):
 
 def test_several_labels_a_picture(make_run, parse, line, classifier):
     classifier["settings"]["multi_label"] = True
+    classifier = said_by_the_task(classifier, several=True)
     lines = [line(60), *(evaluation(step, names=("loss", "map", "auroc", "f1", "ece")) for step in (20, 40)), END]
     run = make_run(classifier, lines)
     (run / "scores.json").write_text(json.dumps({"test": {"average": {"map": 0.625}}}))
     Image.new("RGB", (300, 150)).save(run / "pictures" / "worst-predictions.png")
     page = parse(write_report(run))
     assert "A classifier of 10 labels: convnextv2_atto" in page.text
-    assert "on 1,045 pictures with 10 labels. Best validation mAP 70.0 % with averaged weights" in page.text
-    assert "62.5 % on the test pictures" in page.text
+    assert "on 1,045 images with 10 labels. Best validation mAP 70.0 % with averaged weights" in page.text
+    assert "62.5 % on the test images" in page.text
     assert list(plots_of(page, "learning")) == ["mAP", "Loss"]
     assert {"F1", "AUROC", "Calibration error"} <= set(plots_of(page))
     assert "whose labels are furthest" in page.sections["pictures"]
@@ -130,18 +152,19 @@ def test_several_labels_a_picture(make_run, parse, line, classifier):
 
 def test_a_run_without_validation(make_run, parse, line, classifier):
     classifier["data"] |= {"validation_pictures": 0, "test_pictures": 0, "notes": []}
+    classifier = said_by_the_task(classifier)
     text = parse(write_report(make_run(classifier, [line(60, top1=0.5), END]))).text
     assert "of 10 classes. In all: 10 epochs, 60 steps" in text
-    assert "1,045 pictures to train." in text
+    assert "1,045 images to train." in text
     run = make_run(classifier, [line(60, top1=0.5), END], name="tested")
     (run / "scores.json").write_text(json.dumps(SCORES | {"val": {}}))
-    assert "of 10 classes. Top-1 62.5 % on the test pictures." in parse(write_report(run)).text
+    assert "of 10 classes. Top-1 62.5 % on the test images." in parse(write_report(run)).text
 
 
 def test_a_config_that_hardly_says_anything(make_run, parse):
     page = parse(write_report(make_run({"verb": "classify", "data": {"pictures_by_class": [1], "notes": "x"}})))
-    assert "A classifier: unnamed model" in page.text
-    assert "Running: training a classifier. No training step" in page.text
+    assert "classify unnamed model" in page.text
+    assert "Running: no training step has been recorded yet." in page.text
     assert "data" not in page.sections
 
 
@@ -217,12 +240,12 @@ def test_the_pictures_in_their_order_with_a_sentence_each(make_run, parse, class
     text = page.sections["pictures"]
     said = [
         "Confusion matrix", "the row is the true class", "Worst predictions", "look for wrong labels",
-        "Best predictions", "The validation pictures that the model got right and was surest of",
+        "Best predictions", "The validation images that the model got right and was surest of",
         "Training pictures after 60 steps", "What the model is fed", "Other",
     ]  # fmt: skip
     places = [text.index(words) for words in said]
     assert places == sorted(places)
-    assert "hidden cells" not in page.text
+    assert "Masked: what it did see" not in page.text
     data = [attrs["src"].split(",", 1)[1] for attrs in page.all("img")]
     reds = [Image.open(io.BytesIO(base64.b64decode(each))).convert("RGB").getpixel((0, 0))[0] for each in data]
     assert reds == [160, 120, 0, 40, 80]
@@ -231,8 +254,8 @@ def test_the_pictures_in_their_order_with_a_sentence_each(make_run, parse, class
 def test_the_data(make_run, parse, classifier):
     page = parse(write_report(make_run(classifier)))
     text = page.sections["data"]
-    assert "1,045 pictures to train, 146 to validate, 214 to test." in text
-    assert "from 100 (class a) to 109 (class j) training pictures" in text
+    assert "1,045 images to train, 146 to validate, 214 to test." in text
+    assert "from 100 (class a) to 109 (class j) training images" in text
     assert text.index("class i") < text.index("class b")  # the largest first
     assert "3 files were passed over" in text
     assert "class a" not in page.sections["settings"]
@@ -244,7 +267,7 @@ def test_the_data(make_run, parse, classifier):
 def test_many_classes_are_folded(make_run, parse, classifier):
     classifier["data"]["pictures_by_class"] = {f"kind {i:03}": 7 for i in range(200)}
     page = parse(write_report(make_run(classifier)))
-    assert "Each class has 7 training pictures." in page.text
+    assert "Each class has 7 training images." in page.text
     assert "185 smaller classes" in page.folded
     assert "kind 014" not in page.folded
     assert "kind 199" in page.folded
@@ -253,7 +276,7 @@ def test_many_classes_are_folded(make_run, parse, classifier):
 def test_classes_without_pictures(make_run, parse, classifier):
     classifier["data"]["pictures_by_class"] = {"a": 0, "b": "many", "c": -1}
     page = parse(write_report(make_run(classifier)))
-    assert "Each class has 0 training pictures." in page.text
+    assert "Each class has 0 training images." in page.text
     assert len(page.all("i")) == 1
 
 
@@ -261,7 +284,7 @@ def test_how_to_go_on(make_run, parse, line, classifier):
     run = make_run(classifier, [*lines_of(line), END], name="my run")
     text = parse(write_report(run)).sections["go-on"]
     said = [
-        f"convnextv2 predict --run '{run}' pictures/",
+        f"convnextv2 predict --run '{run}' images/",
         f"convnextv2 evaluate --run '{run}' --data DATA",
         f"convnextv2 classify --out '{run}' --resume",
     ]
@@ -276,6 +299,7 @@ def test_nothing_in_it_is_taken_for_markup(make_run, parse, line, classifier):
     evil = '<script>alert("1")</script>'
     classifier["model"] = {"name": evil, "from": evil}
     classifier["data"] |= {"pictures_by_class": {evil: 3, f"{evil}2": 4}, "notes": [evil]}
+    classifier = said_by_the_task(classifier)
     run = make_run(classifier, lines_of(line))
     (run / "table-classes.json").write_text(table([[evil, evil]] * 40, evil, note=evil))
     page = parse(write_report(run))  # parse refuses any script

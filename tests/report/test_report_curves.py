@@ -8,7 +8,9 @@ import pytest
 
 from convnextv2.report import curves, words, write_report
 from convnextv2.report.curves import Line
+from convnextv2.report.description import Description, Metric
 from convnextv2.report.metrics import Series, read_metrics
+from convnextv2.tasks.classify.metrics import METRICS
 
 
 def series(values, epoch=None, phase="train"):
@@ -204,7 +206,9 @@ def test_dates_that_are_none_stay_as_they_are():
     [("images_per_second", "Images per second"), ("map", "mAP"), ("top1", "Top-1"), ("ece", "Calibration error")],
 )
 def test_titles(name, text):
-    assert words.title(name) == text
+    said = Description(metrics={info.name: Metric(info.title) for info in METRICS.values()})
+    assert said.title(name) == text
+    assert Description().title("images_per_second") == "Images per second"
 
 
 @pytest.mark.parametrize(("length", "shown"), [(0, 0), (30, 30), (31, 15), (1000, 15)])

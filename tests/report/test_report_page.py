@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from convnextv2 import report
 from convnextv2.errors import UserError
 from convnextv2.report import page as page_module
 from convnextv2.report import write_report
@@ -25,7 +28,7 @@ def test_a_finished_run(make_run, parse, line):
     assert "pretrain convnextv2_atto" in page.text
     assert "/data/cats" in page.text
     assert "23 November 2026, 01:53" in page.text
-    expected = "Finished on 1,536 pictures: 10 epochs, 60 steps, final loss 0.4213, 2,795 images per second, "
+    expected = "Finished on 1,536 images: 10 epochs, 60 steps, final loss 0.4213, 2,795 images per second, "
     assert expected + "1.5 hours." in page.text
     assert "3 files of the data could not be read" in page.text
     assert len(page.all("svg")) == 4  # the loss wide and narrow, learning rate, throughput
@@ -51,7 +54,7 @@ def test_the_caption_explains_the_grid(make_run, parse):
         "pasted",
         "visible carry no loss",
         "means nothing",
-        "Blurry",
+        "blurry",
     ):
         assert word in text
     assert "Reconstruction after 100 steps" in text
@@ -59,8 +62,8 @@ def test_the_caption_explains_the_grid(make_run, parse):
 
 def test_a_run_without_anything_yet(make_run, parse):
     page = parse(write_report(make_run()))
-    assert "Running on 1,536 pictures: no training step has been recorded yet." in page.text
-    assert "no pictures yet" in page.text
+    assert "Running on 1,536 images: no training step has been recorded yet." in page.text
+    assert "no images yet" in page.text
     assert "No loss has been recorded yet" in page.text
     assert not page.all("svg")
 
@@ -81,10 +84,10 @@ def test_states(make_run, line):
     for path in [*quiet.iterdir()]:
         os.utime(path, (hours_ago, hours_ago))
     pages = {run.name: write_report(run).read_text() for run in (running, quiet, stopped, longer)}
-    assert "Running on 1,536 pictures: 5 of 10 epochs, 30 steps, loss 0.6" in pages["running"]
+    assert "Running on 1,536 images: 5 of 10 epochs, 30 steps, loss 0.6" in pages["running"]
     assert "about 1.0 minutes to go" in pages["running"]
-    assert "StoppedError on" in pages["quiet"]
-    assert "StoppedError on" in pages["stopped"]
+    assert "Stopped on" in pages["quiet"]
+    assert "Stopped on" in pages["stopped"]
     assert "Running on" in pages["longer"]
 
 
@@ -110,7 +113,7 @@ def test_paths_are_quoted_for_the_shell(make_run, parse):
     run = make_run(name="it's a run")
     text = parse(write_report(run)).sections["go-on"]
     path = str(run).replace("'", "'\"'\"'")
-    assert f"convnextv2 pretrain ... --out '{path}' --resume" in text
+    assert f"convnextv2 pretrain --out '{path}' --resume" in text
     assert f"convnextv2 embed --run '{path}' DIR --out features.npy" in text
     assert f"convnextv2 reconstruct --run '{path}' IMAGE" in text
     assert text.index("--resume") < text.index("embed")
@@ -118,7 +121,7 @@ def test_paths_are_quoted_for_the_shell(make_run, parse):
 
 def test_a_finished_run_is_used_before_it_is_resumed(make_run, parse, line):
     text = parse(write_report(make_run(lines=[line(60), END]))).sections["go-on"]
-    assert text.index("embed") < text.index("pretrain ...")
+    assert text.index("embed") < text.index("pretrain --out")
 
 
 def test_unknown_names_show_up(make_run, parse, line):
@@ -261,3 +264,35 @@ def test_matplotlib_keeps_its_settings(make_run, line):
     write_report(make_run(lines=[line(1), line(2)]))
     assert dict(matplotlib.rcParams) == before
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_a_run_that_an_earlier_version_wrote_has_a_whole_page_without_a_description(make_run, parse, line, config):
+    del config["report"]
+    page = parse(write_report(make_run(config, [line(30), line(60), END], pictures=2)))
+    assert "pretrain convnextv2_atto" in page.text
+    assert "Finished on 1,536 images: 10 epochs, 60 steps" in page.text
+    assert "Reconstruction after 200 steps" in page.sections["pictures"]
+    assert "--resume" in page.sections["go-on"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        7,
+        {"metrics": "none", "samples": [3], "commands": [["one"], 4], "headline": 5},
+        {"primary": "top1", "metrics": [{"title": None}], "samples": [{"kind": "a", "columns": "b", "caption": None}]},
+    ],
+)
+def test_a_description_of_another_shape_is_passed_over(make_run, parse, line, config, said):
+    config["report"] = said
+    assert "pretrain convnextv2_atto" in parse(write_report(make_run(config, [line(60), END], pictures=1))).text
+
+
+def test_this_room_knows_no_task():
+    """Neither a verb nor a metric nor a kind of image of any task."""
+    verbs = ("pretrain", "classify", "segment", "detect", "predict", "embed")
+    words = (*verbs, "top1", "top-1", "ece", "auroc", "reconstruction", "confusion", "fcmae")
+    for path in Path(report.__file__).parent.iterdir():
+        if path.suffix in (".py", ".j2", ".css"):
+            found = [word for word in words if re.search(rf"\b{word}\b", path.read_text(), re.IGNORECASE)]
+            assert not found, path.name

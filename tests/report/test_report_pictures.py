@@ -20,7 +20,7 @@ def test_thirty_pictures(make_run, parse):
     assert "Reconstruction after 3,000 steps" in text
     assert "After 100 steps" in text
     assert "After 2,900 steps" in text
-    assert "21 more pictures" in text
+    assert "21 more images" in text
     # The latest stands above those from during training.
     assert pixels(page.all("img")[0]).convert("RGB").getpixel((0, 0)) == (30 * 7, 90, 120)
 

@@ -1,4 +1,4 @@
-"""The labelled pictures that a run learned from, as its config.json tells of them."""
+"""The labelled images that a run learned from, as its config.json tells of them."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def _parts(data: dict[str, Any]) -> str:
     if not amounts:
         return ""
     (first, amount), *rest = amounts.items()
-    return ", ".join([f"{count(amount, 'picture')} {first}", *(f"{n:,} {what}" for what, n in rest)]) + ". "
+    return ", ".join([f"{count(amount, 'image')} {first}", *(f"{n:,} {what}" for what, n in rest)]) + ". "
 
 
 def _range(most: str, least: str, sizes: dict[str, int]) -> str:
     if sizes[most] == sizes[least]:
-        return f"Each class has {count(sizes[most], 'training picture')}."
-    return f"The classes have from {sizes[least]:,} ({least}) to {sizes[most]:,} ({most}) training pictures."
+        return f"Each class has {count(sizes[most], 'training image')}."
+    return f"The classes have from {sizes[least]:,} ({least}) to {sizes[most]:,} ({most}) training images."

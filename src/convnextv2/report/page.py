@@ -12,8 +12,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from convnextv2.errors import UserError
-from convnextv2.report import classifier, summary, words
+from convnextv2.report import summary, words
 from convnextv2.report.data import TOLD, labelled
+from convnextv2.report.description import describe
 from convnextv2.report.metrics import Metrics
 from convnextv2.report.pictures import galleries
 from convnextv2.report.plots import plots
@@ -72,24 +73,25 @@ def _render(run: RunFolder) -> str:
 
 
 def _content(run: RunFolder) -> dict[str, Any]:
-    title, subtitle = summary.headline(run)
-    shown, unreadable = galleries(run.pictures)
+    said = describe(run)
+    title, subtitle = summary.headline(run, said)
+    shown, unreadable = galleries(run.pictures, list(said.samples))
     return {
         "title": title,
         "subtitle": subtitle,
         "state": summary.state(run),
-        "sentence": summary.sentence(run),
+        "sentence": summary.sentence(run, said),
         "notices": summary.notices(run, unreadable),
         "tables": run.tables,
         "galleries": shown,
-        "about": classifier.about_pictures(run) if run.verb == "classify" else {},
-        "plots": plots(run.metrics),
-        "pretraining": run.verb == "pretrain",
+        "samples": said.samples,
+        "plots": plots(run.metrics, said),
+        "about_loss": said.loss,
         "recorded": list(_recorded(run.metrics)),
         "labelled": labelled(run.section("data")),
         "chosen": _chosen(run.config.get("chosen")),
         "sections": _sections(run),
-        "commands": summary.commands(run),
+        "commands": summary.commands(run, said),
         "log": run.log,
         "warnings": run.warnings,
     }
@@ -124,7 +126,7 @@ def _sections(run: RunFolder) -> list[tuple[str, list[tuple[str, Any]]]]:
     if labelled(parts["Data"]):
         parts["Data"] = {name: value for name, value in parts["Data"].items() if name not in TOLD}
     tables = [(title, list(_flat(part))) for title, part in parts.items()]
-    rest = {name: value for name, value in run.config.items() if name not in {*known, "chosen"}}
+    rest = {name: value for name, value in run.config.items() if name not in {*known, "chosen", "report"}}
     tables.append(("Run", list(_flat(rest))))
     return [(title, rows) for title, rows in tables if rows]
 

@@ -13,7 +13,6 @@ from convnextv2.report.run_folder import Picture
 from convnextv2.report.words import title
 
 EARLIER = 8
-_ORDER = ("reconstruction", "confusion-matrix", "worst-predictions", "best-predictions", "training-pictures")
 _COLUMN = 780  # the page's text width in CSS pixels; earlier pictures stand two in a row
 _LATEST_BYTES = 1_000_000
 _ALL_EARLIER_BYTES = 1_200_000
@@ -42,12 +41,12 @@ class Gallery:
     left_out: int
 
 
-def galleries(pictures: Sequence[Picture]) -> tuple[list[Gallery], list[str]]:
-    """One gallery a kind, the best known kinds first; and the names of files that are no pictures."""
+def galleries(pictures: Sequence[Picture], first: Sequence[str] = ()) -> tuple[list[Gallery], list[str]]:
+    """One gallery a kind, the kinds in `first` first, in that order; and the names of files that are no pictures."""
     kinds: dict[str, list[Picture]] = {}
     for picture in pictures:
         kinds.setdefault(picture.kind, []).append(picture)
-    order = sorted(kinds, key=lambda kind: (_ORDER.index(kind) if kind in _ORDER else len(_ORDER), kind))
+    order = sorted(kinds, key=lambda kind: (first.index(kind) if kind in first else len(first), kind))
     found: list[Gallery] = []
     unreadable: list[str] = []
     for kind in order:

@@ -6,12 +6,13 @@ import math
 import shlex
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from convnextv2.report import classifier
+from convnextv2.report.description import Description
 from convnextv2.report.run_folder import RunFolder, is_count, is_number
-from convnextv2.report.words import count, date, duration, number
+from convnextv2.report.words import count, date, duration, number, percent
 
 # A step of the largest model on a slow machine, with its checkpoint, still takes less than this.
 QUIET_SECONDS = 15 * 60
@@ -38,10 +39,10 @@ def state(run: RunFolder) -> str:
     return "running" if time.time() - run.touched < QUIET_SECONDS else "stopped"
 
 
-def headline(run: RunFolder) -> tuple[str, str]:
+def headline(run: RunFolder, said: Description) -> tuple[str, str]:
     """The page's title and the line under it."""
     model = str(run.section("model").get("name") or "unnamed model")
-    title = classifier.headline(run, model) if run.verb == "classify" else f"{run.verb or 'run'} {model}"
+    title = said.headline or f"{run.verb or 'run'} {model}"
     parts = [f"Data: {source}" for source in [run.section("data").get("source")] if source]
     started = run.config.get("started")
     if started:
@@ -49,22 +50,54 @@ def headline(run: RunFolder) -> tuple[str, str]:
     return title, ", ".join(parts)
 
 
-def sentence(run: RunFolder) -> str:
-    """The run in a line of words and numbers; a classifier's in two or three sentences."""
+def sentence(run: RunFolder, said: Description) -> str:
+    """The run in a line of words and numbers; with a primary metric in two or three sentences."""
     state_now = state(run)
     opening, begun = state_now.capitalize(), bool(run.metrics.step or run.metrics.series)
-    if run.verb == "classify":
-        what = f"{opening}: {'trained' if state_now == 'finished' else 'training'} {classifier.origin(run)}."
+    if said.primary:
+        learns = f" {said.learns}" if said.learns else ""
+        what = f"{opening}: {'trained' if state_now == 'finished' else 'training'}{learns}."
         if not begun:
             return f"{what} No training step has been recorded yet."
         passed = ", ".join([*_progress(run), *_pace(run)])
         amount = "In all" if state_now == "finished" else "So far"
-        return " ".join([what, *classifier.results(run), f"{amount}: {passed}{_remaining(run, state_now)}."])
-    pictures = run.section("data").get("pictures")
-    on = f" on {count(pictures, 'picture')}" if is_count(pictures) else ""
+        return " ".join([what, *_results(run, said), f"{amount}: {passed}{_remaining(run, state_now)}."])
+    images = run.section("data").get("pictures")
+    on = f" {said.learns}" if said.learns else f" on {count(images, 'image')}" if is_count(images) else ""
     if not begun:
         return f"{opening}{on}: no training step has been recorded yet."
     return f"{opening}{on}: {', '.join([*_progress(run), *_loss(run), *_pace(run)])}{_remaining(run, state_now)}."
+
+
+def _results(run: RunFolder, said: Description) -> list[str]:
+    """The best validation value of the primary metric so far and when it was reached, and that of the test images."""
+    name = said.primary
+    known = said.metrics.get(name)
+    title = known.title if known else name
+    averaged, parts = run.metrics.find(f"ema_{name}", "eval"), []
+    series = averaged or run.metrics.find(name, "eval")
+    if series is not None:
+        best = int(series.values.argmax())  # of equals the first, as the run itself chooses
+        epoch, weights = float(series.epoch[best]), " with averaged weights" if averaged else ""
+        when = f"epoch {number(round(epoch, 1))}" if math.isfinite(epoch) else f"step {series.step[best]:,.0f}"
+        parts.append(f"Best validation {title} {_value(float(series.values[best]), said)}{weights}, at {when}")
+    test = _test_score(run.scores.get("test"), name)
+    if test is not None:
+        parts.append(f"{'' if parts else f'{said.title(name)} '}{_value(test, said)} on the test images")
+    return [f"{'; '.join(parts)}."] if parts else []
+
+
+def _value(value: float, said: Description) -> str:
+    return percent(value) if said.percent(said.primary) else number(value)
+
+
+def _test_score(by_weights: Any, name: str) -> float | None:
+    """The score of the averaged weights, else of the plain ones."""
+    if isinstance(by_weights, dict):
+        for found in (by_weights.get("average"), by_weights.get("plain")):
+            if isinstance(found, dict) and is_number(found.get(name)):
+                return float(found[name])
+    return None
 
 
 def _progress(run: RunFolder) -> list[str]:
@@ -115,49 +148,22 @@ def notices(run: RunFolder, unreadable_pictures: list[str]) -> list[str]:
     found = list(run.notices)
     bad = run.section("data").get("bad")
     if is_count(bad) and bad:
-        found.append(f"{count(bad, 'file')} of the data could not be read as a picture and took no part.")
+        found.append(f"{count(bad, 'file')} of the data could not be read as an image and took no part.")
     for series in run.metrics.series:
         if series.lost:
             lost = count(series.lost, "value")
             found.append(f"{lost} of {series.name} ({series.phase}) not finite (NaN or infinite), not drawn.")
     if unreadable_pictures:
-        found.append(f"Not readable as a picture, left out: {', '.join(unreadable_pictures)}.")
+        found.append(f"Not readable as an image, left out: {', '.join(unreadable_pictures)}.")
     return found
 
 
-def commands(run: RunFolder) -> list[Command]:
+def commands(run: RunFolder, said: Description) -> list[Command]:
     """How to go on, with this run's own path."""
     path = shlex.quote(str(run.path))
+    use = [Command(line.replace("{run}", path), purpose) for line, purpose in said.commands]
     resume = Command(
-        f"convnextv2 {shlex.quote(run.verb or 'pretrain')} ... --out {path} --resume",
-        "Go on from the newest checkpoint: the command that started the run (... stands for the rest of it) "
-        "with --resume added.",
+        f"convnextv2 {shlex.quote(run.verb or 'VERB')} --out {path} --resume",
+        "Resume from the newest checkpoint, with the settings that the run began with.",
     )
-    use = []
-    if run.verb == "classify":
-        resume = Command(
-            f"convnextv2 classify --out {path} --resume",
-            "Go on from the newest checkpoint, with the settings that the run began with.",
-        )
-        use = [
-            Command(
-                f"convnextv2 predict --run {path} pictures/",
-                "The classes of your own pictures, here those in the folder pictures/.",
-            ),
-            Command(
-                f"convnextv2 evaluate --run {path} --data DATA",
-                "Scores on other labelled pictures, laid out like those the run learned from.",
-            ),
-        ]
-    if run.verb in ("", "pretrain"):
-        use = [
-            Command(
-                f"convnextv2 embed --run {path} DIR --out features.npy",
-                "One feature vector for each picture in the folder DIR.",
-            ),
-            Command(
-                f"convnextv2 reconstruct --run {path} IMAGE",
-                "Hide most of a picture of your own and see what the model makes of the rest.",
-            ),
-        ]
     return [*use, resume] if state(run) == "finished" else [resume, *use]

@@ -11,20 +11,8 @@ from typing import Any
 _MOST = 1.7e308
 _FOLDED_FROM, _UNFOLDED = 31, 15
 
-TITLES = {
-    "lr": "Learning rate",
-    "top1": "Top-1",
-    "top5": "Top-5",
-    "mean_class": "Mean per class",
-    "map": "mAP",
-    "auroc": "AUROC",
-    "f1": "F1",
-    "ece": "Calibration error",
-}
-"""Of values whose names are no words."""
-
-SHARES = frozenset({"top1", "top5", "mean_class", "map", "f1"})
-"""Evaluated values that read best in percent."""
+TITLES = {"lr": "Learning rate"}
+"""Of values that every run logs and whose names are not words; a task titles its own metrics."""
 
 
 def number(value: float) -> str:
@@ -98,7 +86,7 @@ def count(amount: int, thing: str, things: str = "") -> str:
 
 
 def title(name: str) -> str:
-    """A metric's or picture's name as words: images_per_second is "Images per second", ece "Calibration error"."""
+    """A metric's or image's name as words: images_per_second is "Images per second"."""
     spaced = name.replace("_", " ").strip()
     return TITLES.get(name, spaced[:1].upper() + spaced[1:])
 

@@ -279,7 +279,9 @@ def test_what_does_not_fit_the_model_is_refused(run, picture_folder, split_folde
     with pytest.raises(UserError, match="no run and no file"):
         evaluate(tmp_path / "absent", split_folder, **PLAIN)
     pretrain(picture_folder, tmp_path / "encoder", **SMALL, epochs=1)
-    with pytest.raises(UserError, match=r"encoder is a masked autoencoder .* train a classifier with `convnextv2 classify"):
+    with pytest.raises(
+        UserError, match=r"encoder is a masked autoencoder .* train a classifier with `convnextv2 classify"
+    ):
         evaluate(tmp_path / "encoder", split_folder, **PLAIN)
     write_encoder(tmp_path / "encoder", tmp_path / "alone.safetensors")
     with pytest.raises(LoadError, match="is a pre-trained encoder, not a classifier"):

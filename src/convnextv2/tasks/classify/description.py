@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convnextv2.data.labels.labels import LabelledImages
-from convnextv2.records import RunDescription
+from convnextv2.records import RunDescription, SampleInfo
 from convnextv2.tasks.classify.metrics import METRICS, main_metric
 
 
@@ -34,14 +34,15 @@ def describe_run(model: str, train: LabelledImages, weights: str | None, *, vali
     )
 
 
-def _samples(judged: str, several: bool) -> dict[str, str]:
+def _samples(judged: str, several: bool) -> tuple[SampleInfo, ...]:
     worst, best = "that the model got wrong while surest", "that the model got right and was surest of"
     if several:
         worst, best = "whose labels are furthest from what the model said", "whose labels are closest to what it said"
-    return {
+    captions = {
         "confusion-matrix": f"The {judged}: the row is the true class, the column what the model predicted; blue is "
         "right, orange is wrong.",
         "worst-predictions": f"The {judged} {worst}: look for wrong labels.",
         "best-predictions": f"The {judged} {best}: look for a background or a mark that gives the class away.",
         "training-pictures": "What the model is fed: training images, cropped and changed at random, with labels.",
     }
+    return tuple(SampleInfo(kind, caption) for kind, caption in captions.items())

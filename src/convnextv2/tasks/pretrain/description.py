@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from convnextv2.records import RunDescription
+from convnextv2.records import RunDescription, SampleInfo
+
+_CAPTION = """\
+Each row is one image. Original: as the model would see it whole. Masked: what it did see; the blank patches were \
+masked. Predicted: the model's guess. Pasted: the guess for the masked patches set into the original.
+
+In "predicted", the patches that were visible carry no loss: nothing ever taught the model what to put there, so \
+whatever shows in them means nothing. Judge by "pasted". If each patch's target is normalised (the usual setting), its \
+average and contrast are taken from the original, and only the pattern inside is the model's: blurry patterns that \
+carry edges and shading on across patch borders are good; the same smooth blot in every patch is not (or not yet)."""
 
 
 def describe_run(model: str, images: int) -> RunDescription:
@@ -10,12 +19,9 @@ def describe_run(model: str, images: int) -> RunDescription:
     return RunDescription(
         headline=f"pretrain {model}",
         learns=f"on {images:,} images",
-        loss="The mean squared error over masked patches. It is about 1.0 for a model that knows nothing, as each "
-        "patch is predicted normalised by its own mean and deviation.",
-        samples={
-            "reconstruction": "Each row: an image, what the encoder sees of it, what is predicted, and the prediction "
-            "with the visible patches pasted in."
-        },
+        loss="The loss is the squared error in the masked patches only. If each patch is predicted normalised by its "
+        "own mean and deviation (the usual setting), a model that knows nothing scores about 1.",
+        samples=(SampleInfo("reconstruction", _CAPTION, columns=("original", "masked", "predicted", "pasted")),),
         commands=(
             ("convnextv2 embed --run {run} DIR --out features.npy", "Extract one feature vector per image in DIR."),
             (
