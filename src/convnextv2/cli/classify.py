@@ -34,5 +34,5 @@ def classify(settings: Annotated[Settings, Parameter(name="*")] | None = None) -
     from convnextv2.runs.runner import run_task
     from convnextv2.tasks.classify.run import CLASSIFY
 
-    asked = settings or ClassifySettings()
+    asked = ClassifySettings(**settings.named()) if settings else ClassifySettings()
     run_task(CLASSIFY, asked, given=set(asked.given))

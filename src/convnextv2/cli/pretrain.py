@@ -29,5 +29,5 @@ def pretrain(settings: Annotated[Settings, Parameter(name="*")] | None = None) -
     from convnextv2.runs.runner import run_task
     from convnextv2.tasks.pretrain.run import PRETRAIN
 
-    asked = settings or PretrainSettings()
+    asked = PretrainSettings(**settings.named()) if settings else PretrainSettings()
     run_task(PRETRAIN, asked, given=set(asked.given))

@@ -101,7 +101,7 @@ def scores_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], step: 
     ]
     where = f"At step {step}. " if step is not None else ""
     note = where + "Calibration error: by how much the confidence is off, on average (15 bins)."
-    columns = ["pictures", *(_title(name) for name in names)]
+    columns = ["images", *(_title(name) for name in names)]
     return {"title": "Scores", "columns": columns, "rows": rows, "note": note}
 
 
@@ -110,12 +110,12 @@ def class_table(outputs: EvalOutputs, data: LabelledImages, split: str) -> dict[
     title = f"Classes of {split}, the worst first"
     if data.multi_label:
         each = per_class_multi(outputs.logits, outputs.labels, data.classes)
-        columns = ["class", "pictures with it", "average precision", "AUROC"]
+        columns = ["class", "images with it", "average precision", "AUROC"]
         rows = [[shown(c.name), c.positives, _share(c.average_precision), _number(c.auroc)] for c in each]
         order = [c.average_precision if c.average_precision is not None else 2 for c in each]
     else:
         found = per_class(confusion(outputs.logits, outputs.labels, len(data.classes)), data.classes)
-        columns = ["class", "pictures", "found (recall)", "precision", "most often taken for"]
+        columns = ["class", "images", "found (recall)", "precision", "most often taken for"]
         rows = [
             [
                 shown(c.name),
