@@ -5,7 +5,7 @@ import json
 import pytest
 
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.loading.loader import BadImages
+from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.errors import RunFailedError
 
 

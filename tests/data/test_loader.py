@@ -7,8 +7,11 @@ import time
 import pytest
 import torch
 
+from convnextv2.data.loading.batch import Batch
 from convnextv2.data.loading.cache import decode_all
-from convnextv2.data.loading.loader import Batch, GlobalBatches, ImageSet, make_loader
+from convnextv2.data.loading.image_set import ImageSet
+from convnextv2.data.loading.loader import make_loader
+from convnextv2.data.loading.order import GlobalBatches
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.errors import RunFailedError, UserError
 

@@ -21,8 +21,11 @@ from sklearn.datasets import load_sample_images
 
 from convnextv2.data.files.decode import decode
 from convnextv2.data.files.folder import list_images
+from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.cache import decode_all
-from convnextv2.data.loading.loader import BadImages, GlobalBatches, ImageSet, make_loader
+from convnextv2.data.loading.image_set import ImageSet
+from convnextv2.data.loading.loader import make_loader
+from convnextv2.data.loading.order import GlobalBatches
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.errors import BadImageError
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convnextv2.data.loading.loader import GlobalBatches
+from convnextv2.data.loading.order import GlobalBatches
 from convnextv2.errors import UserError
 
 

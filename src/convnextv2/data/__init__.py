@@ -1,1 +1,1 @@
-"""Pictures from disk to batches of tensors. This room knows no model and no task."""
+"""Images from disk to batches of tensors. This room knows no model and no task."""

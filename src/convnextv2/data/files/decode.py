@@ -1,16 +1,16 @@
 """One file to one array of pixels, or one clear reason why not.
 
-What a picture's numbers mean after decoding, whatever was in the file:
+What an image's numbers mean after decoding, whatever was in the file:
 
 - 8 bits a channel, grey or RGB. CMYK, YCbCr and palettes are converted by Pillow.
 - 16-bit grey (and integer grey of 32 bits) is scaled by 1/257 from 0..65535, values outside are
-  clipped. The scale is fixed, so pictures of one set stay comparable.
-- Float grey has no agreed range: each picture is stretched from its own smallest to its own
+  clipped. The scale is fixed, so images of one set stay comparable.
+- Float grey has no agreed range: each image is stretched from its own smallest to its own
   largest finite value. NaN becomes black.
 - Transparency is laid over white, as a page shows it. The colours under fully transparent pixels
   are whatever the program that wrote the file left there, so dropping the alpha channel would
   train on things nobody ever saw; opaque pixels keep their exact values.
-- Pictures are turned upright by their EXIF orientation. Animations give their first frame.
+- Images are turned upright by their EXIF orientation. Animations give their first frame.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _TURNS = {
 def decode(
     path: str | Path, *, channels: int = 3, max_pixels: int = MAX_PIXELS, min_side: int | None = None
 ) -> NDArray[np.uint8]:
-    """Decode one picture.
+    """Decode one image.
 
     Args:
         path: a JPEG, PNG, WebP, TIFF, GIF or BMP file, whatever its name ends with.
@@ -67,7 +67,7 @@ def decode(
         uint8 array (H, W, channels), 0 to 255, contiguous and writable.
 
     Raises:
-        BadImageError: the file is missing, empty, damaged, truncated, too large or not a picture.
+        BadImageError: the file is missing, empty, damaged, truncated, too large or not an image.
         UserError: `channels` is neither 1 nor 3.
     """
     check_channels(channels)
@@ -86,14 +86,14 @@ def header_pixels(path: str | Path, *, max_pixels: int = MAX_PIXELS, min_side: i
 
 
 def check_channels(channels: int) -> None:
-    """Raise UserError unless `channels` is a number of channels that a picture file can give."""
+    """Raise UserError unless `channels` is a number of channels that an image file can give."""
     if channels not in (1, 3):
         raise UserError(f"{channels} channels asked for: folders of pictures give 1 (grey) or 3 (RGB)")
 
 
 @contextmanager
 def _opened(path: str | Path, max_pixels: int, min_side: int | None) -> Iterator[Image.Image]:
-    """The picture with its header read and checked; whatever fails until the end is a BadImageError."""
+    """The image with its header read and checked; whatever fails until the end is a BadImageError."""
     try:
         with _PILLOW, _stream(path) as stream, Image.open(stream, formats=FORMATS) as image:
             width, height = image.size

@@ -1,4 +1,4 @@
-"""Finding the pictures: a folder, or a text file that names them."""
+"""Finding the images: a folder, or a text file that names them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from convnextv2.errors import UserError
 from convnextv2.text import shown
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
-"""What a file in a folder must end with (in any case) to be taken for a picture."""
+"""What a file in a folder must end with (in any case) to be taken for an image."""
 
 
 @dataclass(frozen=True)
 class ImageList:
-    """Names of picture files in a fixed order; nothing has been opened yet.
+    """Names of image files in a fixed order; nothing has been opened yet.
 
     `names` are relative to `root` (posix style) for a folder, and as written for a text file.
     `ignored` counts the files of a folder that were passed over, by lower-case extension
@@ -33,12 +33,12 @@ class ImageList:
         return len(self.names)
 
     def path(self, index: int) -> Path:
-        """Where picture `index` (0 to len - 1) lies."""
+        """Where image `index` (0 to len - 1) lies."""
         return self.root / self.names[index]
 
 
 def list_images(source: str | Path) -> ImageList:
-    """List the pictures of a folder, or those that a text file names.
+    """List the images of a folder, or those that a text file names.
 
     A folder is walked with everything below it: flat, nested or one folder a class. Names come
     sorted by code point, so the order is the same on every machine. Links to folders are
@@ -49,8 +49,8 @@ def list_images(source: str | Path) -> ImageList:
     is decoded.
 
     Raises:
-        UserError: nothing lies at `source`, it is a single picture or not text, it holds or
-            names no picture, or none of the named files exists.
+        UserError: nothing lies at `source`, it is a single image or not text, it holds or
+            names no image, or none of the named files exists.
     """
     source = Path(source)
     if source.is_dir():
@@ -125,7 +125,7 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """A link to a file that is gone is kept, so that it is counted and named as a bad picture."""
+    """A link to a file that is gone is kept, so that it is counted and named as a bad image."""
     return entry.is_symlink() and not os.path.exists(entry.path)
 
 

@@ -1,4 +1,4 @@
-"""Pictures named one by one, by folder and by list, mixed."""
+"""Images named one by one, by folder and by list, mixed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from convnextv2.text import shown
 
 
 def pictures_at(given: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
-    """The paths of all pictures: files as given, those of folders and text files joined to where they were named.
+    """The paths of all images: files as given, those of folders and text files joined to where they were named.
 
-    What ends as a picture, or holds a zero byte near its start, is a picture and no text file of paths.
+    What ends as an image, or holds a zero byte near its start, is an image and no text file of paths.
 
     Raises UserError where nothing lies at a path, or what `list_images` says of a folder or a text file.
     """

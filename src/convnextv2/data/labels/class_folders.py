@@ -13,14 +13,14 @@ from convnextv2.text import listed, shown
 
 
 def read_class_folders(root: Path, only: str | None = None) -> LabelSource:
-    """The pictures of a folder of class folders, or of one that holds `train`, `val` and `test` of them.
+    """The images of a folder of class folders, or of one that holds `train`, `val` and `test` of them.
 
-    The class of a picture is the first folder below; it may lie deeper. Pictures beside the class
+    The class of an image is the first folder below; it may lie deeper. Images beside the class
     folders are passed over, and counted in `ignored` of the list. With `only`, the other splits
     are not looked at.
 
     Raises:
-        UserError: there are no pictures, or they lie in no class folders.
+        UserError: there are no images, or they lie in no class folders.
     """
     notes: list[str] = []
     found = split_folders(root)
@@ -42,7 +42,7 @@ def read_class_folders(root: Path, only: str | None = None) -> LabelSource:
 def split_folders(root: Path) -> dict[str, str]:
     """The folders of `root` that hold its splits, by `train`, `val` and `test`; empty if it is not split.
 
-    A folder `train` of pictures beside `bus` and `car` is a class like them.
+    A folder `train` of images beside `bus` and `car` is a class like them.
 
     Raises:
         UserError: two folders stand for the same split.
@@ -74,7 +74,7 @@ def splits_beside(root: Path) -> list[str]:
 
 
 def one_class(source: Path, images: ImageList, name: str) -> UserError:
-    """What to tell the user who gave `source`, and whose training pictures all lie in one class folder."""
+    """What to tell the user who gave `source`, and whose training images all lie in one class folder."""
     root = images.root
     below = {parts[1] for parts in (image.split("/") for image in images.names) if len(parts) > 2}
     if len(below) > 1:
@@ -108,16 +108,16 @@ def _read(root: Path, notes: list[str], advice: str = "") -> WrittenLabels:
 
 def _beside(root: Path, splits: set[str]) -> list[str]:
     """A note on what lies in a folder beside its splits."""
-    names = [f"{name}/" for name in _folders(root) if name not in splits] + _pictures(root)
+    names = [f"{name}/" for name in _folders(root) if name not in splits] + _images_in(root)
     return [f"passed over in {shown(root)}, beside {listed(sorted(splits))}: {listed(names)}"] if names else []
 
 
 def _give_above(root: Path) -> str:
-    """Where to point instead; the folder above is named if folders of pictures lie in it."""
+    """Where to point instead; the folder above is named if folders of images lie in it."""
     above = Path(os.path.abspath(root)).parent
     named = ""
     try:
-        if sum(bool(_pictures(above / name)) for name in _folders(above) if not split_of(name)) > 1:
+        if sum(bool(_images_in(above / name)) for name in _folders(above) if not split_of(name)) > 1:
             named = f" ({shown(above.parent if split_of(above.name) else above)})"
     except UserError:  # it cannot be looked into
         pass
@@ -128,8 +128,8 @@ def _folders(root: Path) -> list[str]:
     return [entry.name for entry in visible_entries(root) if entry.is_dir()]
 
 
-def _pictures(folder: Path) -> list[str]:
-    """Names of the pictures in `folder` itself."""
+def _images_in(folder: Path) -> list[str]:
+    """Names of the images in `folder` itself."""
     return [
         entry.name for entry in visible_entries(folder) if entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
     ]

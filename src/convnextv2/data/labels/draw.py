@@ -1,4 +1,4 @@
-"""Which of the labelled pictures are kept for validation."""
+"""Which of the labelled images are kept for validation."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PASSES = 10
 
 
 def grouped(written: WrittenLabels, pattern: str) -> WrittenLabels:
-    """The same pictures with their groups: what the first group of `pattern`, or all of it, matches.
+    """The same images with their groups: what the first group of `pattern`, or all of it, matches.
 
-    The regular expression is searched in each picture's name relative to its root.
+    The regular expression is searched in each image's name relative to its root.
 
     Raises:
         UserError: it is no regular expression, or a name does not match.
@@ -51,10 +51,10 @@ def grouped(written: WrittenLabels, pattern: str) -> WrittenLabels:
 
 
 def split_off(train: WrittenLabels, fraction: float, seed: int) -> tuple[dict[str, WrittenLabels], str]:
-    """The pictures in two, by "train" and "val", and a note on what was done; nothing where no `val` can be drawn.
+    """The images in two, by "train" and "val", and a note on what was done; nothing where no `val` can be drawn.
 
     Raises:
-        UserError: all pictures are of one group.
+        UserError: all images are of one group.
     """
     if not fraction:
         return {}, "nothing is kept for val, as --val-fraction 0 says"
@@ -80,13 +80,13 @@ def split_off(train: WrittenLabels, fraction: float, seed: int) -> tuple[dict[st
 
 
 def draw_units(units: Mapping[str, Mapping[str, int]], fraction: float, seed: int) -> set[str]:
-    """Draw units that together hold about `fraction` of the pictures of every class.
+    """Draw units that together hold about `fraction` of the images of every class.
 
-    A unit is what must stay together, a picture or a group, given as how many pictures of each
+    A unit is what must stay together, an image or a group, given as how many images of each
     class it has. A class of two units or more keeps at least one undrawn, and has one drawn unless
     that would leave another class without. Then, in an order drawn from the seed and the names,
-    units are moved while that lowers the sum over classes of (drawn - wanted pictures)^2 / pictures.
-    Where units are single pictures of one class, every class comes within one picture of its share.
+    units are moved while that lowers the sum over classes of (drawn - wanted images)^2 / images.
+    Where units are single images of one class, every class comes within one image of its share.
     """
     # Sorted inside as well: sums of floats depend on their order, and ties on sums.
     units = {unit: dict(sorted(units[unit].items())) for unit in sorted(units)}
@@ -100,7 +100,7 @@ def draw_units(units: Mapping[str, Mapping[str, int]], fraction: float, seed: in
         for label in units[unit]:
             holders[label].append(unit)
     drawn: set[str] = set()
-    have: Counter[str] = Counter()  # pictures drawn
+    have: Counter[str] = Counter()  # images drawn
     there: Counter[str] = Counter()  # units drawn
     left = {label: len(having) for label, having in holders.items()}  # units not drawn
 

@@ -24,17 +24,17 @@ LABEL_COLUMNS = ("label", "labels", "class", "target")
 def read_label_table(
     source: Path, *, label_separator: str = ";", multi_label: bool = False, group_column: str | None = None
 ) -> LabelSource:
-    """The pictures that a CSV file names, in the order of its rows, by split if it has a column `split`.
+    """The images that a CSV file names, in the order of its rows, by split if it has a column `split`.
 
     Cells are separated by comma, semicolon or tab, whichever fits the header. Without a header,
     two columns are path and label. Paths are absolute or relative to the file's folder.
 
-    Pictures have several labels if `multi_label` says so or any cell holds `label_separator`:
+    Images have several labels if `multi_label` says so or any cell holds `label_separator`:
     then an empty cell is no label, and the labels of a path on several rows are put together.
 
     Raises:
         UserError: the file cannot be read or has not the columns, a row does not fit the others,
-            a picture has no label or is on several rows, or none of the files exists.
+            an image has no label or is on several rows, or none of the files exists.
     """
     if not label_separator:
         raise UserError("an empty --label-separator: give what stands between the labels of a cell, such as ';'")
@@ -71,7 +71,7 @@ def read_label_table(
 
 @dataclass
 class _Entry:
-    """One picture of a table; `lines` are those that name it."""
+    """One image of a table; `lines` are those that name it."""
 
     name: str
     words: list[str]
@@ -80,7 +80,7 @@ class _Entry:
     lines: list[int]
 
     def join(self, other: _Entry, source: Path) -> None:
-        """Take in another row on the same picture."""
+        """Take in another row on the same image."""
         if (self.split, self.group) != (other.split, other.group):
             raise UserError(
                 f"lines {self.lines[0]} and {other.lines[0]} of {shown(source)} put '{shown(self.name)}' into"
@@ -110,7 +110,7 @@ class _Table:
         head = rows[0][1]
         names = [cell.casefold() for cell in head]
         paths, labels = _columns(names, PATH_COLUMNS), _columns(names, LABEL_COLUMNS)
-        if not paths and not labels and len(head) == 2 and _is_picture(head[0]) and group_column is None:
+        if not paths and not labels and len(head) == 2 and _is_image_name(head[0]) and group_column is None:
             return _Table(source, rows, 0, 1)
         if not paths or not labels:
             raise UserError(
@@ -157,7 +157,7 @@ class _Table:
 
 
 def _check_single(source: Path, entries: Collection[_Entry]) -> None:
-    """Every picture has one label and one row."""
+    """Every image has one label and one row."""
     bare = [str(entry.lines[0]) for entry in entries if not entry.words]
     if bare:
         raise UserError(
@@ -230,7 +230,7 @@ def _fits(rows: Sequence[tuple[int, list[str]]]) -> tuple[bool, bool, bool]:
     names = [cell.casefold() for cell in head]
     known = bool(_columns(names, PATH_COLUMNS)) and bool(_columns(names, LABEL_COLUMNS))
     even = len(head) > 1 and all(len(cells) == len(head) for _, cells in rows)
-    return known, even and _is_picture(head[0]), even
+    return known, even and _is_image_name(head[0]), even
 
 
 def _columns(names: Sequence[str], known: Sequence[str]) -> list[int]:
@@ -238,5 +238,5 @@ def _columns(names: Sequence[str], known: Sequence[str]) -> list[int]:
     return [names.index(name) for name in known if name in names]
 
 
-def _is_picture(name: str) -> bool:
+def _is_image_name(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)

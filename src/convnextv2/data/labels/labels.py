@@ -1,4 +1,4 @@
-"""Pictures with labels: as they were written, and as numbers in a fixed order of classes."""
+"""Images with labels: as they were written, and as numbers in a fixed order of classes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SPLIT_NAMES = {
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """N pictures in a fixed order, and which of K classes they show.
+    """N images in a fixed order, and which of K classes they show.
 
-    `labels` is int64 (N,), the number of each picture's class; or float32 (N, K) of 0 and 1 where
-    a picture may show several classes, or none. The number of a class is its place in `classes`.
+    `labels` is int64 (N,), the number of each image's class; or float32 (N, K) of 0 and 1 where
+    an image may show several classes, or none. The number of a class is its place in `classes`.
     """
 
     images: ImageList
@@ -45,26 +45,26 @@ class LabelledImages:
 
     @property
     def multi_label(self) -> bool:
-        """Whether a picture may show several classes."""
+        """Whether an image may show several classes."""
         return self.labels.ndim == 2
 
     def subset(self, indices: Sequence[int]) -> LabelledImages:
-        """The pictures at `indices`, in that order, with the same root and classes."""
+        """The images at `indices`, in that order, with the same root and classes."""
         names = tuple(self.images.names[index] for index in indices)
         rows = torch.tensor(indices, dtype=torch.int64)
         return replace(self, images=replace(self.images, names=names), labels=self.labels[rows])
 
     def counts(self) -> Tensor:
-        """int64 (K,): how many pictures show each class."""
+        """int64 (K,): how many images show each class."""
         if self.multi_label:
             return self.labels.sum(0, dtype=torch.float64).long()
         return torch.bincount(self.labels, minlength=len(self.classes))
 
 
 def few_labels(data: LabelledImages, fraction: float, seed: int) -> LabelledImages:
-    """A share of the pictures of every class, as when only few of them had been labelled.
+    """A share of the images of every class, as when only few of them had been labelled.
 
-    `fraction` of each class is kept, rounded, and at least one picture; of all pictures together
+    `fraction` of each class is kept, rounded, and at least one image; of all images together
     where they show several classes. The draw depends on the seed alone, a smaller share is part
     of a larger one, and what is kept stays in the order of the list.
 
@@ -86,9 +86,9 @@ def few_labels(data: LabelledImages, fraction: float, seed: int) -> LabelledImag
 
 @dataclass(frozen=True)
 class WrittenLabels:
-    """Pictures and the labels found for them, in words.
+    """Images and the labels found for them, in words.
 
-    `words` holds the labels of each picture; `groups`, where there are any, the name of what it
+    `words` holds the labels of each image; `groups`, where there are any, the name of what it
     belongs together with (the same patient, the same film).
     """
 
@@ -100,13 +100,13 @@ class WrittenLabels:
         return len(self.images)
 
     def subset(self, indices: Sequence[int]) -> WrittenLabels:
-        """The pictures at `indices`, in that order."""
+        """The images at `indices`, in that order."""
         images = replace(self.images, names=tuple(self.images.names[index] for index in indices))
         groups = self.groups and tuple(self.groups[index] for index in indices)
         return WrittenLabels(images, tuple(self.words[index] for index in indices), groups)
 
     def encode(self, classes: Sequence[str], *, several: bool) -> LabelledImages:
-        """The same in numbers; `several` allows any number of labels a picture. `classes` holds every word."""
+        """The same in numbers; `several` allows any number of labels per image. `classes` holds every word."""
         number = {name: index for index, name in enumerate(classes)}
         if several:
             rows = [row for row, words in enumerate(self.words) for _ in words]
@@ -120,9 +120,9 @@ class WrittenLabels:
 
 @dataclass(frozen=True)
 class LabelSource:
-    """What a folder or a table says: pictures by "train", "val" and "test", or all of them by "" if it is not split.
+    """What a folder or a table says: images by "train", "val" and "test", or all of them by "" if it is not split.
 
-    `several` tells that a picture may have several labels, or none; `notes` are for the user, a line each.
+    `several` tells that an image may have several labels, or none; `notes` are for the user, a line each.
     """
 
     parts: Mapping[str, WrittenLabels]

@@ -1,4 +1,4 @@
-"""Labelled pictures for training, validation and test: as they were split, or drawn by class and by group."""
+"""Labelled images for training, validation and test: as they were split, or drawn by class and by group."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from convnextv2.text import listed, shown
 
 @dataclass(frozen=True)
 class Splits:
-    """Labelled pictures by what they are for; all have the classes of `train`.
+    """Labelled images by what they are for; all have the classes of `train`.
 
     `notes` say, a line each, what was decided and what is odd.
     """
@@ -40,26 +40,26 @@ def read_splits(
     multi_label: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """Read labelled pictures from a folder or a CSV file, and split off `val` where there is none.
+    """Read labelled images from a folder or a CSV file, and split off `val` where there is none.
 
     Args:
         source: a folder of class folders; a folder of `train`, `val` and `test` (or what else these
             are called) of class folders; or a CSV file, see `read_label_table`.
         val_fraction: share of each class that is drawn for `val`, 0 for none. By default 0.1 of a
             source that is split but has no `val`, 0.2 of one that is not split.
-        group_column: column of the CSV file with the name of each picture's group.
-        group_pattern: regular expression searched in each picture's name relative to its root; what
-            its first group (or all of it) matches names the picture's group.
+        group_column: column of the CSV file with the name of each image's group.
+        group_pattern: regular expression searched in each image's name relative to its root; what
+            its first group (or all of it) matches names the image's group.
         label_separator: what stands between the labels of a cell.
-        multi_label: whether a picture may have several labels, or none.
+        multi_label: whether an image may have several labels, or none.
         seed: of the draw, 0 or more. The draw depends on it and on the names and labels, not on
             their order.
 
-    A group is never on both sides of the draw. Every class with at least two pictures (or groups)
+    A group is never on both sides of the draw. Every class with at least two images (or groups)
     keeps one in `train`, and gives one to `val` where groups allow.
 
     Raises:
-        UserError: there are no pictures or only one class, `val` or `test` have a class that `train`
+        UserError: there are no images or only one class, `val` or `test` have a class that `train`
             has not, or an option does not fit the source.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
@@ -92,14 +92,14 @@ def read_splits(
 def read_labelled(
     source: str | Path, split: str | None, classes: Sequence[str], *, label_separator: str = ";", multi_label: bool
 ) -> LabelledImages:
-    """Read the pictures of one split, labelled in a given order of classes; not all classes need occur.
+    """Read the images of one split, labelled in a given order of classes; not all classes need occur.
 
-    All pictures are taken if `split` is None or the source is not split. Sources are as for
+    All images are taken if `split` is None or the source is not split. Sources are as for
     `read_splits`; `multi_label` says whether labels are (N, K) or (N,).
 
     Raises:
         UserError: the source has no such split, has classes that are not in `classes`, or several
-            labels a picture where one is meant.
+            labels per image where one is meant.
     """
     source = Path(source)
     wanted = split_of(split) if split is not None else None

@@ -1,4 +1,4 @@
-"""All pictures decoded once and kept in memory that worker processes share."""
+"""All images decoded once and kept in memory that worker processes share."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from convnextv2.errors import BadImageError
 
 
 class PixelCache:
-    """The pixels of every picture of a list, or the reason why it has none.
+    """The pixels of every image of a list, or the reason why it has none.
 
     The pixels lie in one anonymous shared mapping: worker processes forked later read the same
     memory, and no space on a file system (a container's small /dev/shm) is needed.
     """
 
     def __init__(self, images: ImageList, channels: int, pixels: list[int], reasons: dict[int, str]) -> None:
-        """Room for `pixels[i]` pixels of picture i, not yet filled; see `decode_all`."""
+        """Room for `pixels[i]` pixels of image i, not yet filled; see `decode_all`."""
         self.images = images
         self.channels = channels
         self._reasons = reasons
@@ -38,11 +38,11 @@ class PixelCache:
 
     @property
     def bad(self) -> list[tuple[int, str]]:
-        """(index, reason) of every picture that cannot be read."""
+        """(index, reason) of every image that cannot be read."""
         return sorted(self._reasons.items())
 
     def get(self, index: int) -> Tensor:
-        """Picture `index` as uint8 (C, H, W): a view of the cache, not to be written to.
+        """Image `index` as uint8 (C, H, W): a view of the cache, not to be written to.
 
         Raises:
             BadImageError: exactly where and as `decode` raises it.
@@ -54,19 +54,19 @@ class PixelCache:
         return torch.from_numpy(pixels).view(height, width, self.channels).permute(2, 0, 1)
 
     def _fill(self, index: int, max_pixels: int, min_side: int | None) -> None:
-        """Decode picture `index` into its place. Threads may do so at once, each for its own index."""
+        """Decode image `index` into its place. Threads may do so at once, each for its own index."""
         path = self.images.path(index)
         try:
-            picture = decode(path, channels=self.channels, max_pixels=max_pixels, min_side=min_side)
+            image = decode(path, channels=self.channels, max_pixels=max_pixels, min_side=min_side)
         except BadImageError as bad:
             self._reasons[index] = bad.reason
             return
         start, stop = self._starts[index], self._starts[index + 1]
-        if picture.size != stop - start:
+        if image.size != stop - start:
             self._reasons[index] = "the file changed while it was read"
             return
-        self._flat[start:stop] = picture.reshape(-1)
-        self._shapes[index] = picture.shape[:2]
+        self._flat[start:stop] = image.reshape(-1)
+        self._shapes[index] = image.shape[:2]
 
 
 def decode_all(
@@ -79,19 +79,19 @@ def decode_all(
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> PixelCache | None:
-    """Decode every picture of `images` into a `PixelCache`, if that fits.
+    """Decode every image of `images` into a `PixelCache`, if that fits.
 
     Headers are read first, so a set that is too large costs no decoding. A run with the cache
     sees the same bits and the same bad files as a run without it.
 
     Args:
-        images: the pictures.
+        images: the images.
         channels: 1 for grey, 3 for RGB.
         max_pixels: as for `decode`.
         min_side: as for `decode`.
         budget_bytes: most bytes of pixels to keep.
-        threads: how many pictures are decoded at the same time.
-        progress: called with (pictures done, pictures in all) after each picture.
+        threads: how many images are decoded at the same time.
+        progress: called with (images done, images in all) after each image.
 
     Returns:
         The cache, or None where the pixels would take more than `budget_bytes`.

@@ -38,7 +38,7 @@ def make_loader(
         pin_memory: put the tensors in page-locked memory, for a GPU.
 
     Raises:
-        RunFailedError: (while iterating) not one of the pictures can be read.
+        RunFailedError: (while iterating) not one of the images can be read.
     """
     loader = DataLoader(
         _FailuresAsValues(dataset),
@@ -62,12 +62,12 @@ def make_loader(
 
 
 def in_order(dataset: ImageSet, indices: Sequence[int], *, batch_size: int, workers: int) -> Iterator[Batch]:
-    """Each of these pictures once, in this order, without those that cannot be read.
+    """Each of these images once, in this order, without those that cannot be read.
 
-    A batch holds up to `batch_size` samples; where none of its pictures can be read it has no tensors.
+    A batch holds up to `batch_size` samples; where none of its images can be read it has no tensors.
 
     Raises:
-        RunFailedError: (while iterating) not one picture of the dataset can be read.
+        RunFailedError: (while iterating) not one image of the dataset can be read.
     """
     asked = [
         [(0, index) for index in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)

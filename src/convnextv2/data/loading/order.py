@@ -1,4 +1,4 @@
-"""Which pictures each step of a run sees, on each process."""
+"""Which images each step of a run sees, on each process."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
     So all processes together see, at each step, the very batch that one process would.
 
     Args:
-        length: number of pictures.
-        batch_size: pictures of one optimiser step, over all processes and micro-batches.
+        length: number of images.
+        batch_size: images of one optimiser step, over all processes and micro-batches.
         seed: of the permutations, 0 or more.
         start_step: first optimiser step, counted from the beginning of the run.
         stop_step: the step after the last one.
@@ -35,11 +35,11 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
         world_size: number of processes.
         accumulate: micro-batches a process runs for one step.
         weights: (length,) non-negative; then an epoch is drawn with replacement in proportion to them, in place
-            of a permutation. In place of the epoch every draw then has a number of its own, so that a picture that
+            of a permutation. In place of the epoch every draw then has a number of its own, so that an image that
             comes again is not cut and coloured the same way.
 
     Raises:
-        UserError: there are fewer pictures than a batch, or the batch cannot be cut evenly.
+        UserError: there are fewer images than a batch, or the batch cannot be cut evenly.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Targets with a share for every class, and batches of pictures mixed in pairs."""
+"""Targets with a share for every class, and batches of images mixed in pairs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from convnextv2.errors import UserError
 def soft_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
     """float32 (B, num_classes) with label smoothing (Szegedy et al. 2016).
 
-    labels: int64 (B,), one class a picture: `1 - smoothing + smoothing / num_classes` for it and
-    `smoothing / num_classes` for each other class. Or float (B, num_classes), 1 where a picture has the class
-    and 0 where not, any number of classes a picture: smoothed towards 1/2.
+    labels: int64 (B,), one class per image: `1 - smoothing + smoothing / num_classes` for it and
+    `smoothing / num_classes` for each other class. Or float (B, num_classes), 1 where an image has the class
+    and 0 where not, any number of classes per image: smoothed towards 1/2.
     """
     if labels.is_floating_point():
         assert labels.shape[1:] == (num_classes,)
@@ -24,12 +24,12 @@ def soft_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Te
 
 
 class Mixing:
-    """Each picture mixed with the one before it in the batch, the first with the last, and their targets alike.
+    """Each image mixed with the one before it in the batch, the first with the last, and their targets alike.
 
-    Mixup (Zhang et al. 2018) fades one picture over the other; CutMix (Yun et al. 2019) puts a box of one into
+    Mixup (Zhang et al. 2018) fades one image over the other; CutMix (Yun et al. 2019) puts a box of one into
     the other, and the targets share by the box's true area. One of them and one share a batch; where both are
     on, each comes half of the time (timm's batch mode, which pairs from both ends). Draws from torch's global
-    CPU generator and from nothing else, wherever the pictures are.
+    CPU generator and from nothing else, wherever the images are.
 
     Args:
         mixup: parameter of the Beta distribution of the share; 0 for no Mixup.
@@ -51,7 +51,7 @@ class Mixing:
         return bool(self._ways)
 
     def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixed pictures and targets, new tensors of the same dtype and device; untouched where both are off.
+        """Mixed images and targets, new tensors of the same dtype and device; untouched where both are off.
 
         images: float (B, C, H, W), in an order that says nothing of their classes.  targets: float (B, K).
         """

@@ -7,7 +7,9 @@ import torch
 
 from convnextv2.data.files.decode import decode
 from convnextv2.data.files.folder import list_images
-from convnextv2.data.loading.loader import GlobalBatches, ImageSet, make_loader
+from convnextv2.data.loading.image_set import ImageSet
+from convnextv2.data.loading.loader import make_loader
+from convnextv2.data.loading.order import GlobalBatches
 from convnextv2.data.transforms.geometry import CenterFit
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
