@@ -61,8 +61,8 @@ from torchvision.transforms.functional import normalize
 from convnextv2.data.files.folder import list_images
 from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.data.labels.splits import read_splits
+from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.cache import PixelCache, decode_all
-from convnextv2.data.loading.loader import BadImages
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.engine import machine
 from convnextv2.engine.distributed import DistributedContext
@@ -149,9 +149,11 @@ class Clocked(ClassifyTask):
         """Start the clock when batches are asked for."""
         batches = self.batches
 
-        def clocked(*arguments: Any) -> Generator[TaskBatch, None, None]:
+        def clocked(
+            start: int, stop: int, accumulate: int, context: DistributedContext
+        ) -> Generator[TaskBatch, None, None]:
             self.started = time.perf_counter()
-            return batches(*arguments)
+            return batches(start, stop, accumulate, context)
 
         self.batches = clocked  # pyright: ignore[reportAttributeAccessIssue]
         return self

@@ -115,7 +115,7 @@ def test_imports_follow_the_floors(file):
         ("ops.grn", "from convnextv2 import models", ["models"]),
         ("ops.grn", "def f():\n    from convnextv2.models import Size", ["models"]),
         ("ops.grn", "from ..models import sizes", ["models.sizes"]),
-        ("ops.grn", "from . import dispatch", []),
+        ("ops.grn", "from . import registry", []),
         ("data.folder", "import convnextv2.ops", ["ops"]),
         ("report.page", "from convnextv2.engine import runlog", ["engine.runlog"]),
         ("weights.files", "from convnextv2.models.sizes import SIZES", []),

@@ -8,7 +8,7 @@ import torch
 from convnextv2.data.loading.batch import Batch, PerImage, Sample, Unreadable, collate
 from convnextv2.data.loading.cache import decode_all
 from convnextv2.data.loading.image_set import ImageSet
-from convnextv2.data.loading.loader import in_order, make_loader
+from convnextv2.data.loading.loader import make_loader
 from convnextv2.data.loading.order import GlobalBatches
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.data.transforms.transform import AnnotatedImage
@@ -150,10 +150,3 @@ def test_pinned_and_moved(make_folder, workers):
         for a, b in zip(moved.lists["boxes"], expected.lists["boxes"], strict=True):
             assert a.is_cuda
             assert torch.equal(a.cpu(), b)
-
-
-def test_in_order_keeps_lists_beside_tensors(make_folder):
-    dataset = ImageSet(make_folder(7, broken=(2, 5)), detection, targets=boxes_of)
-    batches = list(in_order(dataset, range(7), batch_size=3, workers=0))
-    assert [batch.indices.tolist() for batch in batches] == [[0, 1], [3, 4], [6]]
-    assert [[len(boxes) for boxes in batch.lists["boxes"]] for batch in batches] == [[0, 1], [3, 0], [2]]

@@ -6,8 +6,6 @@ import torch
 from convnextv2.data.files import decode as decoding
 from convnextv2.data.loading import image_set
 from convnextv2.data.loading.batch import PerImage
-from convnextv2.data.loading.image_set import ImageSet
-from convnextv2.data.loading.loader import in_order
 from convnextv2.data.loading.read_each import read_each
 from convnextv2.data.transforms.geometry import CenterFit
 from convnextv2.errors import BadImageError
@@ -48,17 +46,6 @@ def test_no_stand_in_is_decoded(make_folder, monkeypatch):
     monkeypatch.setattr(image_set, "decode", lambda path, **rest: opened.append(path.name) or real(path, **rest))
     list(read_each(make_folder(6, broken=(1, 2)), fit, [1, 2, 5], batch_size=2, workers=0))
     assert opened == ["001.jpg", "002.jpg", "005.jpg"]
-
-
-def test_same_batches_as_in_order(make_folder):
-    images = make_folder(9, broken=(2, 8))
-    old = list(in_order(ImageSet(images, fit), range(9), batch_size=4, workers=0))
-    new = list(read_each(images, fit, range(9), batch_size=4, workers=0))
-    for a, b in zip(old, new, strict=True):
-        assert torch.equal(a.indices, b.indices)
-        assert a.bad == b.bad
-        assert a.tensors.keys() == b.tensors.keys()
-        assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

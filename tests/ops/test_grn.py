@@ -140,24 +140,3 @@ def test_a_picture_does_not_depend_on_its_batch(implementation, assert_same):
         batch = ops.gelu_grn(h, gamma, beta)
         alone = [ops.gelu_grn(picture[None], gamma, beta)[0] for picture in h]
     assert_same(alone, list(batch), torch.float64)
-
-
-def test_force_ends_with_its_block_even_after_an_error():
-    def fail():
-        with ops.force("reference"), ops.force("fused"):
-            assert ops.implementation(x) == "fused"
-            raise RuntimeError("inside")
-
-    x = torch.zeros(1, requires_grad=True)
-    for outer in ("reference", "fused"):
-        with ops.force(outer):
-            with pytest.raises(RuntimeError, match="inside"):
-                fail()
-            assert ops.implementation(x) == outer
-    with torch.no_grad():
-        assert ops.implementation(x) == "reference"
-
-
-def test_the_plain_implementation_runs_where_nothing_is_differentiated():
-    with torch.no_grad():
-        assert ops.implementation(torch.zeros(1)) == "reference"

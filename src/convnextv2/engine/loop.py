@@ -97,7 +97,7 @@ def seconds_per_step(task: Task, settings: LoopSettings, context: DistributedCon
         start = time.perf_counter()
         for batch in batches:
             with autocast(settings.precision, context.device):
-                task.step(model, _to_device(batch, context.device)).loss.backward()
+                task.step(model, batch.to(context.device)).loss.backward()
             if context.device.type == "cuda":
                 torch.cuda.synchronize()
             now = time.perf_counter()
@@ -205,7 +205,7 @@ class _Loop:
         sums: dict[str, Tensor] = {}
         names: list[str] = []
         for micro in range(s.accumulate):
-            batch = _to_device(next(batches), self.context.device)
+            batch = next(batches).to(self.context.device)
             names += batch.names
             last = micro == s.accumulate - 1
             with nullcontext() if last or self.context.world_size == 1 else self.model.no_sync():  # pyright: ignore
@@ -361,8 +361,3 @@ def _memory() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise RunFailedError("out of memory on the device; use a smaller --micro-batch, or --batch-size") from error
-
-
-def _to_device(batch: TaskBatch, device: torch.device) -> TaskBatch:
-    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.tensors.items()}
-    return TaskBatch(moved, batch.names)

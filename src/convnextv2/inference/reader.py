@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.loading.loader import ImageSet
+from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.loading.read_each import read_each
 from convnextv2.engine import machine
 from convnextv2.inference.predictor import InputSpec

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convnextv2 import ops
-from convnextv2.models.grid import DenseGrid, Grid
+from convnextv2.models.grid import Grid
 
 LAYER_NORM_EPS = 1e-6
 
@@ -21,6 +21,7 @@ class Depthwise(nn.Conv2d):
         super().__init__(dim, dim, kernel_size=7, padding=3, groups=dim)
 
     def forward(self, input: Tensor, grid: Grid) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """input: (B, ..., C) in the layout of `grid`; returns the same."""
         assert self.bias is not None
         return grid.depthwise(input, self.weight, self.bias)
 
@@ -34,8 +35,11 @@ class GRN(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, dim))
 
     def forward(self, h: Tensor, grid: Grid) -> Tensor:
-        """`grn(gelu(h))` over the existing sites of each picture; one operation, as GRN always follows GELU."""
-        return ops.gelu_grn(grid.existing(h), self.gamma, self.beta)
+        """Return `grn(gelu(h))` over the existing sites of each image; one operation, as GRN always follows GELU.
+
+        h: (B, ..., C) in the layout of `grid`; returns the same.
+        """
+        return ops.gelu_grn(grid.zero_absent(h), self.gamma, self.beta)
 
 
 class Block(nn.Module):
@@ -59,10 +63,29 @@ class Block(nn.Module):
         """
         if self.training and self.drop_path_rate:
             assert keep is None
-            alone = isinstance(grid, DenseGrid)  # the others know how many pictures there are
-            return drop_path(x, lambda some: self._branch(some, grid), self.drop_path_rate, skip=alone)
-        shortcut = x if keep is None else ops.gather_rows(x.flatten(0, -2), keep)
-        return shortcut + self._branch(x, grid, keep)
+            # Grids that are not dense hold the cells of all images, so that none can be left out.
+            return drop_path(x, lambda some: self._branch(some, grid), self.drop_path_rate, skip=grid.dense)
+        if keep is not None:
+            return ops.gather_rows(x.flatten(0, -2), keep) + self._branch(x, grid, keep)
+        if self.grn is not None and grid.dense and not torch.is_grad_enabled() and self._is_plain():
+            return self._at_once(x, grid, self.grn)
+        return x + self._branch(x, grid)
+
+    def _at_once(self, x: Tensor, grid: Grid, grn: GRN) -> Tensor:
+        """The whole block with its pointwise half as one operation, which needs no memory of what lies between."""
+        expand, project = self.pwconv1, self.pwconv2
+        y = self.norm(self.dwconv(x, grid))
+        return ops.residual_mlp(
+            y, x, (expand.weight, expand.bias), (grn.gamma, grn.beta), (project.weight, project.bias)
+        )
+
+    def _is_plain(self) -> bool:
+        """False if someone has replaced a part of the pointwise half or hooks into it, and so must be asked."""
+        parts = (self.pwconv1, self.grn, self.pwconv2)
+        return all(
+            type(part) is kind and not part._forward_hooks and not part._forward_pre_hooks
+            for part, kind in zip(parts, (nn.Linear, GRN, nn.Linear), strict=True)
+        )
 
     def _branch(self, x: Tensor, grid: Grid, keep: Tensor | None = None) -> Tensor:
         x = self.dwconv(x, grid)
@@ -76,17 +99,19 @@ class Block(nn.Module):
 
 
 def drop_path(x: Tensor, branch: Callable[[Tensor], Tensor], rate: float, *, skip: bool = True) -> Tensor:
-    """`x + branch(x)`, where the branch of whole pictures is dropped with probability `rate`, and the others' scaled
-    up to keep the mean (stochastic depth, Huang et al. 2016).
+    """Return `x + branch(x)`, with the branch of whole images dropped (stochastic depth, Huang et al. 2016).
 
-    x: (B, ...), one picture an entry of the first axis.  branch: must treat each picture alone.  skip: do not compute
-    what is dropped, on a CPU; a graphics card would have to wait for the number of pictures left.
+    It is dropped with probability `rate`, and the others are scaled up to keep the mean.
+
+    x: (B, ...), one image an entry of the first axis.  branch: must treat each image separately.  rate: at least 0,
+    below 1.  skip: do not compute what is dropped while training on a CPU; a graphics card would have to wait for the
+    number of images left, and a compiler would have to compile for each.
     """
     kept = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - rate)
-    if skip and x.device.type == "cpu" and ops.implementation(x) == "fused":
-        pictures = kept.flatten().nonzero().flatten()
+    if skip and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        images = kept.flatten().nonzero().flatten()
         # With none the branch's parameters would have no gradient, which other processes may be waiting for.
-        if 0 < len(pictures) < len(x):
-            taken = branch(x.index_select(0, pictures)).to(x.dtype)
-            return x.index_add(0, pictures, taken, alpha=1 / (1 - rate))
+        if 0 < len(images) < len(x):
+            taken = branch(x.index_select(0, images)).to(x.dtype)
+            return x.index_add(0, images, taken, alpha=1 / (1 - rate))
     return x + branch(x) * kept / (1 - rate)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from convnextv2 import ops
 from convnextv2.errors import UserError
 from convnextv2.models.block import LAYER_NORM_EPS, Block
 from convnextv2.models.config import EncoderConfig
@@ -33,7 +33,7 @@ class PatchConv(nn.Conv2d):
             x = x[..., : rows * patch, : columns * patch, :]
         x = x.reshape(*lead, rows, patch, columns, patch, channels).transpose(-4, -3).flatten(-3)
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # (out, row * column * channel)
-        return F.linear(x, weight, self.bias)
+        return ops.linear(x, weight, self.bias)
 
 
 class ConvNeXt(nn.Module):

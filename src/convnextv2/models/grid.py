@@ -1,22 +1,23 @@
-"""Grids: which sites exist, who their neighbours are, and which picture they belong to.
+"""Grids: which sites exist, who their neighbours are, and which image they belong to.
 
-A block is written once, over sites, and asks its grid for three things only:
+A block is written once, over sites, and asks its grid for three things only, besides `dense`:
 
     depthwise(x, weight, bias)   the 7x7 convolution; neighbours that do not exist count as zero
-    existing(x)                  x with zeros at sites that do not exist, so that sums over sites are right
+    zero_absent(x)               x with zeros at sites that do not exist, so that sums over sites are right
     coarser()                    the grid after a 2x2 downsampling
+    dense                        True if every site of every image exists
 
 Three grids give the same function over the same visible sites:
 
     DenseGrid    (B, H, W, C)         every site exists: inference and supervised training
-    MaskedGrid   (B, H, W, C)         hidden sites are kept at zero: the readable reference of sparse convolution
+    MaskedGrid   (B, H, W, C)         masked sites are kept at zero: the readable reference of sparse convolution
     PackedGrid   (B, V, u, u, C)      only visible cells are stored, u x u sites each: sparse pre-training
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -25,22 +26,26 @@ from convnextv2 import ops
 
 
 class Grid(Protocol):
-    """What a block needs to know about the place it works in."""
+    """What a block needs to know about the sites it works on."""
+
+    dense: ClassVar[bool]
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor: ...
 
-    def existing(self, x: Tensor) -> Tensor: ...
+    def zero_absent(self, x: Tensor) -> Tensor: ...
 
     def coarser(self) -> Grid: ...
 
 
 class DenseGrid:
-    """Every site exists. Features (B, H, W, C)."""
+    """Every site exists. Features (B, H, W, C); any number of images."""
+
+    dense: ClassVar[bool] = True
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return ops.depthwise(x, weight, bias)
 
-    def existing(self, x: Tensor) -> Tensor:
+    def zero_absent(self, x: Tensor) -> Tensor:
         return x
 
     def coarser(self) -> DenseGrid:
@@ -48,20 +53,22 @@ class DenseGrid:
 
 
 class MaskedGrid:
-    """Some cells are hidden; their sites are stored but hold zero wherever it matters. Features (B, H, W, C).
+    """Some cells are masked; their sites are stored but hold zero wherever it matters. Features (B, H, W, C).
 
-    mask: (B, grid_h, grid_w) boolean, True is hidden.  unit: sites on a side of one cell at this resolution.
+    mask: (B, grid_h, grid_w) boolean, True is masked.  unit: sites on a side of one cell at this resolution.
     """
+
+    dense: ClassVar[bool] = False
 
     def __init__(self, mask: Tensor, unit: int) -> None:
         self.mask, self.unit = mask, unit
-        self.hidden = mask.repeat_interleave(unit, 1).repeat_interleave(unit, 2)[..., None]  # (B, H, W, 1)
+        self.masked = mask.repeat_interleave(unit, 1).repeat_interleave(unit, 2)[..., None]  # (B, H, W, 1)
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return self.existing(ops.depthwise(self.existing(x), weight, bias))
+        return self.zero_absent(ops.depthwise(self.zero_absent(x), weight, bias))
 
-    def existing(self, x: Tensor) -> Tensor:
-        return x.masked_fill(self.hidden, 0)
+    def zero_absent(self, x: Tensor) -> Tensor:
+        return x.masked_fill(self.masked, 0)
 
     def coarser(self) -> MaskedGrid:
         return MaskedGrid(self.mask, self.unit // 2)
@@ -69,24 +76,26 @@ class MaskedGrid:
 
 @dataclass(frozen=True)
 class Cells:
-    """Which cells of a batch are visible and which are hidden, as lists of cell numbers.
+    """Which cells of a batch are visible and which are masked, as lists of cell numbers.
 
-    The number of a cell is `picture * grid_h * grid_w + row * grid_w + column`. Pictures may hide different numbers of
-    cells: every picture then has as many places as the one with the most visible cells, and `exists` tells the real
-    ones.
+    The number of a cell is `image * grid_h * grid_w + row * grid_w + column`.
 
-    shape: (B, grid_h, grid_w).  visible: (B, V); B * grid_h * grid_w, one past the last, in a place without a cell.
-    exists: (B, V) boolean, or None if all do.  hidden: (number of hidden cells,).
+    Ragged masks: images may have different numbers of visible cells. Every image then has as many places as the one
+    with the most; `exists` tells the places that hold a cell, and the others stand for any cell, blanked. `gather`,
+    `scatter`, `real` and `spread` take care of it, so that nothing else needs to know.
+
+    shape: (B, grid_h, grid_w).  visible: (B, V).  exists: (B, V) boolean, or None if every place holds a cell.
+    masked: (number of masked cells,).
     """
 
     shape: torch.Size
     visible: Tensor
     exists: Tensor | None
-    hidden: Tensor
+    masked: Tensor
 
     @staticmethod
     def of(mask: Tensor, device: torch.device) -> Cells:
-        """The cells of a mask, (B, grid_h, grid_w) boolean, True is hidden; the lists lie on `device`."""
+        """Return the cells of a mask, (B, grid_h, grid_w) boolean, True is masked; the lists lie on `device`."""
         batch, rows, columns = mask.shape
         flat = mask.flatten(1)
         counts = (~flat).sum(1)
@@ -95,45 +104,74 @@ class Cells:
         visible = visible + torch.arange(batch, device=mask.device)[:, None] * (rows * columns)
         exists = None
         if int(counts.min()) < most:
-            exists = torch.arange(most, device=mask.device) < counts[:, None]
-            visible, exists = visible.where(exists, mask.numel()), exists.to(device)
+            exists = (torch.arange(most, device=mask.device) < counts[:, None]).to(device)
         return Cells(mask.shape, visible.to(device), exists, flat.flatten().nonzero().flatten().to(device))
+
+    def gather(self, table: Tensor) -> Tensor:
+        """Return the visible cells of (B, grid_h, grid_w, ...): (B, V, ...), zero in places without a cell."""
+        return self.zero_absent(self.take(table, self.visible))
+
+    def take(self, table: Tensor, cells: Tensor) -> Tensor:
+        """Return cells of (B, grid_h, grid_w, ...) by their numbers: (*cells.shape, ...)."""
+        _, rows, columns = self.shape
+        return table[cells // (rows * columns), cells // columns % rows, cells % columns]
+
+    def scatter(self, packed: Tensor, fill: Tensor) -> Tensor:
+        """Return the whole grid with `packed`, (B, V, F), in its visible cells and `fill`, (F,), in the masked ones.
+
+        Returns (B, grid_h, grid_w, F).
+        """
+        full = fill.to(packed.dtype).repeat(self.shape.numel(), 1)
+        full = full.index_copy(0, self.real(self.visible).flatten(), self.real(packed).flatten(0, -2))
+        return full.view(*self.shape, -1)
+
+    def zero_absent(self, packed: Tensor) -> Tensor:
+        """Return (B, V, ...) with zeros in places without a cell."""
+        if self.exists is None:
+            return packed
+        return packed.masked_fill(~self.exists.view(*self.exists.shape, *(1,) * (packed.ndim - 2)), 0)
+
+    def real(self, packed: Tensor) -> Tensor:
+        """Return only the places that hold a cell: (n, ...) out of (B, V, ...), or (B, V, ...) if all of them do."""
+        return packed if self.exists is None else packed[self.exists]
+
+    def spread(self, cells: Tensor) -> Tensor:
+        """Undo `real`: (B, V, ...) out of (n, ...), zero in places without a cell."""
+        if self.exists is None:
+            return cells.view(*self.visible.shape, *cells.shape[1:])
+        rows = self.exists.flatten().nonzero().flatten()
+        table = ops.scatter_rows(cells.flatten(1), rows, self.exists.numel())
+        return table.view(*self.visible.shape, *cells.shape[1:])
 
 
 class PackedGrid:
-    """Only visible cells are stored. Features (B, V, u, u, C), V cells a picture of u x u sites.
+    """Only visible cells are stored. Features (B, V, u, u, C), V cells an image of u x u sites.
 
     Everything but the depthwise convolution is local to a site or, for the 2x2 downsampling, to a cell.
     For the convolution the cells are laid out on an empty canvas (B, H, W, C) and taken off it afterwards.
     """
 
+    dense: ClassVar[bool] = False
+
     def __init__(self, cells: Cells, unit: int) -> None:
         self.cells, self.unit = cells, unit
         batch, rows, columns = cells.shape
         self.canvas = (batch, rows * unit, columns * unit)
-        # The canvas is also a table: its line `(picture * H + y) * columns + column` holds the u sites that the cell
+        # The canvas is also a table: its line `(image * H + y) * columns + column` holds the u sites that the cell
         # in that column has on the canvas row y. So a cell is u lines, `columns` apart, and its sites lie in them
         # as they lie in (u, u, C). `lines` are the lines of all visible cells, in order.
-        picture_row = torch.div(cells.visible, columns, rounding_mode="floor")  # picture * grid_h + row
-        first = picture_row * (unit * columns) + cells.visible % columns
+        visible = cells.real(cells.visible)
+        image_row = torch.div(visible, columns, rounding_mode="floor")  # image * grid_h + row
+        first = image_row * (unit * columns) + visible % columns
         steps = torch.arange(unit, device=first.device) * columns
         self.lines = (first[..., None] + steps).flatten()
-        self.length = batch * rows * unit * columns
-        # Places without a cell are numbered one past the last: they are laid on lines of their own, then dropped.
-        self.spare = 0 if cells.exists is None else unit * columns
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        table = ops.scatter_rows(x.reshape(len(self.lines), -1), self.lines, self.length + self.spare)
-        y = ops.depthwise(table[: self.length].view(*self.canvas, -1), weight, bias)
-        table = y.reshape(self.length, -1)
-        if self.spare:
-            table = torch.cat([table, table.new_zeros(self.spare, table.shape[1])])
-        return ops.gather_rows(table, self.lines).view(x.shape)
+        cells = self.cells.real(x).view(-1, *x.shape[2:])  # (n, u, u, C)
+        return self.cells.spread(ops.depthwise_cells(cells, self.lines, self.canvas, weight, bias))
 
-    def existing(self, x: Tensor) -> Tensor:
-        if self.cells.exists is None:
-            return x
-        return x.masked_fill(~self.cells.exists[:, :, None, None, None], 0)
+    def zero_absent(self, x: Tensor) -> Tensor:
+        return self.cells.zero_absent(x)
 
     def coarser(self) -> PackedGrid:
         return PackedGrid(self.cells, self.unit // 2)

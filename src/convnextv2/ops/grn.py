@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from convnextv2.ops.dispatch import implementation
+from convnextv2.ops.registry import Operation, register
 
 EPS = 1e-6
 
@@ -19,14 +19,14 @@ _CHUNK = 1 << 18
 
 
 def grn(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """Let the channels of each picture compete: `gamma * (x * n) + beta + x`.
+    """Return `gamma * (x * n) + beta + x`: the channels of each image compete.
 
-    With `g_c = ||x_c||_2` over all sites of one picture, `n_c = g_c / (mean over channels of g + 1e-6)`.
+    With `g_c = ||x_c||_2` over all sites of one image, `n_c = g_c / (mean over channels of g + 1e-6)`.
 
-    x: (B, ..., C), one picture an entry of the first axis; sites that do not exist must hold zero.
+    x: (B, ..., C), one image an entry of the first axis; sites that do not exist must hold zero.
     gamma, beta: C values each, in any shape, for instance (1, 1, 1, C).
 
-    The statistics are taken in float32 or better. Where a channel of a picture is zero everywhere its norm
+    The statistics are taken in float32 or better. Where a channel of an image is zero everywhere its norm
     has no derivative; the subgradient zero is taken, so gradients stay finite (GELU underflows to exact zeros
     in bf16, and the plain root of a zero sum would turn the run into NaN).
     """
@@ -38,67 +38,131 @@ def grn(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
 
 
 def gelu_grn(h: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """`grn(gelu(h), gamma, beta)`, shapes as for `grn`. Sites that do not exist must hold zero (GELU keeps it)."""
-    if implementation(h) == "reference":
-        return grn(F.gelu(h), gamma, beta)
-    y = _FusedGeluGRN.apply(h.flatten(1, -2), gamma.flatten(), beta.flatten())
-    return y.view(h.shape)
+    """Return `grn(gelu(h), gamma, beta)`, shapes as for `grn`; absent sites must hold zero, which GELU keeps."""
+    return _gelu_grn(h, gamma, beta)
 
 
 def _exact(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-class _FusedGeluGRN(torch.autograd.Function):
-    """A few pictures at a time, so that all passes but the first find their values in the cache.
+def _forward(h: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """The output and the norms (B, 1, C) of h (B, S, C), a few images at a time.
 
-    Only the input is kept for the backward pass; GELU is computed again, which costs less than keeping it.
+    All passes but the first find their values in the cache.
+    """
+    batch, _, channels = h.shape
+    y = torch.empty_like(h)
+    norm = h.new_empty((batch, 1, channels), dtype=_exact(h))
+    for part in _chunks(h):
+        x = F.gelu(h[part].to(norm.dtype))
+        norm[part] = x.square().sum(1, keepdim=True).sqrt_()
+        n = norm[part] / (norm[part].mean(-1, keepdim=True) + EPS)
+        x.mul_(gamma * n + 1)
+        if y.dtype == x.dtype:
+            torch.add(x, beta, out=y[part])
+        else:
+            y[part] = x.add_(beta)
+    return y, norm
+
+
+def _backward(dy: Tensor, h: Tensor, gamma: Tensor, norm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of h, gamma and beta.
 
     With `x = gelu(h)` and the scale `s = gamma * n + 1` the layer is `y = x * s + beta`. Backward, with
     `d_s = sum over sites of d_y * x` and `m = mean(g) + eps`:  `d_gamma = sum_b d_s * n`,  `d_n = d_s * gamma`,
     `d_g = (d_n - mean_c(d_n * n)) / m`,  `d_x = d_y * s + x * d_g / g`.
     """
+    mean = norm.mean(-1, keepdim=True) + EPS
+    n = norm / mean
+    scale = gamma * n + 1
+    dh = torch.empty_like(h)
+    d_scale = torch.empty_like(norm)
+    d_beta = torch.zeros_like(norm[0, 0])
+    for part in _chunks(h):
+        h_part, dy_part = h[part].to(norm.dtype), dy[part].to(norm.dtype)
+        x = F.gelu(h_part)
+        d_scale[part] = (dy_part * x).sum(1, keepdim=True)
+        d_beta += dy_part.sum((0, 1))
+        d_n = d_scale[part] * gamma
+        d_norm = (d_n - (d_n * n[part]).mean(-1, keepdim=True)) / mean[part]
+        along_x = torch.where(norm[part] > 0, d_norm / norm[part], 0)
+        dx = x.mul_(along_x).addcmul_(dy_part, scale[part])
+        if dh.dtype == dx.dtype:
+            torch.ops.aten.gelu_backward.grad_input(dx, h_part, grad_input=dh[part])
+        else:
+            dh[part] = torch.ops.aten.gelu_backward(dx, h_part)
+    d_gamma = (d_scale * n).sum((0, 1))
+    return dh, d_gamma.to(gamma.dtype), d_beta.to(gamma.dtype)
+
+
+class _Fused(torch.autograd.Function):
+    """Keeps only the input for the backward pass; GELU is computed again, which costs less than keeping it."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        batch, _, channels = h.shape
-        y = torch.empty_like(h)
-        norm = h.new_empty((batch, 1, channels), dtype=_exact(h))
-        for part in _chunks(h):
-            x = F.gelu(h[part].to(norm.dtype))
-            norm[part] = x.square().sum(1, keepdim=True).sqrt_()
-            n = norm[part] / (norm[part].mean(-1, keepdim=True) + EPS)
-            y[part] = x.mul_(gamma * n + 1).add_(beta)
+        y, norm = _forward(h, gamma, beta)
         ctx.save_for_backward(h, gamma, norm)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        h, gamma, norm = ctx.saved_tensors
-        mean = norm.mean(-1, keepdim=True) + EPS
-        n = norm / mean
-        scale = gamma * n + 1
-        dh = torch.empty_like(h)
-        d_scale = torch.empty_like(norm)
-        d_beta = torch.zeros_like(norm[0, 0])
-        for part in _chunks(h):
-            h_part, dy_part = h[part].to(norm.dtype), dy[part].to(norm.dtype)
-            x = F.gelu(h_part)
-            d_scale[part] = (dy_part * x).sum(1, keepdim=True)
-            d_beta += dy_part.sum((0, 1))
-            d_n = d_scale[part] * gamma
-            d_norm = (d_n - (d_n * n[part]).mean(-1, keepdim=True)) / mean[part]
-            along_x = torch.where(norm[part] > 0, d_norm / norm[part], 0)
-            dx = x.mul_(along_x).addcmul_(dy_part, scale[part])
-            dh[part] = torch.ops.aten.gelu_backward(dx, h_part)
-        d_gamma = (d_scale * n).sum((0, 1))
-        return dh, d_gamma.to(gamma.dtype), d_beta.to(gamma.dtype)
+        return _backward(dy, *ctx.saved_tensors)
+
+
+def _fused(h: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return _Fused.apply(h.flatten(1, -2), gamma.flatten(), beta.flatten()).view(h.shape)
+
+
+@torch.library.custom_op("convnextv2::gelu_grn", mutates_args=())
+def _operator(h: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    return _forward(h, gamma, beta)
+
+
+@torch.library.custom_op("convnextv2::gelu_grn_backward", mutates_args=())
+def _backward_operator(dy: Tensor, h: Tensor, gamma: Tensor, norm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _backward(dy, h, gamma, norm)
+
+
+@_operator.register_fake
+def _(h: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(h), h.new_empty((len(h), 1, h.shape[-1]), dtype=_exact(h))
+
+
+@_backward_operator.register_fake
+def _(dy: Tensor, h: Tensor, gamma: Tensor, norm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(h), torch.empty_like(gamma), torch.empty_like(gamma)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor]) -> None:
+    h, gamma, _ = inputs
+    ctx.save_for_backward(h, gamma, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _derive(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _backward_operator(dy, *ctx.saved_tensors)
+
+
+_operator.register_autograd(_derive, setup_context=_save)
+
+
+def _compiled(h: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return _operator(h.flatten(1, -2), gamma.flatten(), beta.flatten())[0].view(h.shape)
+
+
+def _accepts(*_: Any) -> str | None:
+    return None if torch.is_grad_enabled() else "no gradients are recorded"
 
 
 def _chunks(h: Tensor) -> Iterator[slice]:
-    """Slices over pictures. A graphics card gets all of them at once."""
+    """Slices over images. A graphics card gets all of them at once."""
     batch, sites, channels = h.shape
     step = max(1, _CHUNK // (sites * channels)) if h.device.type == "cpu" else batch
     for start in range(0, batch, step):
         yield slice(start, start + step)
+
+
+_gelu_grn = Operation("gelu_grn", lambda h, gamma, beta: grn(F.gelu(h), gamma, beta))
+register("gelu_grn", "fused", _accepts, _fused, compiled=_compiled)

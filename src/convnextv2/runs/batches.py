@@ -6,7 +6,9 @@ from collections.abc import Callable, Generator, Mapping
 
 from torch import Tensor
 
-from convnextv2.data.loading.loader import BadImages, ImageSet, make_loader
+from convnextv2.data.loading.bad_images import BadImages
+from convnextv2.data.loading.image_set import ImageSet
+from convnextv2.data.loading.loader import make_loader
 from convnextv2.data.loading.order import GlobalBatches
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.records import TaskBatch
@@ -54,4 +56,4 @@ class TrainingBatches:
         for batch in make_loader(self.dataset, order, workers=self._workers, pin_memory=pin):
             self.bad.add(batch.bad)
             tensors = {**batch.tensors, **self._targets(batch.indices)}
-            yield TaskBatch(tensors, [shown(names[index]) for index in batch.indices.tolist()])
+            yield TaskBatch(tensors, [shown(names[index]) for index in batch.indices.tolist()], batch.lists)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.cache import PixelCache, decode_all
-from convnextv2.data.loading.loader import BadImages
 from convnextv2.engine import machine, runfolder
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.runlog import RunLog

@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.batch import Batch, Sample, Unreadable, collate
-from convnextv2.data.loading.image_set import ImageSet, Transform
-from convnextv2.data.loading.order import GlobalBatches
 from convnextv2.errors import RunFailedError
-from convnextv2.records import Ragged
 
-__all__ = ["BadImages", "Batch", "GlobalBatches", "ImageSet", "Sample", "Transform", "in_order", "make_loader"]
+__all__ = ["make_loader"]
 
 
 def make_loader(
@@ -59,30 +55,6 @@ def make_loader(
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return _raising(stream)
-
-
-def in_order(dataset: ImageSet, indices: Sequence[int], *, batch_size: int, workers: int) -> Iterator[Batch]:
-    """Each of these images once, in this order, without those that cannot be read.
-
-    A batch holds up to `batch_size` samples; where none of its images can be read it has no tensors.
-
-    Raises:
-        RunFailedError: (while iterating) not one image of the dataset can be read.
-    """
-    asked = [
-        [(0, index) for index in indices[start : start + batch_size]] for start in range(0, len(indices), batch_size)
-    ]
-    for keys, batch in zip(asked, make_loader(dataset, asked, workers=workers), strict=True):
-        good = batch.indices == torch.tensor([index for _, index in keys])
-        broken = {index for (_, index), fine in zip(keys, good.tolist(), strict=True) if not fine}
-        bad = tuple((index, reason) for index, reason in dict(batch.bad).items() if index in broken)
-        tensors = {name: tensor[good] for name, tensor in batch.tensors.items()} if good.any() else {}
-        lists = {
-            name: Ragged.of([part for part, fine in zip(parts, good.tolist(), strict=True) if fine])
-            for name, parts in batch.lists.items()
-            if good.any()
-        }
-        yield Batch(tensors, batch.indices[good], bad, lists)
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

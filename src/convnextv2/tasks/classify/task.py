@@ -11,8 +11,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from convnextv2.data.labels.labels import LabelledImages
+from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.cache import PixelCache
-from convnextv2.data.loading.loader import BadImages, ImageSet
+from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import RandAugment, RandomErase, normalise
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.data.transforms.mixing import Mixing, soft_targets

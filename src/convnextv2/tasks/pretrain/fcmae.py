@@ -39,7 +39,7 @@ class FCMAE(nn.Module):
     encoder: a `ConvNeXt`, V2 or V1. Its final norm and head take no part.
     mask_ratio: the part of the cells that is masked; a cell is `8 * stem_stride` pixels on a side.
     decoder_dim, decoder_depth: width and number of the decoder's blocks, of the encoder's kind.
-    norm_pix_loss: predict each cell normalised by its own mean and variance.
+    norm_pix_loss: predict each patch normalised by its own mean and variance.
     """
 
     def __init__(
@@ -89,12 +89,12 @@ class FCMAE(nn.Module):
         return Reconstruction(self._loss(masked, images, cells), mask, prediction)
 
     def encode(self, images: Tensor, mask: Tensor, sparse: bool = True) -> Tensor:
-        """Features of the visible cells: (B, h, w, dims[3]), zero in masked ones. The mask may be all False."""
+        """Return the features of the visible cells: (B, h, w, dims[3]), zero in masked ones; the mask may be empty."""
         mask, cells = self._cells(images, mask)
         if not sparse:
             return self._encode_masked(images, mask)
         packed = self._encode_packed(images, cells)  # (B, V, dims[3])
-        return cells.scatter(packed, fill=packed.new_zeros(packed.shape[-1]))
+        return cells.scatter(packed, packed.new_zeros(packed.shape[-1]))
 
     def _encode(self, images: Tensor, mask: Tensor, cells: Cells, sparse: bool) -> Tensor:
         """Encoder, projection, and the mask token in every masked cell: (B, h, w, decoder_dim)."""
@@ -106,9 +106,9 @@ class FCMAE(nn.Module):
         return cells.scatter(projected, fill=token)
 
     def _encode_packed(self, images: Tensor, cells: Cells) -> Tensor:
-        """Features of the visible cells only: (B, V, dims[3])."""
         pixels = cells.gather(self._patches(images))  # (B, V, p, p, C)
-        return self.encoder.stage_outputs(pixels, PackedGrid(cells, unit=CELL_UNIT))[-1].flatten(2)
+        grid = PackedGrid(cells, unit=CELL_UNIT)
+        return self.encoder.stage_outputs(pixels, grid)[-1].flatten(2)
 
     def _encode_masked(self, images: Tensor, mask: Tensor) -> Tensor:
         mask = mask.to(images.device)
@@ -117,7 +117,7 @@ class FCMAE(nn.Module):
         return MaskedGrid(mask, unit=1).zero_absent(features)
 
     def _patches(self, images: Tensor) -> Tensor:
-        """The pixels of all cells, channels last: (B, h, w, p, p, C), a view."""
+        """A view of the pixels by cell, channels last: (B, h, w, p, p, C)."""
         batch, channels, height, width = images.shape
         x = images.view(batch, channels, height // self.cell, self.cell, width // self.cell, self.cell)
         return x.permute(0, 2, 4, 3, 5, 1)

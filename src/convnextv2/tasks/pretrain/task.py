@@ -12,8 +12,9 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.cache import PixelCache
-from convnextv2.data.loading.loader import BadImages, ImageSet
+from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.data.transforms.geometry import CenterFit, RandomResizedCropFlip
 from convnextv2.engine.distributed import DistributedContext
