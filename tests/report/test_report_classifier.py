@@ -1,4 +1,4 @@
-"""The page of a classifier's run: its words, plots, tables, pictures and data."""
+"""The page of a classifier's run: its words, plots, tables, images and data."""
 
 import base64
 import dataclasses
@@ -81,7 +81,7 @@ def test_a_finished_classifier(make_run, parse, line, classifier):
         "In all: 10 epochs, 60 steps, 2,795 images per second, 1.5 hours."
     )
     assert expected in page.text
-    assert list(page.sections) == ["learning", "pictures", "curves", "data", "settings", "go-on"]
+    assert list(page.sections) == ["learning", "images", "curves", "data", "settings", "go-on"]
 
 
 def test_without_averaged_weights_the_plain_ones_count(make_run, parse, line, classifier):
@@ -134,7 +134,7 @@ def test_a_run_whose_patience_is_out(make_run, parse, line, classifier):
     assert "In all: 5 of 10 epochs, 30 steps" in text
 
 
-def test_several_labels_a_picture(make_run, parse, line, classifier):
+def test_several_labels_an_image(make_run, parse, line, classifier):
     classifier["settings"]["multi_label"] = True
     classifier = said_by_the_task(classifier, several=True)
     lines = [line(60), *(evaluation(step, names=("loss", "map", "auroc", "f1", "ece")) for step in (20, 40)), END]
@@ -147,7 +147,7 @@ def test_several_labels_a_picture(make_run, parse, line, classifier):
     assert "62.5 % on the test images" in page.text
     assert list(plots_of(page, "learning")) == ["mAP", "Loss"]
     assert {"F1", "AUROC", "Calibration error"} <= set(plots_of(page))
-    assert "whose labels are furthest" in page.sections["pictures"]
+    assert "whose labels are furthest" in page.sections["images"]
 
 
 def test_a_run_without_validation(make_run, parse, line, classifier):
@@ -181,7 +181,7 @@ def test_damaged_scores_are_named(make_run, parse, line, classifier, broken):
 def test_odd_scores_are_passed_over(make_run, parse, line, classifier, scores):
     run = make_run(classifier, [*lines_of(line), END])
     (run / "scores.json").write_text(json.dumps(scores))
-    assert "test pictures." not in parse(write_report(run)).text.split("In all")[0]
+    assert "test images." not in parse(write_report(run)).text.split("In all")[0]
 
 
 def test_plain_and_averaged_share_a_plot(make_run, parse, line, classifier):
@@ -231,17 +231,17 @@ def test_long_tables_are_folded(make_run, parse, classifier):
     assert "So." not in page.folded
 
 
-def test_the_pictures_in_their_order_with_a_sentence_each(make_run, parse, classifier):
+def test_the_images_in_their_order_with_a_sentence_each(make_run, parse, classifier):
     run = make_run(classifier)
     kinds = ("best-predictions", "step-00000060-training-pictures", "other", "worst-predictions", "confusion-matrix")
     for index, kind in enumerate(kinds):
         Image.new("RGB", (600, 150), (40 * index, 0, 0)).save(run / "pictures" / f"{kind}.png")
     page = parse(write_report(run))
-    text = page.sections["pictures"]
+    text = page.sections["images"]
     said = [
         "Confusion matrix", "the row is the true class", "Worst predictions", "look for wrong labels",
         "Best predictions", "The validation images that the model got right and was surest of",
-        "Training pictures after 60 steps", "What the model is fed", "Other",
+        "Training images after 60 steps", "What the model is fed", "Other",
     ]  # fmt: skip
     places = [text.index(words) for words in said]
     assert places == sorted(places)
@@ -273,7 +273,7 @@ def test_many_classes_are_folded(make_run, parse, classifier):
     assert "kind 199" in page.folded
 
 
-def test_classes_without_pictures(make_run, parse, classifier):
+def test_classes_without_images(make_run, parse, classifier):
     classifier["data"]["pictures_by_class"] = {"a": 0, "b": "many", "c": -1}
     page = parse(write_report(make_run(classifier)))
     assert "Each class has 0 training images." in page.text

@@ -42,11 +42,11 @@ def test_the_sections_come_in_order(make_run, parse, line):
     (run / "table.json").write_text(json.dumps({"title": "T", "columns": ["a"], "rows": [[1]]}))
     (run / "log.txt").write_text("hello\n")
     page = parse(write_report(run))
-    assert list(page.sections) == ["results", "pictures", "curves", "settings", "go-on", "log"]
+    assert list(page.sections) == ["results", "images", "curves", "settings", "go-on", "log"]
 
 
 def test_the_caption_explains_the_grid(make_run, parse):
-    text = parse(write_report(make_run(pictures=1))).sections["pictures"]
+    text = parse(write_report(make_run(pictures=1))).sections["images"]
     for word in (
         "original",
         "masked",
@@ -102,7 +102,7 @@ def test_nothing_in_the_run_is_taken_for_markup(make_run, parse, config, line):
     (run / "table.json").write_text(json.dumps({"title": evil, "columns": [evil], "rows": [[evil]], "note": evil}))
     (run / "log.txt").write_text(f"warning: {evil}\n")
     Image.new("RGB", (8, 8)).save(run / "pictures" / "step-1-<b onload=x>.png")
-    (run / "pictures" / "<i>.png").write_text("no picture")
+    (run / "pictures" / "<i>.png").write_text("no image")
     page = parse(write_report(run))  # parse refuses any script
     assert evil in page.text
     assert page.text.count(evil) > 10
@@ -271,7 +271,7 @@ def test_a_run_that_an_earlier_version_wrote_has_a_whole_page_without_a_descript
     page = parse(write_report(make_run(config, [line(30), line(60), END], pictures=2)))
     assert "pretrain convnextv2_atto" in page.text
     assert "Finished on 1,536 images: 10 epochs, 60 steps" in page.text
-    assert "Reconstruction after 200 steps" in page.sections["pictures"]
+    assert "Reconstruction after 200 steps" in page.sections["images"]
     assert "--resume" in page.sections["go-on"]
 
 

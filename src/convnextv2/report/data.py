@@ -14,16 +14,16 @@ TOLD = frozenset({"pictures_by_class", "notes"})
 
 @dataclass(frozen=True)
 class ClassSize:
-    """A class and its training pictures; `share` of the largest class, in percent."""
+    """A class and its training images; `share` of the largest class, in percent."""
 
     name: str
-    pictures: int
+    images: int
     share: float
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """How many pictures there are, of which classes (the largest first), and what is odd about them."""
+    """How many images there are, of which classes (the largest first), and what is odd about them."""
 
     text: str
     classes: list[ClassSize]

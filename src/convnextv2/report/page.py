@@ -15,8 +15,8 @@ from convnextv2.errors import UserError
 from convnextv2.report import summary, words
 from convnextv2.report.data import TOLD, labelled
 from convnextv2.report.description import describe
+from convnextv2.report.images import galleries
 from convnextv2.report.metrics import Metrics
-from convnextv2.report.pictures import galleries
 from convnextv2.report.plots import plots
 from convnextv2.report.run_folder import RunFolder, read_run
 
@@ -75,7 +75,7 @@ def _render(run: RunFolder) -> str:
 def _content(run: RunFolder) -> dict[str, Any]:
     said = describe(run)
     title, subtitle = summary.headline(run, said)
-    shown, unreadable = galleries(run.pictures, list(said.samples))
+    shown, unreadable = galleries(run.images, list(said.samples))
     return {
         "title": title,
         "subtitle": subtitle,

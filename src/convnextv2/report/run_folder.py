@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 LOG_LINES = 30
 _LOG_BYTES = 256 * 1024
-_PICTURE = re.compile(r"step-(\d+)-(.+)")
+_NAME = re.compile(r"step-(\d+)-(.+)")
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 
@@ -31,8 +31,8 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture file of the run: what it shows (`kind`) and after which step; -1 where the name says none."""
+class StoredImage:
+    """An image file of the run: what it shows (`kind`) and after which step; -1 where the name says none."""
 
     path: Path
     step: int
@@ -46,7 +46,7 @@ class RunFolder:
     path: Path
     config: dict[str, Any]
     metrics: Metrics
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[StoredImage, ...] = ()
     log: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -89,7 +89,7 @@ def read_run(run: Path) -> RunFolder:
         path=run.resolve(),
         config=config,
         metrics=metrics,
-        pictures=_pictures(run / "pictures"),
+        images=_images(run / "pictures"),
         log=log[-LOG_LINES:],
         warnings=warnings,
         tables=tuple(table for table in tables if table is not None),
@@ -137,18 +137,18 @@ def _scores(scores: Any) -> dict[str, Any]:
     return scores
 
 
-def _pictures(folder: Path) -> tuple[Picture, ...]:
-    """All pictures, oldest first."""
+def _images(folder: Path) -> tuple[StoredImage, ...]:
+    """All images, oldest first."""
     if not folder.is_dir():
         return ()
     found = []
     for path in folder.iterdir():
-        # A name with a leading dot is a picture still being written.
+        # A name with a leading dot is an image still being written.
         if path.suffix.lower() not in _SUFFIXES or path.name.startswith("."):
             continue
-        match = _PICTURE.fullmatch(path.stem)
-        found.append(Picture(path, int(match[1]), match[2]) if match else Picture(path, -1, path.stem))
-    return tuple(sorted(found, key=lambda picture: (picture.step, picture.path.name)))
+        match = _NAME.fullmatch(path.stem)
+        found.append(StoredImage(path, int(match[1]), match[2]) if match else StoredImage(path, -1, path.stem))
+    return tuple(sorted(found, key=lambda image: (image.step, image.path.name)))
 
 
 def _tail(path: Path) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ def _remaining(run: RunFolder, state_now: str) -> str:
     return f"; about {duration(seconds / done * (epochs - done))} to go"
 
 
-def notices(run: RunFolder, unreadable_pictures: list[str]) -> list[str]:
+def notices(run: RunFolder, unreadable: list[str]) -> list[str]:
     """What a reader should know before believing the rest."""
     found = list(run.notices)
     bad = run.section("data").get("bad")
@@ -153,8 +153,8 @@ def notices(run: RunFolder, unreadable_pictures: list[str]) -> list[str]:
         if series.lost:
             lost = count(series.lost, "value")
             found.append(f"{lost} of {series.name} ({series.phase}) not finite (NaN or infinite), not drawn.")
-    if unreadable_pictures:
-        found.append(f"Not readable as an image, left out: {', '.join(unreadable_pictures)}.")
+    if unreadable:
+        found.append(f"Not readable as an image, left out: {', '.join(unreadable)}.")
     return found
 
 

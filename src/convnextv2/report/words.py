@@ -81,13 +81,13 @@ def date(iso: Any) -> str:
 
 
 def count(amount: int, thing: str, things: str = "") -> str:
-    """1 picture, 2,000 pictures, 3 classes."""
+    """1 image, 2,000 images, 3 classes."""
     return f"{amount:,} {thing if amount == 1 else things or f'{thing}s'}"
 
 
 def title(name: str) -> str:
-    """A metric's or image's name as words: images_per_second is "Images per second"."""
-    spaced = name.replace("_", " ").strip()
+    """A metric's or image's name as words: images_per_second is "Images per second". Names on disk may say picture."""
+    spaced = name.replace("_", " ").replace("picture", "image").strip()
     return TITLES.get(name, spaced[:1].upper() + spaced[1:])
 
 

@@ -1,4 +1,4 @@
-"""The run's pictures inside the page."""
+"""The run's images inside the page."""
 
 import base64
 import io
@@ -13,10 +13,10 @@ def pixels(attrs):
     return Image.open(io.BytesIO(base64.b64decode(attrs["src"].split(",", 1)[1])))
 
 
-def test_thirty_pictures(make_run, parse):
+def test_thirty_images(make_run, parse):
     page = parse(write_report(make_run(pictures=30)))
     assert len(page.all("img")) == 9
-    text = page.sections["pictures"]
+    text = page.sections["images"]
     assert "Reconstruction after 3,000 steps" in text
     assert "After 100 steps" in text
     assert "After 2,900 steps" in text
@@ -25,7 +25,7 @@ def test_thirty_pictures(make_run, parse):
     assert pixels(page.all("img")[0]).convert("RGB").getpixel((0, 0)) == (30 * 7, 90, 120)
 
 
-def test_large_pictures_are_made_small(make_run, parse):
+def test_large_images_are_made_small(make_run, parse):
     run = make_run(pictures=3)
     for path in (run / "pictures").iterdir():
         noise = Image.effect_noise((2000, 1500), 90)
@@ -37,14 +37,14 @@ def test_large_pictures_are_made_small(make_run, parse):
     assert (int(images[0]["width"]), int(images[0]["height"])) == pixels(images[0]).size
 
 
-def test_small_pictures_are_kept_to_the_byte(make_run, parse):
+def test_small_images_are_kept_to_the_byte(make_run, parse):
     run = make_run(pictures=1)
     stored = next((run / "pictures").iterdir()).read_bytes()
     attrs = parse(write_report(run)).all("img")[0]
     assert base64.b64decode(attrs["src"].split(",", 1)[1]) == stored
 
 
-def test_pictures_cut_short(make_run, parse):
+def test_images_cut_short(make_run, parse):
     run = make_run(pictures=4)
     newest = run / "pictures" / "step-00000400-reconstruction.png"
     newest.write_bytes(newest.read_bytes()[:60])
@@ -58,9 +58,9 @@ def test_pictures_cut_short(make_run, parse):
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16", "1", "LA"])
 def test_any_kind_of_png(make_run, parse, mode, monkeypatch):
-    from convnextv2.report import pictures
+    from convnextv2.report import images
 
-    monkeypatch.setattr(pictures, "_LATEST_BYTES", 1)
+    monkeypatch.setattr(images, "_LATEST_BYTES", 1)
     run = make_run()
     Image.new(mode, (300, 150)).save(run / "pictures" / "step-00000005-mask.png")
     page = parse(write_report(run))

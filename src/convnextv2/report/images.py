@@ -1,4 +1,4 @@
-"""The run's pictures as data addresses, small enough that the whole page stays a few megabytes."""
+"""The run's images as data addresses, small enough that the whole page stays a few megabytes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from convnextv2.report.run_folder import Picture
+from convnextv2.report.run_folder import StoredImage
 from convnextv2.report.words import title
 
 EARLIER = 8
-_COLUMN = 780  # the page's text width in CSS pixels; earlier pictures stand two in a row
+_COLUMN = 780  # the page's text width in CSS pixels; earlier images stand two in a row
 _LATEST_BYTES = 1_000_000
 _ALL_EARLIER_BYTES = 1_200_000
 _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
@@ -21,7 +21,7 @@ _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 @dataclass(frozen=True)
 class Embedded:
-    """One picture inside the page; `shown` is its width there, which enlarges only the tiny ones."""
+    """One image inside the page; `shown` is its width there, which enlarges only the tiny ones."""
 
     address: str
     width: int
@@ -32,7 +32,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The pictures of one kind: the latest, and some of those before it, oldest first."""
+    """The images of one kind: the latest, and some of those before it, oldest first."""
 
     kind: str
     title: str
@@ -41,11 +41,11 @@ class Gallery:
     left_out: int
 
 
-def galleries(pictures: Sequence[Picture], first: Sequence[str] = ()) -> tuple[list[Gallery], list[str]]:
-    """One gallery a kind, the kinds in `first` first, in that order; and the names of files that are no pictures."""
-    kinds: dict[str, list[Picture]] = {}
-    for picture in pictures:
-        kinds.setdefault(picture.kind, []).append(picture)
+def galleries(images: Sequence[StoredImage], first: Sequence[str] = ()) -> tuple[list[Gallery], list[str]]:
+    """One gallery a kind, the kinds in `first` first, in that order; and the names of files that are no images."""
+    kinds: dict[str, list[StoredImage]] = {}
+    for image in images:
+        kinds.setdefault(image.kind, []).append(image)
     order = sorted(kinds, key=lambda kind: (first.index(kind) if kind in first else len(first), kind))
     found: list[Gallery] = []
     unreadable: list[str] = []
@@ -56,40 +56,40 @@ def galleries(pictures: Sequence[Picture], first: Sequence[str] = ()) -> tuple[l
             continue
         chosen = spread(rest, EARLIER)
         share = _ALL_EARLIER_BYTES // len(order) // EARLIER
-        earlier = [_try_embed(picture, _COLUMN, share, unreadable) for picture in chosen]
-        shown = tuple(picture for picture in earlier if picture is not None)
+        earlier = [_try_embed(image, _COLUMN, share, unreadable) for image in chosen]
+        shown = tuple(image for image in earlier if image is not None)
         found.append(Gallery(kind, title(kind.replace("-", " ")), latest, shown, len(rest) - len(chosen)))
     return found, unreadable
 
 
-def spread(pictures: Sequence[Picture], most: int) -> list[Picture]:
-    """At most `most` of the pictures, evenly spaced, the first and the last among them."""
-    if len(pictures) <= most:
-        return list(pictures)
-    return [pictures[round(i * (len(pictures) - 1) / (most - 1))] for i in range(most)]
+def spread(images: Sequence[StoredImage], most: int) -> list[StoredImage]:
+    """At most `most` of the images, evenly spaced, the first and the last among them."""
+    if len(images) <= most:
+        return list(images)
+    return [images[round(i * (len(images) - 1) / (most - 1))] for i in range(most)]
 
 
-def _latest(pictures: list[Picture], budget: int, unreadable: list[str]) -> tuple[Embedded | None, list[Picture]]:
-    """The newest picture that can be read, and those before it."""
+def _latest(images: list[StoredImage], budget: int, unreadable: list[str]) -> tuple[Embedded | None, list[StoredImage]]:
+    """The newest image that can be read, and those before it."""
     # Twice the column, for sharp screens.
-    for index in range(len(pictures) - 1, -1, -1):
-        embedded = _try_embed(pictures[index], 2 * _COLUMN, budget, unreadable)
+    for index in range(len(images) - 1, -1, -1):
+        embedded = _try_embed(images[index], 2 * _COLUMN, budget, unreadable)
         if embedded is not None:
-            return embedded, pictures[:index]
+            return embedded, images[:index]
     return None, []
 
 
-def _try_embed(picture: Picture, width: int, budget: int, unreadable: list[str]) -> Embedded | None:
+def _try_embed(image: StoredImage, width: int, budget: int, unreadable: list[str]) -> Embedded | None:
     try:
-        return _embed(picture, width, budget)
+        return _embed(image, width, budget)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         # Pillow raises any of these for a file cut short while the run was killed.
-        unreadable.append(picture.path.name)
+        unreadable.append(image.path.name)
         return None
 
 
-def _embed(picture: Picture, most: int, budget: int) -> Embedded:
-    data = picture.path.read_bytes()
+def _embed(stored: StoredImage, most: int, budget: int) -> Embedded:
+    data = stored.path.read_bytes()
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         kind = _TYPES.get(image.format or "")
@@ -98,11 +98,11 @@ def _embed(picture: Picture, most: int, budget: int) -> Embedded:
             kind = "image/webp"
         width, height = image.size
     address = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
-    return Embedded(address, width, height, min(_COLUMN, max(width, 480)), picture.step)
+    return Embedded(address, width, height, min(_COLUMN, max(width, 480)), stored.step)
 
 
 def _smaller(image: Image.Image, most: int, budget: int) -> tuple[bytes, Image.Image]:
-    """The picture as WebP within `budget` bytes: at most `most` pixels wide, then shrunk until it fits."""
+    """The image as WebP within `budget` bytes: at most `most` pixels wide, then shrunk until it fits."""
     image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
     # WebP itself ends at 16383 pixels a side.
     image.thumbnail((most, 8000), Image.Resampling.LANCZOS)
