@@ -30,8 +30,8 @@ CONTESTANTS = ("packed", "dense-masked", "birder")
 def build(contestant: str, size: str) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]:
     """A model and the function from model and images to loss."""
     if contestant == "birder":
-        from birder.model_registry import registry
-        from birder.net.mim.fcmae import FCMAE as Peer
+        from birder.model_registry import registry  # pyright: ignore[reportMissingImports]
+        from birder.net.mim.fcmae import FCMAE as Peer  # pyright: ignore[reportMissingImports]
 
         encoder = registry.net_factory(f"convnext_v2_{size}", 0, 3, config={"drop_path_rate": 0.0}, size=(224, 224))
         return Peer(encoder), lambda model, images: model(images)["loss"]  # pyright: ignore[reportArgumentType]
