@@ -27,16 +27,6 @@ SIZE = 32  # pixels on a side, from the digits' 8
 LABELS = 10  # labelled pictures of each class for the linear head
 DRAWS = 10  # how often they are drawn
 
-MODEL: dict[str, Any] = {
-    "model": "convnextv2_atto",
-    "depths": (1, 1, 2, 1),
-    "dims": (24, 48, 96, 192),
-    "in_chans": 1,
-    "stem_stride": 1,
-    "image_size": SIZE,
-    "decoder_dim": 128,
-}
-
 
 @dataclass(frozen=True)
 class DemoResult:
@@ -58,8 +48,22 @@ def demo(out: Path, *, minutes: float = 2.0, seed: int = 0) -> DemoResult:
     open_new(out)
     images = _write(digits, out / "pictures")
     run = out / "run"
-    # Digits must not be mirrored, nor cut down to a corner.
-    pretrain(images.root, run, **MODEL, minutes=minutes, flip=False, min_scale=0.6, batch_size=64, seed=seed)
+    pretrain(
+        images.root,
+        run,
+        model="convnextv2_atto",
+        depths=(1, 1, 2, 1),
+        dims=(24, 48, 96, 192),
+        in_chans=1,
+        stem_stride=1,
+        image_size=SIZE,
+        decoder_dim=128,
+        flip=False,  # a digit must not be mirrored,
+        min_scale=0.6,  # nor cut down to a corner
+        batch_size=64,
+        minutes=minutes,
+        seed=seed,
+    )
 
     trained = load_pretrained(run)
     spec = trained.input_spec()

@@ -15,7 +15,7 @@ import torch
 
 from convnextv2.atomic import make_room, write_text_atomically
 from convnextv2.data.labels.labels import LabelledImages, few_labels
-from convnextv2.data.labels.splits import read_splits
+from convnextv2.data.labels.splits import Splits, read_splits
 from convnextv2.data.loading.order import mix
 from convnextv2.engine import distributed, machine
 from convnextv2.errors import UserError
@@ -55,20 +55,7 @@ def probe(
     if chosen.out is not None:
         make_room(chosen.out)
     loaded, models = _models(run, chosen)
-    splits = read_splits(
-        data,
-        val_fraction=chosen.val_fraction,
-        group_column=chosen.group_column,
-        group_pattern=chosen.group_pattern,
-        label_separator=chosen.label_separator,
-        multi_label=chosen.multi_label,
-        seed=chosen.seed,
-    )
-    split = chosen.split or ("test" if splits.val is None else "val")
-    others = splits.val if split == "val" else splits.test
-    if others is None:
-        hint = "leave out --split" if chosen.split else "add some, or give another --val-fraction"
-        raise UserError(f"{shown(data)} has no {split} pictures to judge on ({'; '.join(splits.notes)}): {hint}")
+    splits, split, others = _splits(data, chosen)
     draws = _draws(splits.train, chosen)
     wanted = sorted({index for draw in draws for index in draw})
     notes = [*splits.notes, *_lacking(splits.train, chosen)]
@@ -110,6 +97,25 @@ def _models(run: str | Path, settings: ProbeSettings) -> tuple[LoadedModel[Backb
     if settings.against != "random":
         models.append({shown(settings.against): load(settings.against).predictor(image_size=size)})
     return loaded, models
+
+
+def _splits(data: str | Path, settings: ProbeSettings) -> tuple[Splits, str, LabelledImages]:
+    """The splits, and the name and the images of the one that features are evaluated on."""
+    splits = read_splits(
+        data,
+        val_fraction=settings.val_fraction,
+        group_column=settings.group_column,
+        group_pattern=settings.group_pattern,
+        label_separator=settings.label_separator,
+        multi_label=settings.multi_label,
+        seed=settings.seed,
+    )
+    split = settings.split or ("test" if splits.val is None else "val")
+    others = splits.val if split == "val" else splits.test
+    if others is None:
+        hint = "leave out --split" if settings.split else "add some, or give another --val-fraction"
+        raise UserError(f"{shown(data)} has no {split} images to evaluate on ({'; '.join(splits.notes)}): {hint}")
+    return splits, split, others
 
 
 def _draws(train: LabelledImages, settings: ProbeSettings) -> list[list[int]]:
