@@ -159,6 +159,16 @@ def test_one_picture_is_reconstructed(run, picture_folder, tmp_path, command):
     assert len(list((tmp_path / "out").iterdir())) == 2  # nothing overwritten, the good one done
 
 
+def test_python_reconstructs_as_the_command_does(run, picture_folder, tmp_path, command):
+    picture = next(picture_folder.rglob("*.png"))
+    done = command("reconstruct", "--run", run, picture, "--out", tmp_path / "out", "--seed", "3")
+    lines = []
+    (written,) = convnextv2.reconstruct(run, [picture], tmp_path / "python", seed=3, say=lines.append)
+    assert lines == [str(written)]
+    with Image.open(done.stdout.strip()) as one, Image.open(written) as other:
+        assert one.tobytes() == other.tobytes()
+
+
 def test_embed_writes_features_and_names(run, picture_folder, tmp_path, command):
     done = command("embed", picture_folder, "--run", run, "--out", tmp_path / "f.npy")
     assert done.returncode == 0, done.stderr

@@ -27,5 +27,4 @@ def reconstruct(
     """
     from convnextv2.tasks.pretrain.reconstruct import reconstruct as run_reconstruct
 
-    for path in run_reconstruct(run, images, out, mask_ratio=mask_ratio, seed=seed):
-        print(path)
+    run_reconstruct(run, images, out, mask_ratio=mask_ratio, seed=seed, say=print)

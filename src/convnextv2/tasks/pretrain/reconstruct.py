@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -22,13 +22,15 @@ def reconstruct(
     *,
     mask_ratio: float | None = None,
     seed: int = 0,
-) -> Iterator[Path]:
-    """Mask most of each image and write a PNG of what a pre-trained model fills in; yields the paths.
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
+    """Mask most of each image and write a PNG of what a pre-trained model fills in; returns the paths.
 
     Each PNG shows the image, what is visible, the prediction, and the prediction with the visible patches pasted in.
 
     run: a run's folder or its model.safetensors.  out: a folder; nothing in it is overwritten.  mask_ratio: share of
-    the patches to mask, by default as trained.  seed: of the masks; image i gets `seed + i`.
+    the patches to mask, by default as trained.  seed: of the masks; image i gets `seed + i`.  say: is given each path
+    as it is written.
 
     Raises UserError for a file that is not a readable image, after the others are done.
     """
@@ -42,6 +44,7 @@ def reconstruct(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror or error}; name a folder that can be written") from error
+    written: list[Path] = []
     listed = ImageList(Path(), tuple(map(str, images)), Path())
     reader = ImageReader(listed, predictor.spec, batch_size=1, workers=0)
     for batch in reader.batches():
@@ -53,10 +56,12 @@ def reconstruct(
             target = _free_name(out, Path(images[number]).stem)
             grid = reconstruction_grid(pixels, mask, prediction, loaded.preprocessing, norm_pix=model.norm_pix_loss)
             grid.save(target)
-            yield target
+            written.append(target)
+            say(str(target))
     if reader.bad:
         said = "; ".join(f"{images[number]}: {reason}" for number, reason in sorted(reader.bad.items()))
         raise UserError(f"{len(reader.bad)} of {len(images)} files are not readable images: {said}")
+    return written
 
 
 def _free_name(folder: Path, stem: str) -> Path:
