@@ -240,8 +240,8 @@ def test_the_images_in_their_order_with_a_sentence_each(make_run, parse, classif
     text = page.sections["images"]
     said = [
         "Confusion matrix", "the row is the true class", "Worst predictions", "look for wrong labels",
-        "Best predictions", "The validation images that the model got right and was surest of",
-        "Training images after 60 steps", "What the model is fed", "Other",
+        "Best predictions", "The validation images classified correctly with most confidence",
+        "Training images after 60 steps", "The input of training", "Other",
     ]  # fmt: skip
     places = [text.index(words) for words in said]
     assert places == sorted(places)

@@ -144,7 +144,7 @@ def test_which_pictures_are_judged_and_that_it_is_said(run, split_folder, pictur
 
 
 def test_it_is_said_where_pictures_of_the_training_are_judged(run, split_folder, picture_folder, tmp_path, monkeypatch):
-    words = "most of these may be pictures it was trained on"
+    words = "most of these may be images it was trained on"
     monkeypatch.chdir(split_folder)
     shares = load_classifier(run).info.trained_on
     assert shares == split_folder.name
@@ -225,7 +225,7 @@ def test_several_labels_a_picture(run, picture_folder, tmp_path):
         {name for name, on in zip(("cats", "dogs"), row, strict=True) if on} for row in said.tolist()
     ]
     assert (tmp_path / "out" / "worst-predictions.png").is_file()
-    with pytest.raises(UserError, match="several labels a picture"):
+    with pytest.raises(UserError, match="several labels per image"):
         evaluate(run, tmp_path / "labels.csv", **PLAIN)
     (tmp_path / "other.csv").write_text("\n".join(["path,label", *lines]).replace(";", " | "))
     with pytest.raises(UserError, match=r"1 class that the model does not have.*'cats \| dogs'"):
@@ -257,7 +257,7 @@ def test_a_name_may_hold_what_separates_labels_elsewhere(run, picture_folder, tm
         ({"workers": -1}, "--workers -1: give 0 or more"),
         ({"device": "tpu"}, "--device tpu"),
         ({"split": "dev"}, "no split is called 'dev'"),
-        ({"split": "val"}, "is not split: leave --split out to judge all of it, or name data with a val split"),
+        ({"split": "val"}, "is not split: leave --split out to evaluate on all of it, or name data with a val split"),
         ({"label_separator": "", "split": None, "data": "labels.csv"}, "an empty --label-separator"),
     ],
 )

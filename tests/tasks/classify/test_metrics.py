@@ -231,7 +231,7 @@ def test_outputs_that_are_not_finite_stop_the_run(value, dtype):
         lambda: confusion(logits, classes, 3),
         lambda: per_class_multi(logits, many, "abc"),
     ):
-        with pytest.raises(RunFailedError, match="not finite for 2 of 5 pictures") as raised:
+        with pytest.raises(RunFailedError, match="not finite for 2 of 5 images") as raised:
             judge()
         assert "\n" not in str(raised.value)
 

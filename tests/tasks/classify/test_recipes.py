@@ -220,7 +220,7 @@ def test_a_larger_folder_has_no_smaller_batch_and_no_more_epochs(pictures):
 
 @pytest.mark.parametrize("pictures", [0, -1])
 def test_small_data_of_no_pictures_is_refused(pictures):
-    with pytest.raises(UserError, match=f"{pictures} pictures to train on: give --data"):
+    with pytest.raises(UserError, match=f"{pictures} images to train on: give --data"):
         recipes.small_data(pictures, pretrained=False)
 
 

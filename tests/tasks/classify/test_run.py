@@ -359,7 +359,7 @@ def test_unreadable_validation_pictures_are_told_of(picture_folder, tmp_path):
     run = classify(tmp_path / "data", tmp_path / "run", **SMALL_CLASSIFIER, epochs=1).run
     log = (run / "log.txt").read_text()
     assert "skipped val cats/01.png: " in log
-    assert "1 of 10 val pictures could not be read and are not in the scores" in log
+    assert "1 of 10 val images could not be read and are not in the scores" in log
     assert json.loads((run / "scores.json").read_text())["unreadable"] == {"val": 1}
 
 

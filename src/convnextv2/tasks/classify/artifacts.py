@@ -1,4 +1,4 @@
-"""What a finished run leaves for its reader: scores, tables, and the pictures it is surest of, right and wrong."""
+"""Final results of a run: scores, tables, and figures of its most confident predictions, right and wrong."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from convnextv2.text import shown
 from convnextv2.weights.model_file import Weights, read_model_file
 
 SHOWN = 24  # predictions on a sheet
-NAMED = 20  # unreadable files of a split
-MANY = 2000  # classes, beyond which no table of them and no confusion matrix is made
+NAMED = 20  # unreadable files of a split that the log names
+MANY = 2000  # with more classes there is no table of them and no confusion matrix
 
 
 def write_artifacts(
@@ -36,14 +36,14 @@ def write_artifacts(
     log: RunLog,
     precision: Any,
 ) -> None:
-    """Evaluate the run's best weights (else its last), averaged and plain, and leave the results in its folder.
+    """Evaluate the run's best weights (else its last), averaged and plain, and write the results to its folder.
 
     scores.json: everything, for programs.  table*.json, pictures/*.png: for the report. All ranks evaluate, the main
     one writes.
     """
     if not evaluators:
         return
-    context.barrier()  # until the last checkpoint is there
+    context.barrier()  # until the last checkpoint is written
     scores: dict[str, dict[str, dict[str, float]]] = {}
     weights: Weights
     shown_split, outputs = next(iter(evaluators)), None
@@ -88,11 +88,11 @@ def _tell_unreadable(split: str, evaluator: Evaluator, log: RunLog) -> None:
     for name, index in list(zip(names, sorted(evaluator.bad), strict=True))[:NAMED]:
         log.say(f"skipped {split} {name}: {evaluator.bad[index]}")
     if names:
-        log.say(f"{len(names)} of {len(evaluator.data)} {split} pictures could not be read and are not in the scores")
+        log.say(f"{len(names)} of {len(evaluator.data)} {split} images could not be read and are not in the scores")
 
 
 def scores_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], step: int | None = None) -> dict[str, Any]:
-    """The table of the report: one row a split and kind of weights."""
+    """Return the report's table of scores: one row per split and kind of weights."""
     names = list(dict.fromkeys(name for split in scores.values() for found in split.values() for name in found))
     rows = [
         [f"{split}, {weights} weights", *(_percent(name, found[name]) if name in found else "" for name in names)]
@@ -106,7 +106,7 @@ def scores_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], step: 
 
 
 def class_table(outputs: EvalOutputs, data: LabelledImages, split: str) -> dict[str, Any]:
-    """The table of the classes, the worst first."""
+    """Return the report's table of classes, the worst first."""
     title = f"Classes of {split}, the worst first"
     if data.multi_label:
         each = per_class_multi(outputs.logits, outputs.labels, data.classes)
@@ -132,16 +132,19 @@ def class_table(outputs: EvalOutputs, data: LabelledImages, split: str) -> dict[
 
 
 def save_pictures(folder: Path, outputs: EvalOutputs, evaluator: Evaluator) -> list[Path]:
-    """What `draw` gives, as PNG files in a folder that is there; the files."""
+    """Write the figures of `draw` as PNG files into an existing folder; returns the files."""
     files = []
-    for name, picture in draw(outputs, evaluator):
+    for name, figure in draw(outputs, evaluator):
         files.append(folder / f"{name}.png")
-        write_atomically(files[-1], lambda partial, picture=picture: picture.save(partial, format="PNG"))
+        write_atomically(files[-1], lambda partial, figure=figure: figure.save(partial, format="PNG"))
     return files
 
 
 def draw(outputs: EvalOutputs, evaluator: Evaluator) -> Iterator[tuple[str, Image]]:
-    """The confusion matrix, and the predictions that the model is surest of: the wrong ones and the right ones."""
+    """Yield figures by name: the confusion matrix, and the most confident predictions, right and wrong.
+
+    With several labels per image: the predictions of the lowest and of the highest loss.
+    """
     data = evaluator.data
     if not len(outputs.labels):
         return
@@ -164,24 +167,24 @@ def draw(outputs: EvalOutputs, evaluator: Evaluator) -> Iterator[tuple[str, Imag
 
 def _sheet(chosen: torch.Tensor, outputs: EvalOutputs, evaluator: Evaluator) -> Image:
     rows = chosen.tolist()
-    pictures = torch.stack([evaluator.image(int(outputs.indices[row])) for row in rows])
+    images = torch.stack([evaluator.image(int(outputs.indices[row])) for row in rows])
     captions, good = zip(*(_caption(outputs, evaluator.data, row) for row in rows), strict=True)
-    return prediction_sheet(pictures, captions, good)
+    return prediction_sheet(images, captions, good)
 
 
 def _caption(outputs: EvalOutputs, data: LabelledImages, row: int) -> tuple[list[str], bool]:
-    """Two lines, what it is and what was said, and whether that is right."""
+    """One or two lines with the true and the predicted labels, and whether the prediction is right."""
     if data.multi_label:
-        said, true = outputs.logits[row] > 0, outputs.labels[row] > 0.5
+        predicted, true = outputs.logits[row] > 0, outputs.labels[row] > 0.5
         names = [
             ", ".join(shown(c) for c, holds in zip(data.classes, part.tolist(), strict=True) if holds) or "none"
-            for part in (true, said)
+            for part in (true, predicted)
         ]
-        return [f"true: {names[0]}", f"said: {names[1]}"], bool((said == true).all())
+        return [f"true: {names[0]}", f"predicted: {names[1]}"], bool((predicted == true).all())
     chances, true = outputs.logits[row].softmax(0), int(outputs.labels[row])
-    said = int(chances.argmax())
-    text = f"{shown(data.classes[said])} {100 * float(chances[said]):.0f} %"
-    return ([text] if said == true else [f"said: {text}", f"true: {shown(data.classes[true])}"]), said == true
+    best = int(chances.argmax())
+    text = f"{shown(data.classes[best])} {100 * float(chances[best]):.0f} %"
+    return ([text] if best == true else [f"predicted: {text}", f"true: {shown(data.classes[true])}"]), best == true
 
 
 def _title(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The recipe of a run: the one that was asked for or fits the folder, with the user's own values in it."""
+"""The recipe of a run: the one requested or the one that fits the folder, with the user's own values in it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from convnextv2.tasks.classify.recipes import Recipe
 from convnextv2.tasks.classify.settings import ClassifySettings
 
 SMALL = 100_000
-"""Up to so many training images the recipe is small-data by default."""
+"""Up to this many training images the recipe is small-data by default."""
 
 _TOLD = ("batch_size", "epochs", "warmup_epochs", "lr", "weight_decay", "layer_decay", "drop_path", "ema")
 
 
 def recipe_name(settings: ClassifySettings, images: int) -> str:
-    """The recipe asked for, else the one that fits so many training images."""
+    """Return the name of the recipe requested, else of the one that fits so many training images."""
     if settings.recipe is not None:
         return settings.recipe
     return "small-data" if images <= SMALL else "in1k" if settings.init_source is not None else "supervised"
 
 
 def choose_recipe(settings: ClassifySettings, model: str, images: int, processes: int) -> tuple[Recipe, Chosen]:
-    """The recipe with the user's own values in it, and what was chosen for the user: (name, value, why).
+    """Return the recipe with the user's own values in it, and what was chosen for the user: (name, value, why).
 
     model: name of the architecture.  images: to train on.  processes: ranks that share a batch.
 
-    Raises UserError if a batch is larger than the folder, or the recipe does not know the model.
+    Raises UserError if a batch is larger than the folder, or the recipe is not defined for the model.
     """
     name = recipe_name(settings, images)
     named = recipes.named(name, model, images, settings.init_source is not None)

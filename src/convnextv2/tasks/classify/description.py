@@ -1,4 +1,4 @@
-"""What the report says of a classifier's run."""
+"""Texts of the report of a classifier's run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from convnextv2.tasks.classify.metrics import METRICS, main_metric
 
 
 def describe_run(model: str, train: LabelledImages, weights: str | None, *, validated: bool) -> RunDescription:
-    """model: name of the architecture.  weights: those to start from; None for random ones.
+    """Describe a classifier's run for its report.
 
+    model: name of the architecture.  weights: those to start from; None for random ones.
     validated: whether there are validation images.
     """
     several, count = train.multi_label, len(train.classes)
@@ -28,21 +29,21 @@ def describe_run(model: str, train: LabelledImages, weights: str | None, *, vali
             ),
             (
                 "convnextv2 evaluate --run {run} --data DATA",
-                "Scores on other labelled images, laid out like those that the run learned from.",
+                "Evaluate on other labelled images, laid out like the training data.",
             ),
         ),
     )
 
 
-def _samples(judged: str, several: bool) -> tuple[SampleInfo, ...]:
-    worst, best = "that the model got wrong while surest", "that the model got right and was surest of"
+def _samples(images: str, several: bool) -> tuple[SampleInfo, ...]:
+    worst, best = "misclassified with most confidence", "classified correctly with most confidence"
     if several:
-        worst, best = "whose labels are furthest from what the model said", "whose labels are closest to what it said"
+        worst, best = "whose labels are furthest from the predictions", "whose labels are closest to the predictions"
     captions = {
-        "confusion-matrix": f"The {judged}: the row is the true class, the column what the model predicted; blue is "
+        "confusion-matrix": f"The {images}: the row is the true class, the column what the model predicted; blue is "
         "right, orange is wrong.",
-        "worst-predictions": f"The {judged} {worst}: look for wrong labels.",
-        "best-predictions": f"The {judged} {best}: look for a background or a mark that gives the class away.",
-        "training-pictures": "What the model is fed: training images, cropped and changed at random, with labels.",
+        "worst-predictions": f"The {images} {worst}: look for wrong labels.",
+        "best-predictions": f"The {images} {best}: look for a background or a mark that gives the class away.",
+        "training-pictures": "The input of training: images cropped and augmented at random, with labels.",
     }
     return tuple(SampleInfo(kind, caption) for kind, caption in captions.items())

@@ -1,4 +1,4 @@
-"""How good a trained classifier is on labelled pictures: its scores, and the files that show where it errs."""
+"""Evaluate a trained classifier on labelled images: its scores, and the files that show where it errs."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from convnextv2.weights.model_file import Weights
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     scores: numbers by name (see `metrics.score`), of the "average" weights, the "plain" ones, or both.
-    outputs: logits and labels of the pictures that could be read, by kind of weights too.
-    data: the pictures, with their labels in the order of the model's classes.
+    outputs: logits and labels of the images that could be read, by kind of weights too.
+    data: the images, with their labels in the order of the model's classes.
     split: "val", "test" or "train", or "all" of data that is not split.
-    bad: (name, reason) of the pictures that could not be read.
-    model_file: where the weights came from.
-    how: all that was decided about pictures and arithmetic, by name.
-    notes: for the user, a line each: what was judged, and what was decided.
-    files: what was written.
+    bad: (name, reason) of the images that could not be read.
+    model_file: the file of the weights.
+    how: image size, resize, crop and arithmetic, by name.
+    notes: for the user, a line each: what was evaluated, and how.
+    files: those written.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -62,7 +62,7 @@ class Evaluation:
     files: tuple[Path, ...] = ()
 
     def table(self) -> dict[str, Any]:
-        """The scores as text: `title`, `columns`, `rows` and a `note`."""
+        """Return the scores as text: `title`, `columns`, `rows` and a `note`."""
         return scores_table({self.split: self.scores})
 
 
@@ -103,7 +103,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
         f"{said}: {len(labelled)} images" + (f", {len(bad)} of them unreadable" if bad else ""),
         *_seen_before(Path(data), name, first),
         f"weights: {first.file}" + ("" if first.averaged or s.weights == "plain" else ", which holds no EMA"),
-        f"seen at {spec.image_size} x {spec.image_size} pixels, {_part(fit)}; computed in {arithmetic} ({why})",
+        f"input of {spec.image_size} x {spec.image_size} pixels, {_part(fit)}; computed in {arithmetic} ({why})",
     ]
     found = Evaluation(
         scores={kind: score(given.logits, given.labels) for kind, given in outputs.items()},
@@ -126,7 +126,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
 def _images(
     source: Path, split: Split | None, label_separator: str, classifier: LoadedModel[Backbone]
 ) -> tuple[LabelledImages, str, str]:
-    """The labelled pictures, the split they are of ("all" if there is none), and in words which they are."""
+    """The labelled images, the name of their split ("all" if there is none), and a description of them."""
     several, here = classifier.info.multi_label, shown(source)
     folders = split_folders(source) if source.is_dir() else {}
     there: Iterable[str] = folders
@@ -148,18 +148,18 @@ def _images(
         said += " (1000 folders of WordNet ids, in order the model's classes)"
     if split and not there:
         raise UserError(
-            f"--split {split}: {here} is not split: leave --split out to judge all of it, or name data with a {split}"
-            " split"
+            f"--split {split}: {here} is not split: leave --split out to evaluate on all of it, or name data with "
+            f"a {split} split"
         )
     return labelled, name, said
 
 
 def _seen_before(source: Path, split: str, classifier: LoadedModel[Backbone]) -> list[str]:
-    """A note where all of what is called as the training data was is judged: the file knows no more than the name."""
+    """A note if all of the data is used and has the name of the training data: a model file records only that name."""
     name = shown(source.resolve().name)
     if split != "all" or name != (classifier.info.trained_on or ""):
         return []
-    return [f"the model was trained on data of that name, {name}: most of these may be pictures it was trained on"]
+    return [f"the model was trained on data of that name, {name}: most of these may be images it was trained on"]
 
 
 def _part(fit: CenterFit) -> str:
@@ -167,14 +167,14 @@ def _part(fit: CenterFit) -> str:
 
 
 def _wanted(first: LoadedModel[Backbone], weights: Weights | Literal["both"]) -> Iterator[LoadedModel[Backbone]]:
-    """The first, and the plain weights beside the averaged ones if both are wanted, from the very same file."""
+    """The first, and the plain weights beside the averaged ones if both are requested, from the very same file."""
     yield first
     if weights == "both" and first.averaged:
         yield load_classifier(first.file, weights="plain")
 
 
 def _write(found: Evaluation, folder: Path, evaluator: Evaluator) -> Iterator[Path]:
-    """The files of an evaluation; tables and pictures are of the averaged weights where there are such."""
+    """The files of an evaluation; tables and figures are of the averaged weights if there are any."""
     outputs = next(iter(found.outputs.values()))
     summary = {
         "model_file": str(found.model_file),
@@ -194,7 +194,7 @@ def _write(found: Evaluation, folder: Path, evaluator: Evaluator) -> Iterator[Pa
 
 
 def _class_rows(outputs: EvalOutputs, data: LabelledImages) -> Iterator[list[Any]]:
-    """A header, and the numbers of each class in the model's order; empty where one is not defined."""
+    """A header, and the numbers of each class in the model's order; empty if one is not defined."""
     if data.multi_label:
         each = per_class_multi(outputs.logits, outputs.labels, data.classes)
     else:
@@ -204,11 +204,11 @@ def _class_rows(outputs: EvalOutputs, data: LabelledImages) -> Iterator[list[Any
 
 
 def _rows(outputs: EvalOutputs, found: Evaluation) -> Iterator[list[str]]:
-    """A header, and what was said of each picture that could be read; several labels are separated by semicolons."""
+    """A header, and the predictions for each image that could be read; several labels are separated by semicolons."""
     yield ["path", "label", "predicted", "confidence"]
     data = found.data
-    spoken = top_predictions(outputs.logits, data.classes, multi_label=data.multi_label)
-    for index, label, (labels, _) in zip(outputs.indices.tolist(), outputs.labels, spoken, strict=True):
+    predictions = top_predictions(outputs.logits, data.classes, multi_label=data.multi_label)
+    for index, label, (labels, _) in zip(outputs.indices.tolist(), outputs.labels, predictions, strict=True):
         true = label.nonzero().flatten().tolist() if data.multi_label else [int(label)]
         yield [
             os.fspath(data.images.path(index)),
@@ -220,7 +220,7 @@ def _rows(outputs: EvalOutputs, found: Evaluation) -> Iterator[list[str]]:
 
 def _write_table(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     def fill(partial: Path) -> None:
-        # A name that is no UTF-8 is written as the bytes it has on disk.
+        # A name that is not UTF-8 is written as the bytes it has on disk.
         with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 

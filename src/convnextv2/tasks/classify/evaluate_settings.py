@@ -27,7 +27,7 @@ class EvaluateSettings(InferenceSettings):
     image_size: int | None = None
     """Pixels on a side of what the model sees; by default as trained."""
     crop_pct: float | None = None
-    """Share of a resized image's side that is seen; by default as trained."""
+    """Share of a resized image's side that the crop takes; by default as trained."""
     resize: Literal["auto", "crop", "whole"] = "auto"
     """crop resizes the shorter side and cuts out the centre, whole resizes to the square; auto: whole from 384 on."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -36,7 +36,7 @@ class EvaluateSettings(InferenceSettings):
     """A new folder for scores.json, classes.csv, predictions.csv, the confusion matrix and example predictions."""
 
     def rules(self) -> Iterator[tuple[bool, str]]:
-        """As `InferenceSettings.rules`."""
+        """Yield the rules of `InferenceSettings`, and those of these settings."""
         yield from super().rules()
         yield from self.in_range("image_size", 8, float("inf"))
         yield from self.in_range("crop_pct", 0, 1, low_open=True)

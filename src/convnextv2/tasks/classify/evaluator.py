@@ -54,7 +54,7 @@ def top_predictions(
 
 
 class Evaluator:
-    """Labelled images, seen as the paper evaluates: resized, centre cut out; read once if they fit into memory.
+    """Labelled images, preprocessed as the paper evaluates: resized, centre crop; read once if they fit into memory.
 
     keep: whether to hold the images in memory for the next model. The other arguments are those of `ImageReader`.
     """
@@ -80,7 +80,7 @@ class Evaluator:
         return self.reader.bad
 
     def scores(self, model: nn.Module, context: DistributedContext) -> dict[str, float]:
-        """Names and values; the images are shared among all ranks."""
+        """Return the scores of a model by name; the images are shared among all ranks."""
         outputs = self.outputs(model, context)
         return context.broadcast(lambda: score(outputs.logits, outputs.labels))
 
@@ -107,7 +107,7 @@ class Evaluator:
         )
 
     def image(self, index: int) -> Tensor:
-        """Image `index` as the model sees it, uint8 (C, size, size)."""
+        """Return image `index` as the model sees it, uint8 (C, size, size)."""
         return self.reader.image(index)
 
     def _none_can_be_read(self) -> None:

@@ -1,4 +1,4 @@
-"""ImageNet-1K's folders are called by WordNet ids; published classifiers know its classes by names or not at all."""
+"""ImageNet-1K's folders are named by WordNet ids; published classifiers name its classes in words or not at all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _COUNT = 1000
 
 
 def ids_in(folder: Path, classes: Sequence[str]) -> tuple[str, ...]:
-    """The ids in the order of a classifier's classes, where `folder` has ImageNet-1K's 1000 and it does not know them.
+    """Return the ids in the order of a classifier's classes if `folder` has ImageNet-1K's 1000 and it has none itself.
 
-    The number of a class is the place of its id among the sorted ones. Empty for any other folder or classifier.
+    The index of a class is the position of its id among the sorted ones. Empty for any other folder or classifier.
     """
     if len(classes) != _COUNT or not folder.is_dir() or any(map(_ID.fullmatch, classes)):
         return ()

@@ -1,7 +1,7 @@
-"""How good a classifier is: numbers of an evaluation, the confusion matrix, and numbers of each class.
+"""Metrics of a classifier: scores of an evaluation, the confusion matrix, and scores of each class.
 
-Logits are (N, K) of any float dtype and are judged in float64. Labels are int64 (N,) where a picture has one class,
-and 0 or 1 of a float dtype, (N, K), where it may have several or none. All numbers are fractions from 0 to 1.
+Logits are (N, K) of any float dtype and are scored in float64. Labels are int64 (N,) if an image has one class, and 0
+or 1 of a float dtype, (N, K), if it may have several or none. All scores but the loss are fractions from 0 to 1.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from convnextv2.errors import RunFailedError
 from convnextv2.records import MetricInfo
 
 _BINS = 15
-_RANKED = 20_000_000  # logits up to which AUROC is computed: it takes a sort a class
-
+_RANKED = 20_000_000  # logits up to which AUROC is computed: it takes one sort per class
 
 _DRAWN_ON_TRAINING = (
-    "Training (faint: as recorded, strong: a moving average) is measured on images cropped and changed at random, "
+    "Training (faint: as recorded, strong: a moving average) is measured on images cropped and augmented at random, "
     "which are harder than those for validation; its loss also counts smoothed, mixed and weighted labels."
 )
 
@@ -49,17 +48,17 @@ METRICS: dict[str, MetricInfo] = {
         MetricInfo("loss", "loss"),
     )
 }
-"""Every number of an evaluation; what is not a percentage is told with four digits."""
+"""Every metric of an evaluation; what is not a percentage is shown with four digits."""
 
 
 @dataclass(frozen=True)
 class ClassScore:
     """One class of a confusion matrix.
 
-    pictures: how many truly are of this class.
-    accuracy: share of them that was recognised (recall); None without pictures.
-    precision: share of the pictures taken for this class that are of it; None if none was.
-    most_confused_with: the wrong class named most often for its pictures; None without an error.
+    pictures: number of images of this class.
+    accuracy: share of them that is predicted right (recall); None without images.
+    precision: share of the images predicted as this class that are of it; None if there are none.
+    most_confused_with: the wrong class predicted most often for its images; None without an error.
     confused: how often.
     """
 
@@ -73,10 +72,10 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class LabelScore:
-    """One class where a picture may have several.
+    """One class if an image may have several.
 
-    positives: how many pictures have it.
-    average_precision: None without positives.  auroc: None unless some pictures have it and some do not.
+    positives: number of images that have it.
+    average_precision: None without positives.  auroc: None unless some images have it and some do not.
     """
 
     name: str
@@ -86,26 +85,27 @@ class LabelScore:
 
 
 def main_metric(multi_label: bool) -> str:
-    """Name of the number, higher being better, by which the best epoch is chosen."""
+    """Return the name of the metric, higher being better, by which the best epoch is chosen."""
     return "map" if multi_label else "top1"
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Every number of an evaluation by name; one that these labels do not define is left out.
+    """Return every metric of an evaluation by name; one that these labels do not define is left out.
 
-    One class a picture: `loss` (mean cross entropy), `top1`, `top5` (only of more than five classes), `mean_class`
+    logits: (N, K).  labels: (N,) if an image has one class, (N, K) if it may have several.
+
+    One class per image: `loss` (mean cross entropy), `top1`, `top5` (only of more than five classes), `mean_class`
     (mean accuracy of the classes present), `auroc` (each class against the rest, mean over those with positives and
     negatives; the plain binary one of two classes), `ece` (of the highest probability). Of equal logits the first wins.
 
-    Several classes a picture: `loss` (mean binary cross entropy), `map` (mean average precision of the classes with
-    positives), `auroc` (mean over those with positives and negatives), `f1` (over all entries, positive where the
+    Several classes per image: `loss` (mean binary cross entropy), `map` (mean average precision of the classes with
+    positives), `auroc` (mean over those with positives and negatives), `f1` (over all entries, positive if the
     probability is above 0.5), `ece` (of all entries' probabilities).
 
-    `ece` is the expected calibration error over 15 bins of equal width (Guo et al. 2017). `auroc` is left out of more
-    than 20 million logits of single classes, as of ImageNet's 50,000 pictures: it takes a sort a class.
+    `ece` is the expected calibration error over 15 bins of equal width (Guo et al. 2017). `auroc` is left out for
+    more than 20 million logits of single classes, as for ImageNet's 50,000 images: it takes one sort per class.
 
-    Raises:
-        RunFailedError: logits that are not finite.
+    Raises RunFailedError if logits are not finite.
     """
     if not len(logits):
         return {}
@@ -115,7 +115,10 @@ def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def confusion(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Pictures by class, int64 (K, K): row the true class, column the predicted one. Raises as `score` does."""
+    """Count images by class, int64 (K, K): row the true class, column the predicted one. Raises as `score` does.
+
+    logits: (N, K).  labels: (N,).
+    """
     logits, labels = _checked(logits, labels)
     assert logits.shape[1] == num_classes
     cells = labels * num_classes + logits.argmax(1)
@@ -123,7 +126,7 @@ def confusion(logits: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
 
 def per_class(matrix: Tensor, classes: Sequence[str]) -> list[ClassScore]:
-    """The classes of a confusion matrix (K, K), in its order."""
+    """Return the scores of the classes of a confusion matrix (K, K), in its order."""
     matrix = matrix.cpu()
     right = matrix.diagonal()
     confused, other = (matrix - right.diag()).max(1)
@@ -131,18 +134,21 @@ def per_class(matrix: Tensor, classes: Sequence[str]) -> list[ClassScore]:
     return [
         ClassScore(
             name=name,
-            pictures=pictures,
-            accuracy=right / pictures if pictures else None,
+            pictures=images,
+            accuracy=right / images if images else None,
             precision=right / predicted if predicted else None,
             most_confused_with=classes[other] if confused else None,
             confused=confused,
         )
-        for name, (right, pictures, predicted, confused, other) in zip(classes, rows, strict=True)
+        for name, (right, images, predicted, confused, other) in zip(classes, rows, strict=True)
     ]
 
 
 def per_class_multi(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> list[LabelScore]:
-    """The classes of pictures that may have several, in the order of the columns. Raises as `score` does."""
+    """Return the scores of classes of which an image may have several, in the order of the columns.
+
+    logits: (N, K).  labels: (N, K). Raises as `score` does.
+    """
     logits, labels = _checked(logits, labels)
     has = labels.bool()
     positives = has.sum(0).tolist()
@@ -158,7 +164,7 @@ def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     bad = ~logits.isfinite().all(1)
     if bad.any():
         raise RunFailedError(
-            f"the model's outputs are not finite for {int(bad.sum())} of {len(bad)} pictures of the evaluation:"
+            f"the model's outputs are not finite for {int(bad.sum())} of {len(bad)} images of the evaluation:"
             " try a lower --lr, a longer --warmup-epochs, or --precision fp32"
         )
     assert len(labels) == len(logits)
@@ -175,13 +181,13 @@ def _single(logits: Tensor, labels: Tensor) -> dict[str, float | None]:
     log_probability = logits.log_softmax(1)
     own = logits.gather(1, labels[:, None])
     before = (logits > own) | ((logits == own) & (torch.arange(classes) < labels[:, None]))
-    place = before.sum(1)  # (N,), 0 where the true class is the one predicted
+    place = before.sum(1)  # (N,), 0 if the true class is the one predicted
     right = place == 0
-    seen = labels.bincount(minlength=classes)
-    recall = labels[right].bincount(minlength=classes)[seen > 0] / seen[seen > 0].double()
+    counts = labels.bincount(minlength=classes)
+    recall = labels[right].bincount(minlength=classes)[counts > 0] / counts[counts > 0].double()
     if logits.numel() > _RANKED:
         auroc = None
-    elif classes == 2:  # the difference still ranks pictures whose probabilities have rounded to 0 and 1
+    elif classes == 2:  # the difference still ranks images whose probabilities have rounded to 0 and 1
         auroc = _mean(_aurocs(labels[:, None] == 1, logits[:, 1:] - logits[:, :1]))
     else:
         auroc = _mean(_aurocs(labels[:, None] == torch.arange(classes), log_probability))
@@ -196,13 +202,13 @@ def _single(logits: Tensor, labels: Tensor) -> dict[str, float | None]:
 
 
 def _several(logits: Tensor, has: Tensor) -> dict[str, float | None]:
-    said = logits > 0
-    named = int(said.sum() + has.sum())
+    predicted = logits > 0
+    named = int(predicted.sum() + has.sum())
     return {
         "loss": F.binary_cross_entropy_with_logits(logits, has.double()).item(),
         "map": _mean(_average_precisions(has, logits)),
         "auroc": _mean(_aurocs(has, logits)),
-        "f1": 2 * int((said & has).sum()) / named if named else None,
+        "f1": 2 * int((predicted & has).sum()) / named if named else None,
         "ece": _calibration_error(logits.sigmoid().flatten(), has.flatten()),
     }
 

@@ -1,4 +1,4 @@
-"""What a trained classifier says of pictures: one by one, in the order given."""
+"""Classify images with a trained model: one by one, in the order given."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Given = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one picture.
+    """The prediction for one image.
 
     path: as given, or joined to the folder or the text file that named it.
-    labels: the likeliest class; of a model of several labels a picture all above the threshold, surest first.
-    top: the likeliest classes, surest first.
+    labels: the likeliest class; of a model of several labels per image all above the threshold, most probable first.
+    top: the likeliest classes, most probable first.
     error: why the file could not be read; there are then no labels.
     """
 
@@ -66,7 +66,7 @@ Answered = list[tuple[Prediction, Tensor | None]]
 
 @dataclass(frozen=True)
 class Work:
-    """All that is decided before the first image is opened."""
+    """Everything that is decided before the first image is opened."""
 
     classifier: LoadedModel[Backbone]
     names: tuple[str, ...]
@@ -75,7 +75,7 @@ class Work:
     arithmetic: Literal["fp32", "bf16"]
 
     def batches(self) -> Iterator[Answered]:
-        """Predictions in order, a batch at a time."""
+        """Yield the predictions in order, a batch at a time."""
         predictor = self.classifier.predictor().to(self.device)
         reader = ImageReader.of(ImageList(Path(), self.names, Path()), predictor.spec, self.settings)
         for batch in reader.batches():
@@ -109,7 +109,7 @@ class Work:
 
 
 def prepare(run: str | Path, images: Given | Iterable[Given], settings: PredictSettings) -> Work:
-    """Decide everything before the first image is opened. Raises UserError for a mistake in what was asked."""
+    """Decide everything before the first image is opened. Raises UserError for a mistake in the arguments."""
     names = tuple(pictures_at([images] if isinstance(images, str | os.PathLike) else images))
     if not names:
         raise UserError("no images given: name image files, folders of them, or text files of paths")

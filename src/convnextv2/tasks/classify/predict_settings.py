@@ -14,7 +14,7 @@ class PredictSettings(InferenceSettings):
     """Settings of `convnextv2 predict` for a classifier."""
 
     top: int = 5
-    """How many of the likeliest classes to name."""
+    """How many of the likeliest classes to give."""
     weights: Literal["average", "plain"] = "average"
     """average: the EMA if the file has one; plain: the weights of the last step."""
     threshold: float | None = None
@@ -23,7 +23,7 @@ class PredictSettings(InferenceSettings):
     """auto takes bf16 autocast if the machine computes in it."""
 
     def rules(self) -> Iterator[tuple[bool, str]]:
-        """As `InferenceSettings.rules`."""
+        """Yield the rules of `InferenceSettings`, and those of these settings."""
         yield from super().rules()
         yield from self.in_range("top", 1, float("inf"))
         yield from self.in_range("threshold", 0, 1)

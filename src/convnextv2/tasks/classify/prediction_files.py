@@ -1,4 +1,4 @@
-"""What a classifier says of pictures, written down: line by line, or on a sheet to look at."""
+"""Write the predictions of a classifier: line by line, or as a contact sheet."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from convnextv2.text import shown
 
 Format = Literal["jsonl", "csv", "sheet"]
 
-SHEET = 240  # pictures on one sheet
+SHEET = 240  # images on one sheet
 _TILE = CenterFit(160, resize="whole")
 
 
 @dataclass(frozen=True)
 class Written:
-    """pictures: how many were asked about.  failed: how many could not be read.  files: as written."""
+    """pictures: number of images given.  failed: number that could not be read.  files: as written."""
 
     pictures: int
     failed: int
@@ -54,19 +54,19 @@ def write_predictions(
 ) -> Written:
     """Write what `predict` gives, with its `options`, batch by batch.
 
-    format: "jsonl" has an object a picture, {path, label, confidence, top} or {path, labels, top} where a picture may
-    have several labels, or {path, error}; "csv" has path, label, confidence of the readable ones, several labels
-    separated by semicolons; "sheet" is a picture of up to 240 pictures, then another one (-2, -3, ... after its name).
-    out: a new file, which is there once it is whole; until then `.NAME.partial` beside it grows, and is taken away
-    where something fails. By default the standard output, and predictions.png for a sheet.
-    say: takes a line for each file that cannot be read.
+    format: "jsonl" has an object per image, {path, label, confidence, top} or {path, labels, top} if an image may have
+    several labels, or {path, error}; "csv" has path, label, confidence of the readable ones, several labels
+    separated by semicolons; "sheet" is a figure of up to 240 images, then another one (-2, -3, ... after its name).
+    out: a new file, which appears once it is complete; until then `.NAME.partial` beside it grows, and is removed if
+    something fails. By default the standard output, and predictions.png for a sheet.
+    say: called with a line for each file that cannot be read.
 
-    Raises as `predict`, and UserError where `out` is there already: nothing is overwritten.
+    Raises as `predict`, and UserError if `out` exists: nothing is overwritten.
     """
     if format == "sheet":
         out = out or Path("predictions.png")
         if out.suffix.lower() != ".png":
-            raise UserError(f"--out {shown(out)}: a sheet is a PNG picture; name a file that ends in .png")
+            raise UserError(f"--out {shown(out)}: a sheet is a PNG image; name a file that ends in .png")
     if out is not None:
         make_room(out)
     work = prepare(run, images, make(PredictSettings, "predict", options))
@@ -99,7 +99,7 @@ def write_predictions(
 
 
 def _standard_output() -> TextIO:
-    """Where a path that is no UTF-8 is written as the bytes it has on disk, as in a file."""
+    """Standard output, to which a path that is not UTF-8 is written as its bytes on disk, as to a file."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     return sys.stdout
@@ -107,7 +107,7 @@ def _standard_output() -> TextIO:
 
 @contextmanager
 def _alone_in(partial: Path) -> Iterator[TextIO]:
-    """An empty file that no other process writes; whatever a killed one left is gone, and after an error all is."""
+    """An empty file that no other process writes; remains of a killed one are removed, and after an error the file."""
     with partial.open("a", encoding="utf-8", errors="surrogateescape") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,7 +152,7 @@ def _sheet_name(out: Path, number: int) -> Path:
 
 
 def _write_sheets(batches: Iterable[Answered], out: Path) -> list[Path]:
-    """One sheet after the other as pictures come; the files."""
+    """Write one sheet after the other as images arrive; returns the files."""
     files: list[Path] = []
     waiting: list[tuple[Prediction, Tensor]] = []
 
@@ -173,11 +173,11 @@ def _write_sheets(batches: Iterable[Answered], out: Path) -> list[Path]:
     return files
 
 
-def _sheet(seen: list[tuple[Prediction, Tensor]]) -> Image:
-    """Pictures with what was said of them, and what they are called."""
+def _sheet(shown_images: list[tuple[Prediction, Tensor]]) -> Image:
+    """Images with their predicted labels and their file names."""
     captions = []
-    for prediction, _ in seen:
-        said = ", ".join(f"{shown(guess.label)} {100 * guess.confidence:.0f} %" for guess in prediction.labels)
-        captions.append([said or "none", shown(os.path.basename(prediction.path))])
+    for prediction, _ in shown_images:
+        labels = ", ".join(f"{shown(guess.label)} {100 * guess.confidence:.0f} %" for guess in prediction.labels)
+        captions.append([labels or "none", shown(os.path.basename(prediction.path))])
     columns = min(max(6, math.ceil(math.sqrt(len(captions)))), 15)
-    return prediction_sheet(torch.stack([image for _, image in seen]), captions, columns=columns)
+    return prediction_sheet(torch.stack([image for _, image in shown_images]), captions, columns=columns)

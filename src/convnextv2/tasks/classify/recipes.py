@@ -1,4 +1,4 @@
-"""How long, how fast and with which augmentation to train a classifier: the published recipes and one of ours."""
+"""Recipes of a classifier's training, with optimisation and augmentation: the published ones and one of ours."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Recipe:
     """Optimisation, augmentation and regularisation of one run of classification. Always AdamW and a cosine."""
 
     batch_size: int
-    """Pictures of one optimiser step."""
+    """Images per optimiser step."""
     epochs: float
-    """Passes over the pictures; may be a fraction."""
+    """Passes over the images; may be a fraction."""
     warmup_epochs: float
     """Epochs of linear warm-up."""
     lr: float
     """Highest learning rate, as used at `batch_size` (not a base rate)."""
     lr_rule: Literal["linear", "root"] = "linear"
-    """What another batch does to the rate: in proportion, as in the paper, or by the root of the ratio."""
+    """How the rate scales with another batch: in proportion, as in the paper, or by the root of the ratio."""
     min_lr: float = 1e-6
     """The rate at the end."""
     weight_decay: float
@@ -41,17 +41,17 @@ class Recipe:
     cutmix: float
     """Parameter of CutMix's Beta distribution; 0 for none."""
     rand_augment: float = 9.0
-    """Magnitude of RandAugment, of standard deviation 0.5 and two operations a picture; 0 for none."""
+    """Magnitude of RandAugment, of standard deviation 0.5 and two operations per image; 0 for none."""
     erasing: float
-    """Probability that a rectangle of a picture is erased."""
+    """Probability that a rectangle of an image is erased."""
     min_scale: float = 0.08
-    """Smallest share of a picture's area that a training crop takes."""
+    """Smallest share of an image's area that a training crop takes."""
     drop_path: float
     """Drop path of the last block."""
     ema: float | None
-    """Decay of the average of the weights, a step; None for no average."""
+    """Decay of the EMA of the weights, per step; None for no EMA."""
     ema_warmup: bool = False
-    """Start the average with a smaller decay, so that a short run's average forgets its first weights."""
+    """Start the EMA with a smaller decay, so that a short run's EMA forgets its first weights."""
     head_init: float
     """Factor on the head's initial weights."""
     source: str
@@ -223,17 +223,17 @@ _SUPERVISED: dict[str, Recipe] = {
 
 
 def in1k(size: str) -> Recipe:
-    """Fine-tuning on ImageNet-1K at 224 pixels after masked pre-training: Woo et al. 2023, Tables 9 to 11.
+    """Return the recipe of fine-tuning on ImageNet-1K at 224 pixels after FCMAE: Woo et al. 2023, Tables 9 to 11.
 
-    Where the published commands differ they are followed, as the weights are theirs: random erasing 0.25, which the
+    If the published commands differ they are followed, as they made the weights: random erasing 0.25, which the
     tables leave out, and a base rate of 6.25e-4 for Base, where they print 6.25e-3. The same slip is presumed
-    for Large (6.25e-4) and Huge (1.25e-4). Groups of layers are for Base and Large alone, as the text says.
+    for Large (6.25e-4) and Huge (1.25e-4). Only Base and Large have groups of layers, as in the paper's text.
     `small`, which only V1 has, takes the column of Tiny. Not for training from scratch: see `supervised`.
 
     Expected top-1, V2: Atto 76.7, Femto 78.5, Pico 80.3, Nano 81.9, Tiny 83.0, Base 84.9, Large 85.8, Huge 86.3
-    (Table 14; after 1600 epochs of pre-training for Base, Large and Huge, not said for the smaller ones). V1 after
+    (Table 14; after 1600 epochs of pre-training for Base, Large and Huge, not given for the smaller ones). V1 after
     800: Base 83.7, Large 84.4 (Table 3).
-    Cost: 600 epochs (Atto to Nano), 300 (Tiny), 100 (Base, Large), 50 (Huge) of 1.28 million pictures.
+    Cost: 600 epochs (Atto to Nano), 300 (Tiny), 100 (Base, Large), 50 (Huge) of 1.28 million images.
     Command: `convnextv2 classify --data imagenet --out run --init pretrained --recipe in1k`
 
     Raises UserError for an unknown size.
@@ -242,14 +242,14 @@ def in1k(size: str) -> Recipe:
 
 
 def in22k(size: str) -> Recipe:
-    """Training on ImageNet-22K (21,841 classes) between pre-training and ImageNet-1K: Woo et al. 2023, Table 12.
+    """Return the recipe of ImageNet-22K (21,841 classes), between FCMAE and ImageNet-1K: Woo et al. 2023, Table 12.
 
-    Published for Nano, Tiny, Base, Large and Huge; V1's `small` takes the column of Tiny. The paper does not say
+    Published for Nano, Tiny, Base, Large and Huge; V1's `small` takes the column of Tiny. The paper does not state
     whether layers are grouped here: as in `in1k`, Base and Large have groups. Random erasing is the default of the
     published script.
 
     Expected: no accuracy of this stage is published; see `in22k_to_in1k` for what follows from it.
-    Cost: 90 epochs of about 14 million pictures.
+    Cost: 90 epochs of about 14 million images.
     Command: `convnextv2 classify --data imagenet22k --out run --init pretrained --recipe in22k`
 
     Raises UserError for an unknown size, and for one without a published recipe.
@@ -258,14 +258,14 @@ def in22k(size: str) -> Recipe:
 
 
 def in22k_to_in1k(size: str) -> Recipe:
-    """Fine-tuning on ImageNet-1K of a classifier of ImageNet-22K: Woo et al. 2023, Table 13.
+    """Return the recipe of fine-tuning a classifier of ImageNet-22K on ImageNet-1K: Woo et al. 2023, Table 13.
 
     Published for Nano, Tiny, Base, Large and Huge; V1's `small` takes the column of Tiny. Groups of layers for Base
     and Large are V1's published command for this stage; random erasing is the default of the published script.
 
     Expected top-1, V2 at 224 / 384 pixels: Nano 82.1 / 83.4, Tiny 83.9 / 85.1, Base 86.8 / 87.7, Large 87.3 / 88.2;
     Huge at 384 / 512: 88.7 / 88.9 (Table 15). V1 at 224 / 384: Tiny 82.9 / 84.1, Base 85.8 / 86.8, Large 86.6 / 87.5.
-    Cost: 90 epochs (Nano, Tiny) or 30 (Base, Large, Huge) of 1.28 million pictures.
+    Cost: 90 epochs (Nano, Tiny) or 30 (Base, Large, Huge) of 1.28 million images.
     Command: `convnextv2 classify --data imagenet --out run --init in22k --recipe in22k-to-in1k`
 
     Raises UserError for an unknown size, and for one without a published recipe.
@@ -274,7 +274,7 @@ def in22k_to_in1k(size: str) -> Recipe:
 
 
 def supervised(size: str) -> Recipe:
-    """Training on ImageNet-1K from scratch: the published recipe of V1 (Liu et al. 2022), which V2's paper refers to.
+    """Return V1's published recipe of ImageNet-1K from scratch (Liu et al. 2022), which V2's paper refers to.
 
     It is known for Tiny, Small, Base and Large. No paper gives one for Atto, Femto, Pico and Nano: for these mixup,
     CutMix and drop path are those of `in1k`, which is ours; so is Huge with the drop path of Large. The head starts
@@ -284,7 +284,7 @@ def supervised(size: str) -> Recipe:
     Expected top-1, V1 / V2: Atto 75.7 / 76.2, Femto 77.5 / 78.0, Pico 79.5 / 79.7, Nano 80.8 / 81.2, Tiny 82.1 / 82.5,
     Small 83.1 / -, Base 83.8 / 84.3, Large 84.3 / 84.5 (Table 14; Small: V1's repository). Those of Atto to Nano come
     from recipes other than this one or not published.
-    Cost: 300 epochs of 1.28 million pictures.
+    Cost: 300 epochs of 1.28 million images.
     Command: `convnextv2 classify --data imagenet --out run --recipe supervised`
 
     Raises UserError for an unknown size.
@@ -292,29 +292,29 @@ def supervised(size: str) -> Recipe:
     return _column("supervised", _SUPERVISED, size)
 
 
-def small_data(pictures: int, pretrained: bool) -> Recipe:
-    """A classifier on a folder of `pictures` pictures, from pre-trained weights or from scratch. Ours.
+def small_data(images: int, pretrained: bool) -> Recipe:
+    """Return our recipe for a folder of `images` images, from pre-trained weights or from scratch.
 
     The batch is the largest power of two up to a 25th of the folder, from 16 to 256, and never more than the folder.
-    The pictures are seen until there were 100,000, at least 30 times and at most 200. Warm-up is a tenth of the run,
+    Training lasts until 100,000 images are seen, for at least 30 epochs and at most 200. Warm-up is a tenth of the run,
     at most 5 epochs. The rate follows the root of the batch. The head starts at its full weights: with 0.001 of
-    them it needs long training. Pictures are mixed (Mixup or CutMix), or a pre-trained model knows 30 pictures a class
-    by heart: its top-1 falls after half of the epochs, from 22.7 to 21.4 %, where mixing reaches 24.2 %. A lower rate
+    them it needs long training. Images are mixed (mixup or CutMix); without, a pre-trained model overfits 30 images per
+    class: its top-1 falls after half of the epochs, from 22.7 to 21.4 %, while mixing reaches 24.2 %. A lower rate
     with a steeper layer-wise decay (0.7) and more drop path gave 21.8 % without mixing.
 
-    Expected on 10 % of the labels of 100 classes of Tiny ImageNet (3,000 pictures of 64 pixels, 1.9M parameters, three
-    seeds): 24.9 % from weights pre-trained on all 30,000 pictures, 13.5 % from scratch (`benchmarks/few_labels.py`).
-    From scratch alone it is better without mixing at this length: 14.3 % (one seed).
-    Cost: about 100,000 pictures seen; less below 500 pictures (200 epochs), more above 3,300 (30 epochs).
-    Command: `convnextv2 classify --data pictures --out run --init pretrained --recipe small-data`
+    Expected on 10 % of the labels of 100 classes of Tiny ImageNet (3,000 images of 64 pixels, 1.9M parameters, three
+    seeds): 24.9 % from weights pre-trained on all 30,000 images, 13.5 % from scratch (`benchmarks/few_labels.py`).
+    Only from scratch it is better without mixing at this length: 14.3 % (one seed).
+    Cost: about 100,000 images seen; less below 500 images (200 epochs), more above 3,300 (30 epochs).
+    Command: `convnextv2 classify --data images --out run --init pretrained --recipe small-data`
 
-    Raises UserError if there is no picture.
+    Raises UserError if there is no image.
     """
-    if pictures < 1:
-        raise UserError(f"{pictures} pictures to train on: give --data a folder with a sub-folder of pictures a class")
-    most = max(pictures / 25, min(pictures, 16))
+    if images < 1:
+        raise UserError(f"{images} images to train on: give --data a folder with one sub-folder of images per class")
+    most = max(images / 25, min(images, 16))
     batch = max(n for n in (1, 2, 4, 8, 16, 32, 64, 128, 256) if n <= most)
-    epochs = min(max(round(100_000 / pictures), 30), 200)
+    epochs = min(max(round(100_000 / images), 30), 200)
     return Recipe(
         batch_size=batch,
         epochs=epochs,
@@ -333,16 +333,16 @@ def small_data(pictures: int, pretrained: bool) -> Recipe:
         ema=0.998,
         ema_warmup=True,
         head_init=1.0,
-        source=f"ours, for {pictures} pictures",
+        source=f"ours, for {images} images",
     )
 
 
-def named(recipe: str, model: str, pictures: int, pretrained: bool) -> Recipe:
-    """The recipe of a name in RECIPES for a model of a name in `models.SIZES`.
+def named(recipe: str, model: str, images: int, pretrained: bool) -> Recipe:
+    """Return the recipe of a name in RECIPES for a model of a name in `models.SIZES`.
 
     A model of timm (`timm:NAME`) takes the column of Tiny, whatever its own size, with layers counted singly; XLarge of
     V1 that of Large.
-    pictures, pretrained: of the folder and of the model; only small-data asks for them.
+    images, pretrained: their number, and whether the model is pre-trained; only small-data uses them.
 
     Raises UserError for an unknown recipe or model, and for a size that the recipe is not published for.
     """
@@ -351,7 +351,7 @@ def named(recipe: str, model: str, pictures: int, pretrained: bool) -> Recipe:
     if model not in SIZES and not model.startswith("timm:"):
         raise UserError(f"no recipe for a model called {model!r}: give convnextv2_SIZE, convnext_SIZE or timm:NAME")
     if recipe == "small-data":
-        return small_data(pictures, pretrained)
+        return small_data(images, pretrained)
     by_size = {"in1k": in1k, "in22k": in22k, "in22k-to-in1k": in22k_to_in1k, "supervised": supervised}[recipe]
     if model in SIZES:
         size = model.partition("_")[2]
@@ -364,7 +364,7 @@ def named(recipe: str, model: str, pictures: int, pretrained: bool) -> Recipe:
 
 
 def scaled_lr(recipe: Recipe, batch_size: int) -> float:
-    """The highest rate for another batch, by the recipe's own rule: in proportion, or by the root of the ratio."""
+    """Return the highest rate for another batch, by the recipe's rule: in proportion, or by the root of the ratio."""
     ratio = batch_size / recipe.batch_size
     return recipe.lr * (ratio if recipe.lr_rule == "linear" else math.sqrt(ratio))
 

@@ -60,7 +60,7 @@ class ClassifyRun(TaskRun[ClassifySettings]):
     )
 
     def read_data(self) -> TrainingData:
-        """The labelled images, and those of them to train on."""
+        """Read the labelled images, and choose those to train on."""
         splits = self._splits()
         train = self.train = few_labels(splits.train, self.settings.label_fraction, self.settings.seed)
         self.held_out = {name: part for name, part in (("val", splits.val), ("test", splits.test)) if part is not None}
@@ -78,13 +78,13 @@ class ClassifyRun(TaskRun[ClassifySettings]):
         return TrainingData(train.images, mark, about)
 
     def choose_recipe(self) -> tuple[Recipe, Chosen]:
-        """The recipe asked for, or one that fits the folder."""
+        """Return the recipe requested, or one that fits the folder."""
         recipe, chosen = choose_recipe(self.settings, self.architecture.name, len(self.train), self.context.world_size)
         self.least_micro_batch = 2 if recipe.mixup or recipe.cutmix else 1
         return recipe, chosen
 
     def build_model(self) -> ConvNeXt | TimmBackbone:
-        """A backbone with a head for the classes."""
+        """Build a backbone with a head for the classes."""
         recipe: Recipe = self.recipe
         model = build_backbone(
             self.architecture,
@@ -100,11 +100,11 @@ class ClassifyRun(TaskRun[ClassifySettings]):
         return model
 
     def fill(self, init: ModelFile) -> str:
-        """The encoder, and the head if the classes are the same."""
+        """Load the encoder, and the head if the classes are the same."""
         return fill_backbone(self.model, init, self.train.classes, self.settings.inflate)
 
     def model_info(self) -> dict[str, Any]:
-        """Class names, and how images are cropped for evaluation."""
+        """Return the class names, and how images are cropped for evaluation."""
         return {
             "classes": self.train.classes,
             "multi_label": self.train.multi_label,
@@ -131,7 +131,7 @@ class ClassifyRun(TaskRun[ClassifySettings]):
         )
 
     def loop_settings(self, total: int, per_epoch: int) -> dict[str, Any]:
-        """Layer-wise decay, EMA, and when to evaluate."""
+        """Return layer-wise decay, EMA, and when to evaluate."""
         recipe: Recipe = self.recipe
         every = max(min(per_epoch, total), total // _EVALUATIONS)
         if self.settings.eval_epochs is not None:
@@ -147,15 +147,15 @@ class ClassifyRun(TaskRun[ClassifySettings]):
         }
 
     def finish(self, loop: LoopSettings) -> None:
-        """Evaluate the best weights on every split, and leave tables and figures in the run's folder."""
+        """Evaluate the best weights on every split, and write tables and figures to the run's folder."""
         write_artifacts(self.log.run, self.model, self.evaluators, self.context, self.log, loop.precision)
 
     def about_model(self) -> dict[str, Any]:
-        """Where the recipe's numbers are from."""
+        """Return the source of the recipe's numbers."""
         return {"recipe_source": self.recipe.source}
 
     def resolved(self) -> dict[str, Any]:
-        """The recipe by name, and what data and recipe decided."""
+        """Return the recipe's name, and the settings that data and recipe decided."""
         return {
             "recipe": recipe_name(self.settings, len(self.train)),
             "multi_label": self.train.multi_label,
@@ -220,7 +220,7 @@ class ClassifyRun(TaskRun[ClassifySettings]):
 
 
 def lr_scales(model: nn.Module, recipe: Recipe) -> dict[str, float]:
-    """Factor on the learning rate by parameter's name; empty without layer-wise decay."""
+    """Return the factor on the learning rate by parameter name; empty without layer-wise decay."""
     if recipe.layer_decay == 1:
         return {}
     if isinstance(model, TimmBackbone):
@@ -244,7 +244,7 @@ CLASSIFY = register_task(
         kind=KIND,
         settings=ClassifySettings,
         run=ClassifyRun,
-        needs_data="say which labelled images to learn from: --data DIR, one folder per class, or a CSV of path,label",
+        needs_data="give the labelled images to train on: --data DIR, one folder per class, or a CSV of path,label",
         model_title="a classifier",
         training_title="classification",
         evaluate=evaluate,

@@ -1,4 +1,4 @@
-"""What a user can set for a classifier; the Python call and the command line read the same class."""
+"""Settings of a classifier's run; the Python call and the command line read the same class."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ClassifySettings(ModelSettings):
     label_separator: str = ";"
     """What separates the labels of an image in a CSV."""
     label_fraction: float = 1.0
-    """Use only this share of the training images of each class, to see what few labels give."""
+    """Use only this share of the training images of each class, to measure what few labels achieve."""
 
     recipe: Literal["in1k", "in22k", "in22k-to-in1k", "supervised", "small-data"] | None = None
     """The paper's recipes, or ours for small folders, the default up to 100,000 images."""
@@ -70,12 +70,12 @@ class ClassifySettings(ModelSettings):
     eval_epochs: float | None = None
     """Epochs between evaluations; by default one, or more in a run of more than thirty epochs."""
     patience: int = 0
-    """End the run after so many evaluations without a new best; 0 for never."""
+    """End the run after this many evaluations without a new best; 0 for never."""
     crop_pct: float | None = None
-    """Share of a resized image's side that evaluation sees; by default 0.875, and all of it from 384 pixels on."""
+    """Share of a resized image's side that is evaluated; by default 0.875, and all of it from 384 pixels on."""
 
     def rules(self) -> Iterator[tuple[bool, str]]:
-        """As `ModelSettings.rules`."""
+        """Yield the rules of `ModelSettings`, and those of these settings."""
         yield from super().rules()
         yield from self.in_range("val_fraction", 0, 1, high_open=True)
         yield from self.in_range("label_fraction", 0, 1, low_open=True)

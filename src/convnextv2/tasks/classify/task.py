@@ -1,4 +1,4 @@
-"""Classification as a task for the engine: labelled pictures in, cross entropy out."""
+"""Classification as a task for the engine: labelled images in, cross entropy out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from convnextv2.tasks.classify.settings import ClassifySettings
 from convnextv2.text import shown
 from convnextv2.weights.model_file import ModelInfo
 
-SHOWN = 24  # training pictures on their sheet
+SHOWN = 24  # training images on their sheet
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,22 @@ class Augment:
 
     @staticmethod
     def of(recipe: Recipe, size: int, preprocessing: Preprocessing, *, flip: bool) -> Augment:
-        """The augmentation of a recipe."""
+        """Build the augmentation of a recipe."""
         return Augment(
             RandomResizedCropFlip(size, scale=(recipe.min_scale, 1.0), flip=flip),
             RandAugment(recipe.rand_augment) if recipe.rand_augment else None,
             RandomErase(recipe.erasing, preprocessing) if recipe.erasing else None,
         )
 
-    def __call__(self, picture: Tensor) -> dict[str, Tensor]:
-        picture = self.crop(picture)
+    def __call__(self, image: Tensor) -> dict[str, Tensor]:
+        image = self.crop(image)
         for change in (self.colour, self.erase):
-            picture = picture if change is None else change(picture)
-        return {"images": picture}
+            image = image if change is None else change(image)
+        return {"images": image}
 
 
 class ClassifyTask:
-    """A classifier on labelled pictures. See `convnextv2.engine.task.Task`."""
+    """A classifier on labelled images. See `convnextv2.engine.task.Task`."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class ClassifyTask:
         )
 
     def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
-        """Cross entropy against smoothed and perhaps mixed labels; of several labels a picture, binary ones."""
+        """Compute the cross entropy with smoothed and perhaps mixed labels; binary if images have several labels."""
         labels = batch.tensors["labels"]
         images = normalise(batch.tensors["images"], self.preprocessing)
         targets = soft_targets(labels, len(self._train.classes), self._recipe.smoothing)
@@ -106,17 +106,17 @@ class ClassifyTask:
             loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
             return StepOutput(loss)
         loss = F.cross_entropy(logits, targets, weight=weights)
-        # Of mixed pictures the larger part counts.
+        # Of mixed images the larger part counts.
         right = (logits.argmax(1) == targets.argmax(1)).float().mean()
         return StepOutput(loss, {"top1": right})
 
     def evaluate(self, model: nn.Module, context: DistributedContext) -> Iterator[tuple[str, float]]:
-        """The scores of the validation pictures."""
+        """Yield the scores on the validation images."""
         if self.evaluator is not None:
             yield from self.evaluator.scores(model, context).items()
 
     def samples(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
-        """What the model is fed: augmented training pictures of one epoch, not yet mixed, with their labels."""
+        """Yield a sheet of the model's input: augmented training images of one epoch, not yet mixed, and labels."""
         chosen = torch.randperm(len(self._train), generator=torch.Generator().manual_seed(self._settings.seed))
         samples = [self._set[0, index] for index in chosen[:SHOWN].tolist()]
         lines = [[shown(label)] for label in (self._label(sample.index) for sample in samples)]
@@ -130,9 +130,9 @@ class ClassifyTask:
 
 
 def class_weights(train: LabelledImages) -> Tensor:
-    """(K,): weights in the loss by which every class counts the same; their mean over the pictures is 1.
+    """Compute weights (K,) in the loss by which every class counts the same; their mean over the images is 1.
 
-    Of several labels a picture: by how much the positives of each class count more, negatives over positives.
+    If images have several labels: by how much the positives of each class count more, negatives over positives.
     """
     counts = train.counts().clamp(min=1).float()
     if train.multi_label:
@@ -141,10 +141,10 @@ def class_weights(train: LabelledImages) -> Tensor:
 
 
 def sampling_weights(train: LabelledImages) -> Tensor:
-    """(N,): probabilities of the pictures, not normalised, by which every class is drawn equally often."""
+    """Compute probabilities (N,) of the images, not normalised, by which every class is drawn equally often."""
     return 1 / train.counts().clamp(min=1)[train.labels].double()
 
 
 def min_side(size: int, min_scale: float) -> int:
-    """How small a large JPEG may be decoded: enough for the smallest crop not to be enlarged."""
+    """Return how small a large JPEG may be decoded, in pixels: the smallest crop need not be enlarged."""
     return round(size / min_scale**0.5)
