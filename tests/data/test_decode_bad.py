@@ -71,7 +71,7 @@ def test_empty_text_and_random(tmp_path):
         b"P6 2 2 255\n" + bytes(12),
     ):
         path.write_bytes(content)
-        assert "not a picture" in reason(path)
+        assert "not an image" in reason(path)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])

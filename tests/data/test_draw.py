@@ -20,14 +20,14 @@ def test_groups_by_column_and_by_pattern_stay_together(tmp_path):
     splits = read(source, group_column="patient")
     assert len(splits.val) == 2
     assert ord(splits.val.images.names[1][0]) - ord(splits.val.images.names[0][0]) == 1
-    assert "2 of 10 pictures, 1 of 5 groups, were drawn" in splits.notes[0]
+    assert "2 of 10 images, 1 of 5 groups, were drawn" in splits.notes[0]
     assert "finds no group in 5 of 10 names (f.png, g.png, h.png and 2 more)" in refusal(
         source, group_pattern="([a-e])?"
     )
     folder = fill(tmp_path / "folder", a=10, b=10)
     splits = read(folder, group_pattern=r"[0-9]+")
     assert [name[1:] for name in splits.val.images.names[:2]] == [name[1:] for name in splits.val.images.names[2:]]
-    assert "4 of 20 pictures, 2 of 10 groups, were drawn" in splits.notes[0]
+    assert "4 of 20 images, 2 of 10 groups, were drawn" in splits.notes[0]
 
 
 def test_a_group_on_both_sides_of_a_split_is_noted(tmp_path):

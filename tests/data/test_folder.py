@@ -105,7 +105,7 @@ def test_missing_source(tmp_path):
 def test_single_picture(tmp_path):
     touch(tmp_path, "one.jpg")
     message = refusal(tmp_path / "one.jpg")
-    assert "single picture" in message
+    assert "single image" in message
     assert str(tmp_path) in message
 
 

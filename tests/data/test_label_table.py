@@ -40,7 +40,7 @@ def test_split_column_and_absolute_paths(tmp_path):
     assert splits.train.labels.tolist() == [1, 0, 0]
     assert splits.val.images.names == ("d.png",)
     assert splits.test.labels.tolist() == [1, 0]
-    assert splits.notes == ("val has no picture of 1 of 2 classes: 10",)
+    assert splits.notes == ("val has no image of 1 of 2 classes: 10",)
 
 
 def test_several_labels_in_a_cell(tmp_path):
@@ -50,7 +50,7 @@ def test_several_labels_in_a_cell(tmp_path):
     assert splits.train.labels.dtype == torch.float32
     assert splits.train.counts().tolist() == [1, 2, 2]
     assert "may have several labels: ';' separates them" in splits.notes[0]
-    assert "1 of 4 pictures" in splits.notes[1]
+    assert "1 of 4 images" in splits.notes[1]
     bars = table(tmp_path, "path;labels", "a.png;x|y", "b.png;x")
     assert written(read(bars, label_separator="|", val_fraction=0).train)["a.png"] == ["x", "y"]
     single = read(table(tmp_path, "path,label", "a.png,x", "b.png,"), multi_label=True, val_fraction=0).train
@@ -70,12 +70,12 @@ def test_of_several_columns_the_most_telling_is_taken_and_the_others_noted(tmp_p
         (("path,kind", "a.png,x"), {}, "its columns are path, kind: rename"),
         (("img,kind", "a.png,x"), {}, "its columns are img, kind: rename"),
         (("a.png,x,y", "b.png,x,y"), {}, "its columns are a.png, x, y"),
-        (("path,label",), {}, "names no pictures"),
+        (("path,label",), {}, "names no images"),
         (("",), {}, "is empty"),
         (("path,label", "a.png,x", "b.png,y,z"), {}, "line 3 of"),
         (("path;label", "a.png;x", "b.png;x;y"), {}, "around a cell that holds ';'"),
-        (("path,label", "a.png,x", "b.png,", "c.png,y", "d.png,"), {}, "2 pictures of"),
-        (("path,label", "a.png,x", "./a.png,y"), {}, "1 pictures are on several lines"),
+        (("path,label", "a.png,x", "b.png,", "c.png,y", "d.png,"), {}, "2 images of"),
+        (("path,label", "a.png,x", "./a.png,y"), {}, "1 images are on several lines"),
         (("path,label", "a.png,x", ",y"), {}, "line 3 of"),
         (("path,label", "a.png,x", "b.png,x"), {}, "found only one class 'x'"),
         (("path,label", "a.png,", "b.png,"), {"multi_label": True}, "has a label"),
@@ -89,7 +89,7 @@ def test_of_several_columns_the_most_telling_is_taken_and_the_others_noted(tmp_p
         (("path,label,who", "a.png,x,1", "b.png,y,"), {"group_column": "who"}, "line 3 of"),
         (("path,label,who", "a.png,x,1", "b.png,y,1"), {"group_column": "who"}, "of the group '1'"),
         (("path,label", "a.png,x", "b.png,y"), {"label_separator": ""}, "empty --label-separator"),
-        (("path,label", "a.png,x", "b.png,y"), {"group_pattern": "("}, "is no regular expression"),
+        (("path,label", "a.png,x", "b.png,y"), {"group_pattern": "("}, "is not a valid regular expression"),
         (("path,label", "a.png,x", "b.png,y"), {"group_pattern": "a"}, "finds no group in 1 of 2 names (b.png)"),
     ],
 )  # fmt: skip

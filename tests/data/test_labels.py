@@ -30,7 +30,7 @@ def test_a_split_folder_is_taken_as_it_is(tmp_path, names):
     assert splits.train.counts().tolist() == [2, 3]
     assert splits.train.images.path(0).read_bytes() == PNG
     assert (len(splits.val), len(splits.test)) == (1, 2)
-    assert splits.notes == ("val has no picture of 1 of 2 classes: cats", "test has no picture of 1 of 2 classes: dogs")
+    assert splits.notes == ("val has no image of 1 of 2 classes: cats", "test has no image of 1 of 2 classes: dogs")
 
 
 def test_val_is_drawn_from_train_where_there_is_none(tmp_path):
@@ -40,7 +40,7 @@ def test_val_is_drawn_from_train_where_there_is_none(tmp_path):
     assert splits.train.counts().tolist() == [27, 18]
     assert splits.test.counts().tolist() == [4, 5]
     (note,) = splits.notes
-    assert "has no val: 5 of 50 pictures were drawn for val (0.1 of each class, seed 0" in note
+    assert "has no val: 5 of 50 images were drawn for val (0.1 of each class, seed 0" in note
 
 
 def test_class_folders_are_split(tmp_path):
@@ -49,8 +49,8 @@ def test_class_folders_are_split(tmp_path):
     assert splits.val.counts().tolist() == [6, 2, 0]
     assert splits.train.counts().tolist() == [24, 8, 1]
     assert splits.test is None
-    assert "is not split: 8 of 41 pictures were drawn for val (0.2 of each class, seed 0" in splits.notes[0]
-    assert splits.notes[1:] == ("val has no picture of 1 of 3 classes: c",)
+    assert "is not split: 8 of 41 images were drawn for val (0.2 of each class, seed 0" in splits.notes[0]
+    assert splits.notes[1:] == ("val has no image of 1 of 3 classes: c",)
     assert read(tmp_path, val_fraction=0.5).val.counts().tolist() == [15, 5, 0]
     assert read(tmp_path, seed=1).val.images.names != splits.val.images.names
     whole = read(tmp_path, val_fraction=0)
@@ -61,7 +61,7 @@ def test_class_folders_are_split(tmp_path):
 def test_one_picture_a_class_leaves_none_for_val(tmp_path):
     splits = read(fill(tmp_path, a=1, b=1))
     assert (len(splits.train), splits.val) == (2, None)
-    assert "no picture can be kept for val" in splits.notes[0]
+    assert "no image can be kept for val" in splits.notes[0]
 
 
 def test_several_labels_from_folders(tmp_path):
@@ -85,13 +85,11 @@ def test_what_is_passed_over_is_noted(tmp_path):
     assert (len(splits.train), len(splits.val), splits.test) == (18, 6, None)
     assert splits.train.images.ignored == {".png": 7, ".txt": 1}
     notes = "\n".join(splits.notes)
-    assert (
-        f"7 pictures lying beside the class folders of {tmp_path / 'train'} (0.png, 1.png, 2.png and 4 more)" in notes
-    )
-    assert f"no class, having no pictures of its own, in {tmp_path / 'train'}: empty" in notes
-    assert f"the 4 pictures of {tmp_path / 'test'} lie in no class folders" in notes
+    assert f"7 images beside the class folders of {tmp_path / 'train'} (0.png, 1.png, 2.png and 4 more)" in notes
+    assert f"not a class, as it has no images of its own, in {tmp_path / 'train'}: empty" in notes
+    assert f"the 4 images of {tmp_path / 'test'} lie in no class folders" in notes
     assert "beside test, train, val: extra/, 0.png, 1.png" in notes
-    assert "--val-fraction changes nothing" in notes
+    assert "--val-fraction has no effect" in notes
     assert len(splits.notes) == 5
 
 
@@ -108,14 +106,14 @@ def test_order_of_classes():
 
 def test_refusals_of_folders(tmp_path):
     assert "does not exist" in refusal(tmp_path / "nowhere")
-    assert "no pictures in" in refusal(fill(tmp_path / "bare", cats=0, dogs=0))
-    assert "no pictures in" in refusal(fill(tmp_path / "hollow", train=0, val__a=1))
+    assert "no images in" in refusal(fill(tmp_path / "bare", cats=0, dogs=0))
+    assert "no images in" in refusal(fill(tmp_path / "hollow", train=0, val__a=1))
     assert "holds test but no train" in refusal(fill(tmp_path / "late", test__a=1, test__b=1))
     assert "both val and validation" in refusal(fill(tmp_path / "twice", train__a=1, val__a=1, validation__a=1))
     (tmp_path / "one.png").write_bytes(PNG)
-    assert "single picture" in refusal(tmp_path / "one.png")
+    assert "single image" in refusal(tmp_path / "one.png")
     flat = refusal(fill(tmp_path / "flat", train=3, val=2))
-    assert f"{tmp_path / 'flat' / 'train'} lie in no class folders: put them into one folder a class" in flat
+    assert f"{tmp_path / 'flat' / 'train'} lie in no class folders: put them into one folder per class" in flat
     assert "--group-column is for a CSV" in refusal(tmp_path, group_column="x")
     assert "give one of them" in refusal(tmp_path, group_column="x", group_pattern="x")
 
@@ -129,15 +127,15 @@ def test_one_class_says_what_to_give_instead(tmp_path):
     fill(tmp_path, set__train__cats=2, set__train__dogs=2, alone__x=2, zip__inside__a=1, zip__inside__b=1)
     train = tmp_path / "set" / "train"
     assert refusal(train / "cats") == (
-        f"the pictures of {train / 'cats'} lie in no class folders:"
-        f" give the folder above it ({tmp_path / 'set'}), with one folder a class"
+        f"the images of {train / 'cats'} lie in no class folders:"
+        f" give the folder above it ({tmp_path / 'set'}), with one folder per class"
     )
     assert refusal(tmp_path / "alone") == (
-        f"found only one class 'x' in {tmp_path / 'alone'}: give the folder above it, with one folder a class"
+        f"found only one class 'x' in {tmp_path / 'alone'}: give the folder above it, with one folder per class"
     )
     assert f"if its folders are the classes, give {tmp_path / 'zip' / 'inside'}" in refusal(tmp_path / "zip")
     fill(tmp_path / "half", train__a=2, val__a=1)
-    assert "put the pictures of every other class into a folder beside it" in refusal(tmp_path / "half")
+    assert "put the images of every other class into a folder beside it" in refusal(tmp_path / "half")
 
 
 def test_classes_that_train_does_not_have(tmp_path):
@@ -176,9 +174,9 @@ def test_labelled_from_a_table(tmp_path):
     source = table(tmp_path, "path,label,split", "a.png,x,train", "b.png,y;x,val", "c.png,,val")
     assert read_labelled(source, "validation", "yx", multi_label=True).labels.tolist() == [[1, 1], [0, 0]]
     assert len(read_labelled(source, None, "yx", multi_label=True)) == 3
-    with pytest.raises(UserError, match=r"several labels a picture.*the model knows one"):
+    with pytest.raises(UserError, match=r"several labels per image.*the model predicts one"):
         read_labelled(source, "val", "yx", multi_label=False)
-    with pytest.raises(UserError, match=r"no test pictures.*\(train, val\)"):
+    with pytest.raises(UserError, match=r"no test images.*\(train, val\)"):
         read_labelled(source, "test", "yx", multi_label=True)
     with pytest.raises(UserError, match="'dev': give train, val or test"):
         read_labelled(source, "dev", "yx", multi_label=True)
@@ -187,7 +185,7 @@ def test_labelled_from_a_table(tmp_path):
 
 
 def test_no_such_folder_of_a_split(tmp_path):
-    with pytest.raises(UserError, match=r"no test pictures.*\(train, val\)"):
+    with pytest.raises(UserError, match=r"no test images.*\(train, val\)"):
         read_labelled(fill(tmp_path, train__a=1, val__a=1), "test", "a", multi_label=False)
 
 

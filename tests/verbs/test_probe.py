@@ -143,7 +143,7 @@ def test_a_run_is_judged_beside_random_weights(run, picture_folder, tmp_path):
     assert (result.metric, result.split, result.classes) == ("top1", "val", 2)
     assert (result.labelled, result.judged, result.neighbours) == (32, 8, 32)
     assert "k-NN with k=32 in place of 50: there are no more labelled pictures" in result.notes
-    assert any("8 of 40 pictures were drawn for val" in note for note in result.notes)
+    assert any("8 of 40 images were drawn for val" in note for note in result.notes)
     for row in result.rows:
         assert row.linear.std is None
         assert row.linear.mean in [part / 8 for part in range(9)]

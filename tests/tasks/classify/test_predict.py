@@ -159,7 +159,7 @@ def test_outputs_that_are_not_finite_are_an_error_that_names_the_picture(run, pi
     [
         ([], {}, "no images given"),
         (["absent.png"], {}, "there is nothing at absent.png"),
-        (["empty"], {}, "no pictures in empty"),
+        (["empty"], {}, "no images in empty"),
         (["notes.txt"], {}, "none of the 1 files named in notes.txt exists"),
         (["few"], {"top": 0}, "--top 0: give 1 or more"),
         (["few"], {"threshold": 1.5}, "--threshold 1.5: give 0 or more and at most 1"),

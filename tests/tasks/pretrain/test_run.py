@@ -189,7 +189,7 @@ def test_broken_files_are_named_once_and_too_many_stop_the_run(picture_folder, t
         ({"model": "convnextv2_at"}, "did you mean convnextv2_atto"),
         ({"image_size": 30}, "use --image-size 32"),
         ({"recipe": "paper", "batch_size": None}, "zero steps with the paper's batch of 4096"),
-        ({"batch_size": 64}, "40 pictures make zero steps"),
+        ({"batch_size": 64}, "40 images make zero steps"),
         ({"batch_size": 9, "micro_batch": 4}, "use --batch-size 8"),
         ({"device": "cuda"} if not torch.cuda.is_available() else {"device": "tpu0"}, "--device"),
         ({"epochs": 1, "minutes": 1}, "not both"),

@@ -1,15 +1,15 @@
-"""One file to one array of pixels, or one clear reason why not.
+"""Decode one file to an array of pixels, or give the reason why not.
 
-What an image's numbers mean after decoding, whatever was in the file:
+What the values of a decoded image mean, for each format of a file:
 
 - 8 bits a channel, grey or RGB. CMYK, YCbCr and palettes are converted by Pillow.
 - 16-bit grey (and integer grey of 32 bits) is scaled by 1/257 from 0..65535, values outside are
   clipped. The scale is fixed, so images of one set stay comparable.
 - Float grey has no agreed range: each image is stretched from its own smallest to its own
   largest finite value. NaN becomes black.
-- Transparency is laid over white, as a page shows it. The colours under fully transparent pixels
-  are whatever the program that wrote the file left there, so dropping the alpha channel would
-  train on things nobody ever saw; opaque pixels keep their exact values.
+- Transparent images are composited over white. The colours under fully transparent pixels are
+  arbitrary leftovers of the program that wrote the file, so dropping the alpha channel would
+  train on content that is never visible; opaque pixels keep their exact values.
 - Images are turned upright by their EXIF orientation. Animations give their first frame.
 """
 
@@ -35,10 +35,10 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPIm
 from convnextv2.errors import BadImageError, UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
-"""What is decoded; the content of a file decides, not its name."""
+"""Formats that are decoded, detected from the content of a file, not from its name."""
 
 MAX_PIXELS = 100_000_000
-"""Width times height beyond which a file is not decoded, unless the caller says otherwise."""
+"""Default limit of width times height; larger images are not decoded."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -76,10 +76,10 @@ def decode(
 
 
 def header_pixels(path: str | Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> int:
-    """How many pixels `decode` would give for these arguments, from the header alone.
+    """Return the number of pixels that `decode` would give for these arguments, from the header only.
 
     Raises:
-        BadImageError: with the very reason that `decode` would give, where the header is at fault.
+        BadImageError: with the reason that `decode` would give, if the header is at fault.
     """
     with _opened(path, max_pixels, min_side) as image:
         return image.width * image.height
@@ -88,12 +88,12 @@ def header_pixels(path: str | Path, *, max_pixels: int = MAX_PIXELS, min_side: i
 def check_channels(channels: int) -> None:
     """Raise UserError unless `channels` is a number of channels that an image file can give."""
     if channels not in (1, 3):
-        raise UserError(f"{channels} channels asked for: folders of pictures give 1 (grey) or 3 (RGB)")
+        raise UserError(f"{channels} channels requested: folders of images give 1 (grey) or 3 (RGB)")
 
 
 @contextmanager
 def _opened(path: str | Path, max_pixels: int, min_side: int | None) -> Iterator[Image.Image]:
-    """The image with its header read and checked; whatever fails until the end is a BadImageError."""
+    """Open an image with its header read and checked; any failure inside is a BadImageError."""
     try:
         with _PILLOW, _stream(path) as stream, Image.open(stream, formats=FORMATS) as image:
             width, height = image.size
@@ -119,7 +119,7 @@ def _stream(path: str | Path) -> BinaryIO:
     if stat.S_ISDIR(status.st_mode):
         raise BadImageError(path, "a folder, not a file")
     if not stat.S_ISREG(status.st_mode):
-        raise BadImageError(path, "not a regular file")  # opening a pipe would wait for ever
+        raise BadImageError(path, "not a regular file")  # opening a pipe would block forever
     if status.st_size == 0:
         raise BadImageError(path, "an empty file")
     # A stream, not a path: given a path, Pillow maps uncompressed pixels into memory, and a file
@@ -129,7 +129,7 @@ def _stream(path: str | Path) -> BinaryIO:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"not a picture, or damaged at its start (known are {', '.join(FORMATS)})"
+        return f"not an image, or damaged at its start (supported are {', '.join(FORMATS)})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = " ".join(str(error).split())[:200]
@@ -139,7 +139,7 @@ def _reason(error: Exception) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Decode the pixels and turn them as EXIF says (TIFF files Pillow has turned by then)."""
+    """Decode the pixels and apply the EXIF orientation (Pillow has already done so for TIFF)."""
     image.load()
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
@@ -183,7 +183,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 class _PillowSettings:
-    """While inside: Pillow warns of nothing and leaves the size limit to us.
+    """A context in which Pillow does not warn and applies no size limit of its own.
 
     Both settings are global to the process, so threads that decode at the same time share one
     change, made by the first in and undone by the last out.

@@ -12,7 +12,7 @@ from convnextv2.errors import UserError
 from convnextv2.text import shown
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
-"""What a file in a folder must end with (in any case) to be taken for an image."""
+"""Extensions (in any case) of the files in a folder that are taken for images."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ImageList:
     """Names of image files in a fixed order; nothing has been opened yet.
 
     `names` are relative to `root` (posix style) for a folder, and as written for a text file.
-    `ignored` counts the files of a folder that were passed over, by lower-case extension
+    `ignored` counts the other files of a folder, by lower-case extension
     (`""` for names without one).
     """
 
@@ -33,43 +33,43 @@ class ImageList:
         return len(self.names)
 
     def path(self, index: int) -> Path:
-        """Where image `index` (0 to len - 1) lies."""
+        """Return the path of image `index` (0 to len - 1)."""
         return self.root / self.names[index]
 
 
 def list_images(source: str | Path) -> ImageList:
     """List the images of a folder, or those that a text file names.
 
-    A folder is walked with everything below it: flat, nested or one folder a class. Names come
+    A folder is walked with everything below it: flat, nested or one folder per class. Names come
     sorted by code point, so the order is the same on every machine. Links to folders are
     followed, and no folder is entered twice. Hidden files and folders are left out.
 
-    A text file holds one path a line, absolute or relative to the text file; blank lines and
-    lines that begin with `#` are skipped. A path that leads nowhere becomes a `BadImageError` when it
-    is decoded.
+    A text file holds one path per line, absolute or relative to the text file; blank lines and
+    lines that begin with `#` are skipped. A path to a missing file gives a `BadImageError` when it is
+    decoded.
 
     Raises:
-        UserError: nothing lies at `source`, it is a single image or not text, it holds or
-            names no image, or none of the named files exists.
+        UserError: `source` does not exist, is a single image or not text, holds or names no
+            image, or none of the named files exists.
     """
     source = Path(source)
     if source.is_dir():
         return _list_folder(source)
     if not source.exists():
-        raise UserError(f"{shown(source)} does not exist; give a folder of pictures or a text file of paths")
+        raise UserError(f"{shown(source)} does not exist; give a folder of images or a text file of paths")
     if source.suffix.lower() in EXTENSIONS:
         raise UserError(
-            f"{shown(source)} is a single picture; give the folder it lies in ({shown(source.parent)})"
+            f"{shown(source)} is a single image; give the folder it lies in ({shown(source.parent)})"
             " or a text file of paths"
         )
     return _list_text(source)
 
 
 def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in `folder` itself and is not hidden, sorted by name.
+    """Return the entries of `folder` itself that are not hidden, sorted by name.
 
     Raises:
-        UserError: the folder cannot be looked into.
+        UserError: the folder cannot be read.
     """
     try:
         with os.scandir(folder) as scan:
@@ -81,7 +81,7 @@ def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _cannot_look_into(folder: Path, error: OSError) -> UserError:
     reason = error.strerror or str(error)
-    return UserError(f"cannot look into {shown(folder)}: {reason}; make it readable or move it away")
+    return UserError(f"cannot read the folder {shown(folder)}: {reason}; make it readable or move it away")
 
 
 def _list_folder(root: Path) -> ImageList:
@@ -119,13 +119,13 @@ def _walk(root: Path) -> Iterator[str]:
                 below.append(name)
             elif entry.is_file() or _leads_nowhere(entry):
                 yield name
-        # Popped from the end, so the first folder by name is entered first: where two links lead
+        # Popped from the end, so the first folder by name is entered first: if two links lead
         # to one folder, which of them gives the names does not depend on the file system.
         waiting.extend(reversed(below))
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """A link to a file that is gone is kept, so that it is counted and named as a bad image."""
+    """Whether an entry is a link to a missing file: it is kept, so that it is counted and reported as a bad image."""
     return entry.is_symlink() and not os.path.exists(entry.path)
 
 
@@ -137,8 +137,8 @@ def _nothing_found(root: Path, ignored: Mapping[str, int]) -> str:
         named += f", {sum(count for _, count in kinds[5:])} more"
     there = f"{total} other file{'s' if total != 1 else ''} there ({named})" if total else "no other files there"
     return (
-        f"no pictures in {shown(root)}: looked for {' '.join(EXTENSIONS)}, in it and below; {there};"
-        " give a folder that holds pictures"
+        f"no images in {shown(root)}: looked for {' '.join(EXTENSIONS)}, in it and its subfolders; {there};"
+        " give a folder that holds images"
     )
 
 
@@ -147,7 +147,7 @@ def _list_text(source: Path) -> ImageList:
         text = source.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UserError(
-            f"cannot read {shown(source)}: {error.strerror}; give a folder of pictures or a text file of paths"
+            f"cannot read {shown(source)}: {error.strerror}; give a folder of images or a text file of paths"
         ) from error
     except UnicodeDecodeError:
         text = "\0"
@@ -156,7 +156,7 @@ def _list_text(source: Path) -> ImageList:
     lines = (line.strip() for line in text.split("\n"))
     names = tuple(line for line in lines if line and not line.startswith("#"))
     if not names:
-        raise UserError(f"{shown(source)} names no files; write one path a line, or give a folder of pictures")
+        raise UserError(f"{shown(source)} names no files; write one path per line, or give a folder of images")
     root = source.parent
     if not any(os.path.exists(root / name) for name in names):
         raise UserError(

@@ -11,11 +11,11 @@ from convnextv2.text import shown
 
 
 def pictures_at(given: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
-    """The paths of all images: files as given, those of folders and text files joined to where they were named.
+    """Yield the paths of all images: files as given, those of folders and text files joined to their folder.
 
-    What ends as an image, or holds a zero byte near its start, is an image and no text file of paths.
+    A file with the extension of an image, or a zero byte near its start, is an image, not a text file of paths.
 
-    Raises UserError where nothing lies at a path, or what `list_images` says of a folder or a text file.
+    Raises UserError if a path does not exist, and as `list_images` for a folder or a text file.
     """
     for each in given:
         path = os.fspath(each)
@@ -23,7 +23,7 @@ def pictures_at(given: Iterable[str | os.PathLike[str]]) -> Iterator[str]:
             yield from (os.path.join(path, name) for name in list_images(path).names)
         elif not os.path.lexists(path):
             raise UserError(
-                f"there is nothing at {shown(path)}: name picture files, folders of them, or text files of paths"
+                f"there is nothing at {shown(path)}: give image files, folders of them, or text files of paths"
             )
         elif path.lower().endswith(EXTENSIONS) or _is_binary(path):
             yield path

@@ -13,11 +13,11 @@ from convnextv2.text import listed, shown
 
 
 def read_class_folders(root: Path, only: str | None = None) -> LabelSource:
-    """The images of a folder of class folders, or of one that holds `train`, `val` and `test` of them.
+    """Read the images of a folder of class folders, or of one that holds `train`, `val` and `test` of them.
 
     The class of an image is the first folder below; it may lie deeper. Images beside the class
-    folders are passed over, and counted in `ignored` of the list. With `only`, the other splits
-    are not looked at.
+    folders are ignored, and counted in `ignored` of the list. With `only`, the other splits are
+    not read.
 
     Raises:
         UserError: there are no images, or they lie in no class folders.
@@ -32,15 +32,15 @@ def read_class_folders(root: Path, only: str | None = None) -> LabelSource:
             continue
         if split == "test" and only is None and "train" in found and not _folders(root / name):
             count = len(list_images(root / name))
-            notes.append(f"the {count} pictures of {shown(root / name)} lie in no class folders and are passed over")
+            notes.append(f"the {count} images of {shown(root / name)} lie in no class folders and are ignored")
             continue
-        parts[split] = _read(root / name, notes, "put them into one folder a class")
+        parts[split] = _read(root / name, notes, "put them into one folder per class")
     notes += _beside(root, set(found.values()))
     return LabelSource(parts, notes=tuple(notes))
 
 
 def split_folders(root: Path) -> dict[str, str]:
-    """The folders of `root` that hold its splits, by `train`, `val` and `test`; empty if it is not split.
+    """Return the folders of `root` that hold its splits, by `train`, `val` and `test`; empty if it is not split.
 
     A folder `train` of images beside `bus` and `car` is a class like them.
 
@@ -54,7 +54,7 @@ def split_folders(root: Path) -> dict[str, str]:
         if split in found:
             raise UserError(
                 f"{shown(root)} holds both {shown(found[split])} and {shown(name)}: leave one of them there as its"
-                f" {split} pictures"
+                f" {split} images"
             )
         if split:
             found[split] = name
@@ -64,7 +64,7 @@ def split_folders(root: Path) -> dict[str, str]:
 
 
 def splits_beside(root: Path) -> list[str]:
-    """The splits that lie beside `root`, if it is itself one of several; none if that cannot be told."""
+    """Return the names of the splits beside `root` if it is itself one of several; empty if that is unclear."""
     here = Path(os.path.abspath(root))
     try:
         found = split_folders(here.parent).values()
@@ -74,7 +74,7 @@ def splits_beside(root: Path) -> list[str]:
 
 
 def one_class(source: Path, images: ImageList, name: str) -> UserError:
-    """What to tell the user who gave `source`, and whose training images all lie in one class folder."""
+    """Return the error for a `source` whose training images all lie in one class folder."""
     root = images.root
     below = {parts[1] for parts in (image.split("/") for image in images.names) if len(parts) > 2}
     if len(below) > 1:
@@ -82,7 +82,7 @@ def one_class(source: Path, images: ImageList, name: str) -> UserError:
     elif root == source:
         advice = _give_above(root)
     else:
-        advice = "put the pictures of every other class into a folder beside it"
+        advice = "put the images of every other class into a folder beside it"
     return UserError(f"found only one class '{shown(name)}' in {shown(root)}: {advice}")
 
 
@@ -90,7 +90,7 @@ def _read(root: Path, notes: list[str], advice: str = "") -> WrittenLabels:
     images = list_images(root)
     names = tuple(name for name in images.names if "/" in name)
     if not names:
-        raise UserError(f"the pictures of {shown(root)} lie in no class folders: {advice or _give_above(root)}")
+        raise UserError(f"the images of {shown(root)} lie in no class folders: {advice or _give_above(root)}")
     words = tuple((name.partition("/")[0],) for name in names)
     loose = [name for name in images.names if "/" not in name]
     ignored = dict(images.ignored)
@@ -98,30 +98,30 @@ def _read(root: Path, notes: list[str], advice: str = "") -> WrittenLabels:
         extension = os.path.splitext(name)[1].lower()
         ignored[extension] = ignored.get(extension, 0) + 1
     if loose:
-        count = f"{len(loose)} picture{'s' if len(loose) > 1 else ''}"
-        notes.append(f"passed over: {count} lying beside the class folders of {shown(root)} ({listed(loose, 3)})")
+        count = f"{len(loose)} image{'s' if len(loose) > 1 else ''}"
+        notes.append(f"ignored: {count} beside the class folders of {shown(root)} ({listed(loose, 3)})")
     empty = sorted(set(_folders(root)) - {word for (word,) in words})
     if empty:
-        notes.append(f"no class, having no pictures of its own, in {shown(root)}: {listed(empty)}")
+        notes.append(f"not a class, as it has no images of its own, in {shown(root)}: {listed(empty)}")
     return WrittenLabels(replace(images, names=names, ignored=dict(sorted(ignored.items()))), words)
 
 
 def _beside(root: Path, splits: set[str]) -> list[str]:
-    """A note on what lies in a folder beside its splits."""
+    """Return a note on what lies in a folder beside its splits."""
     names = [f"{name}/" for name in _folders(root) if name not in splits] + _images_in(root)
-    return [f"passed over in {shown(root)}, beside {listed(sorted(splits))}: {listed(names)}"] if names else []
+    return [f"ignored in {shown(root)}, beside {listed(sorted(splits))}: {listed(names)}"] if names else []
 
 
 def _give_above(root: Path) -> str:
-    """Where to point instead; the folder above is named if folders of images lie in it."""
+    """Return the advice to give the folder above, with its path if folders of images lie in it."""
     above = Path(os.path.abspath(root)).parent
     named = ""
     try:
         if sum(bool(_images_in(above / name)) for name in _folders(above) if not split_of(name)) > 1:
             named = f" ({shown(above.parent if split_of(above.name) else above)})"
-    except UserError:  # it cannot be looked into
+    except UserError:  # it cannot be read
         pass
-    return f"give the folder above it{named}, with one folder a class"
+    return f"give the folder above it{named}, with one folder per class"
 
 
 def _folders(root: Path) -> list[str]:

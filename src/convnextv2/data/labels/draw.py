@@ -1,4 +1,4 @@
-"""Which of the labelled images are kept for validation."""
+"""The draw of the labelled images that are kept for validation."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ _PASSES = 10
 
 
 def grouped(written: WrittenLabels, pattern: str) -> WrittenLabels:
-    """The same images with their groups: what the first group of `pattern`, or all of it, matches.
+    """Return the same images with their groups: what the first group of `pattern`, or all of it, matches.
 
     The regular expression is searched in each image's name relative to its root.
 
     Raises:
-        UserError: it is no regular expression, or a name does not match.
+        UserError: it is not a valid regular expression, or a name does not match.
     """
     try:
         find = re.compile(pattern).search
     except re.error as error:
         raise UserError(
-            f"--group-pattern '{shown(pattern)}' is no regular expression ({error}): give one such as '([^/_]+)_'"
+            f"--group-pattern '{shown(pattern)}' is not a valid regular expression ({error}):"
+            " give one such as '([^/_]+)_'"
         ) from error
     groups: list[str] = []
     lost: list[str] = []
@@ -51,29 +52,29 @@ def grouped(written: WrittenLabels, pattern: str) -> WrittenLabels:
 
 
 def split_off(train: WrittenLabels, fraction: float, seed: int) -> tuple[dict[str, WrittenLabels], str]:
-    """The images in two, by "train" and "val", and a note on what was done; nothing where no `val` can be drawn.
+    """Split into "train" and "val"; return the parts and a note. No parts if no `val` can be drawn.
 
     Raises:
         UserError: all images are of one group.
     """
     if not fraction:
-        return {}, "nothing is kept for val, as --val-fraction 0 says"
+        return {}, "nothing is kept for val (--val-fraction 0)"
     keys = train.groups or train.images.names
     units: dict[str, Counter[str]] = defaultdict(Counter)
     for key, words in zip(keys, train.words, strict=True):
         units[key].update(words or [""])  # without a label: a class of their own
     if train.groups and len(units) == 1:
         raise UserError(
-            f"all {len(train)} pictures are of the group '{shown(keys[0])}': give a column or pattern of more"
+            f"all {len(train)} images are of the group '{shown(keys[0])}': give a column or pattern with more groups"
         )
     val = draw_units(units, fraction, seed)
     if not val:
-        return {}, f"no {'group' if train.groups else 'picture'} can be kept for val without taking a class from train"
+        return {}, f"no {'group' if train.groups else 'image'} can be kept for val without taking a class from train"
     taken = [index for index, key in enumerate(keys) if key in val]
     rest = [index for index, key in enumerate(keys) if key not in val]
     of_groups = f", {len(val)} of {len(units)} groups," if train.groups else ""
     note = (
-        f"{len(taken)} of {len(train)} pictures{of_groups} were drawn for val ({fraction:g} of each class, seed {seed};"
+        f"{len(taken)} of {len(train)} images{of_groups} were drawn for val ({fraction:g} of each class, seed {seed};"
         " --val-fraction changes it)"
     )
     return {"train": train.subset(rest), "val": train.subset(taken)}, note
@@ -85,18 +86,18 @@ def draw_units(units: Mapping[str, Mapping[str, int]], fraction: float, seed: in
     A unit is what must stay together, an image or a group, given as how many images of each
     class it has. A class of two units or more keeps at least one undrawn, and has one drawn unless
     that would leave another class without. Then, in an order drawn from the seed and the names,
-    units are moved while that lowers the sum over classes of (drawn - wanted images)^2 / images.
-    Where units are single images of one class, every class comes within one image of its share.
+    units are moved while that lowers the sum over classes of (images drawn - target)^2 / images.
+    If units are single images of one class, every class comes within one image of its share.
     """
     # Sorted inside as well: sums of floats depend on their order, and ties on sums.
     units = {unit: dict(sorted(units[unit].items())) for unit in sorted(units)}
     names = list(units)
     generator = torch.Generator().manual_seed(mix(seed, *b"val"))
     order = [names[index] for index in torch.randperm(len(names), generator=generator).tolist()]
-    pictures: Counter[str] = Counter()
+    images: Counter[str] = Counter()
     holders: dict[str, list[str]] = defaultdict(list)
     for unit in order:
-        pictures.update(units[unit])
+        images.update(units[unit])
         for label in units[unit]:
             holders[label].append(unit)
     drawn: set[str] = set()
@@ -109,10 +110,10 @@ def draw_units(units: Mapping[str, Mapping[str, int]], fraction: float, seed: in
         return all((there if unit in drawn else left)[label] > 1 for label in units[unit])
 
     def growth(unit: str) -> float:
-        """What moving the unit to the other side adds to the sum."""
+        """Return what moving the unit to the other side adds to the sum."""
         way = -1 if unit in drawn else 1
         return sum(
-            count * (2 * way * (have[label] - fraction * pictures[label]) + count) / pictures[label]
+            count * (2 * way * (have[label] - fraction * images[label]) + count) / images[label]
             for label, count in units[unit].items()
         )
 

@@ -16,28 +16,28 @@ from convnextv2.errors import UserError
 from convnextv2.text import listed, shown
 
 PATH_COLUMNS = ("path", "file", "filename", "image", "name")
-"""What the column of paths may be called, in any case; the first one there is taken."""
+"""Names of the column of paths, in any case; the first one present is taken."""
 LABEL_COLUMNS = ("label", "labels", "class", "target")
-"""What the column of labels may be called, in any case; the first one there is taken."""
+"""Names of the column of labels, in any case; the first one present is taken."""
 
 
 def read_label_table(
     source: Path, *, label_separator: str = ";", multi_label: bool = False, group_column: str | None = None
 ) -> LabelSource:
-    """The images that a CSV file names, in the order of its rows, by split if it has a column `split`.
+    """Read the images that a CSV file names, in the order of its rows, by split if it has a column `split`.
 
     Cells are separated by comma, semicolon or tab, whichever fits the header. Without a header,
     two columns are path and label. Paths are absolute or relative to the file's folder.
 
-    Images have several labels if `multi_label` says so or any cell holds `label_separator`:
-    then an empty cell is no label, and the labels of a path on several rows are put together.
+    Images have several labels if `multi_label` is set or any cell holds `label_separator`:
+    then an empty cell is no label, and the labels of a path on several rows are merged.
 
     Raises:
-        UserError: the file cannot be read or has not the columns, a row does not fit the others,
+        UserError: the file cannot be read or lacks a column, a row does not fit the others,
             an image has no label or is on several rows, or none of the files exists.
     """
     if not label_separator:
-        raise UserError("an empty --label-separator: give what stands between the labels of a cell, such as ';'")
+        raise UserError("an empty --label-separator: give what separates the labels of a cell, such as ';'")
     table = _Table.read(source, group_column)
     several = multi_label or any(label_separator in cells[table.label] for _, cells in table.rows)
     entries: dict[str, _Entry] = {}
@@ -60,11 +60,11 @@ def read_label_table(
         parts.setdefault(entry.split, []).append(entry)
     notes = [*table.notes]
     if several and not multi_label:
-        notes.append(f"pictures of {shown(source)} may have several labels: '{shown(label_separator)}' separates them")
+        notes.append(f"images of {shown(source)} may have several labels: '{shown(label_separator)}' separates them")
     bare = sum(not entry.words for entry in entries.values())
     if bare:
         notes.append(
-            f"{bare} of {len(entries)} pictures of {shown(source)} have no label: they count as none of the classes"
+            f"{bare} of {len(entries)} images of {shown(source)} have no label: they count as none of the classes"
         )
     return LabelSource({split: _written(source, part) for split, part in parts.items()}, several, tuple(notes))
 
@@ -80,7 +80,7 @@ class _Entry:
     lines: list[int]
 
     def join(self, other: _Entry, source: Path) -> None:
-        """Take in another row on the same image."""
+        """Merge another row of the same image."""
         if (self.split, self.group) != (other.split, other.group):
             raise UserError(
                 f"lines {self.lines[0]} and {other.lines[0]} of {shown(source)} put '{shown(self.name)}' into"
@@ -118,7 +118,7 @@ class _Table:
                 f" ({', '.join(LABEL_COLUMNS)}); its columns are {listed(head)}: rename them in the first line"
             )
         if len(rows) == 1:
-            raise UserError(f"{shown(source)} names no pictures: write one a line below the header")
+            raise UserError(f"{shown(source)} names no images: write one per line below the header")
         group = None
         if group_column is not None:
             if group_column.strip().casefold() not in names:
@@ -137,7 +137,7 @@ class _Table:
         return _Table(source, rows[1:], paths[0], labels[0], split, group, tuple(notes))
 
     def entry(self, line: int, cells: Sequence[str], separator: str | None) -> _Entry:
-        """One row; its label is cut at `separator` if there is one."""
+        """Return one row; its label is split at `separator` if there is one."""
         name, label = cells[self.path], cells[self.label]
         if not name:
             raise UserError(f"line {line} of {shown(self.source)} has no path: write one, or remove the line")
@@ -157,18 +157,18 @@ class _Table:
 
 
 def _check_single(source: Path, entries: Collection[_Entry]) -> None:
-    """Every image has one label and one row."""
+    """Raise UserError unless every image has one label and one row."""
     bare = [str(entry.lines[0]) for entry in entries if not entry.words]
     if bare:
         raise UserError(
-            f"{len(bare)} pictures of {shown(source)} have no label (lines {listed(bare, 5)}): write one, remove the"
-            " lines, or give --multi-label if having none is meant"
+            f"{len(bare)} images of {shown(source)} have no label (lines {listed(bare, 5)}): write one, remove the"
+            " lines, or give --multi-label if images may have none"
         )
     again = [entry for entry in entries if len(entry.lines) > 1]
     if again:
         raise UserError(
-            f"{len(again)} pictures are on several lines of {shown(source)}, the first being '{shown(again[0].name)}'"
-            f" (lines {listed(map(str, again[0].lines), 5)}): keep one line a picture, or give --multi-label if it has"
+            f"{len(again)} images are on several lines of {shown(source)}, the first being '{shown(again[0].name)}'"
+            f" (lines {listed(map(str, again[0].lines), 5)}): keep one line per image, or give --multi-label if it has"
             " all of the labels"
         )
 
@@ -197,7 +197,7 @@ def _even_rows(source: Path, text: str, delimiter: str) -> list[tuple[int, list[
     """All rows, at least one, each with as many cells as the first."""
     rows = list(_rows(source, text, delimiter))
     if not rows:
-        raise UserError(f"{shown(source)} is empty: write a header 'path,label' and one picture a line")
+        raise UserError(f"{shown(source)} is empty: write a header 'path,label' and one image per line")
     width = len(rows[0][1])
     for line, cells in rows:
         if len(cells) != width:
@@ -234,7 +234,7 @@ def _fits(rows: Sequence[tuple[int, list[str]]]) -> tuple[bool, bool, bool]:
 
 
 def _columns(names: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Where the known names stand among `names`, the most telling first."""
+    """Return the positions of the known names among `names`, in the order of `known`."""
     return [names.index(name) for name in known if name in names]
 
 

@@ -1,4 +1,4 @@
-"""Images with labels: as they were written, and as numbers in a fixed order of classes."""
+"""Images with labels: as written in the source, and as numbers in a fixed order of classes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _SPLIT_NAMES = {
 class LabelledImages:
     """N images in a fixed order, and which of K classes they show.
 
-    `labels` is int64 (N,), the number of each image's class; or float32 (N, K) of 0 and 1 where
-    an image may show several classes, or none. The number of a class is its place in `classes`.
+    `labels` is int64 (N,), the number of each image's class; or float32 (N, K) of 0 and 1 if an
+    image may show several classes, or none. The number of a class is its place in `classes`.
     """
 
     images: ImageList
@@ -49,24 +49,24 @@ class LabelledImages:
         return self.labels.ndim == 2
 
     def subset(self, indices: Sequence[int]) -> LabelledImages:
-        """The images at `indices`, in that order, with the same root and classes."""
+        """Return the images at `indices`, in that order, with the same root and classes."""
         names = tuple(self.images.names[index] for index in indices)
         rows = torch.tensor(indices, dtype=torch.int64)
         return replace(self, images=replace(self.images, names=names), labels=self.labels[rows])
 
     def counts(self) -> Tensor:
-        """int64 (K,): how many images show each class."""
+        """Return the number of images that show each class, int64 (K,)."""
         if self.multi_label:
             return self.labels.sum(0, dtype=torch.float64).long()
         return torch.bincount(self.labels, minlength=len(self.classes))
 
 
 def few_labels(data: LabelledImages, fraction: float, seed: int) -> LabelledImages:
-    """A share of the images of every class, as when only few of them had been labelled.
+    """Return a share of the images of every class, as if only few of them had been labelled.
 
     `fraction` of each class is kept, rounded, and at least one image; of all images together
-    where they show several classes. The draw depends on the seed alone, a smaller share is part
-    of a larger one, and what is kept stays in the order of the list.
+    if they may show several classes. The draw depends only on the seed, a smaller share is part of
+    a larger one, and the kept images stay in the order of the list.
 
     Raises:
         UserError: the fraction is not above 0 and at most 1.
@@ -86,10 +86,10 @@ def few_labels(data: LabelledImages, fraction: float, seed: int) -> LabelledImag
 
 @dataclass(frozen=True)
 class WrittenLabels:
-    """Images and the labels found for them, in words.
+    """Images and the labels found for them, as text.
 
-    `words` holds the labels of each image; `groups`, where there are any, the name of what it
-    belongs together with (the same patient, the same film).
+    `words` holds the labels of each image; `groups`, if there are any, the name of the group that it
+    belongs to (the same patient, the same video).
     """
 
     images: ImageList
@@ -100,13 +100,13 @@ class WrittenLabels:
         return len(self.images)
 
     def subset(self, indices: Sequence[int]) -> WrittenLabels:
-        """The images at `indices`, in that order."""
+        """Return the images at `indices`, in that order."""
         images = replace(self.images, names=tuple(self.images.names[index] for index in indices))
         groups = self.groups and tuple(self.groups[index] for index in indices)
         return WrittenLabels(images, tuple(self.words[index] for index in indices), groups)
 
     def encode(self, classes: Sequence[str], *, several: bool) -> LabelledImages:
-        """The same in numbers; `several` allows any number of labels per image. `classes` holds every word."""
+        """Return the labels as numbers; `several` allows any number of labels per image. `classes` holds every word."""
         number = {name: index for index, name in enumerate(classes)}
         if several:
             rows = [row for row, words in enumerate(self.words) for _ in words]
@@ -120,9 +120,9 @@ class WrittenLabels:
 
 @dataclass(frozen=True)
 class LabelSource:
-    """What a folder or a table says: images by "train", "val" and "test", or all of them by "" if it is not split.
+    """What a folder or a table holds: images by "train", "val" and "test", or all of them by "" if it is not split.
 
-    `several` tells that an image may have several labels, or none; `notes` are for the user, a line each.
+    `several` is True if an image may have several labels, or none; `notes` are for the user, a line each.
     """
 
     parts: Mapping[str, WrittenLabels]
@@ -131,12 +131,12 @@ class LabelSource:
 
 
 def split_of(name: str) -> str | None:
-    """`train`, `val` or `test` for the names these go by, in any case; None for any other name."""
+    """Return `train`, `val` or `test` for one of their names, in any case; None for any other name."""
     return _SPLIT_NAMES.get(name.casefold())
 
 
 def class_order(words: Iterable[str]) -> tuple[str, ...]:
-    """Class names by code point, as torchvision's ImageFolder sorts them; by value if all are whole numbers."""
+    """Sort class names by code point, as torchvision's ImageFolder does; by value if all are whole numbers."""
     names = set(words)
     if all(re.fullmatch(r"[+-]?[0-9]{1,18}", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))

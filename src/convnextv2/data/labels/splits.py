@@ -19,9 +19,9 @@ from convnextv2.text import listed, shown
 
 @dataclass(frozen=True)
 class Splits:
-    """Labelled images by what they are for; all have the classes of `train`.
+    """Labelled images by their use; all have the classes of `train`.
 
-    `notes` say, a line each, what was decided and what is odd.
+    `notes`: what was decided and what is unusual, a line each.
     """
 
     train: LabelledImages
@@ -40,27 +40,27 @@ def read_splits(
     multi_label: bool = False,
     seed: int = 0,
 ) -> Splits:
-    """Read labelled images from a folder or a CSV file, and split off `val` where there is none.
+    """Read labelled images from a folder or a CSV file, and split off `val` if there is none.
 
     Args:
-        source: a folder of class folders; a folder of `train`, `val` and `test` (or what else these
-            are called) of class folders; or a CSV file, see `read_label_table`.
+        source: a folder of class folders; a folder of `train`, `val` and `test` (or their usual
+            variants) of class folders; or a CSV file, see `read_label_table`.
         val_fraction: share of each class that is drawn for `val`, 0 for none. By default 0.1 of a
             source that is split but has no `val`, 0.2 of one that is not split.
         group_column: column of the CSV file with the name of each image's group.
         group_pattern: regular expression searched in each image's name relative to its root; what
             its first group (or all of it) matches names the image's group.
-        label_separator: what stands between the labels of a cell.
+        label_separator: what separates the labels of a cell.
         multi_label: whether an image may have several labels, or none.
         seed: of the draw, 0 or more. The draw depends on it and on the names and labels, not on
             their order.
 
     A group is never on both sides of the draw. Every class with at least two images (or groups)
-    keeps one in `train`, and gives one to `val` where groups allow.
+    keeps one in `train`, and gives one to `val` if groups allow.
 
     Raises:
         UserError: there are no images or only one class, `val` or `test` have a class that `train`
-            has not, or an option does not fit the source.
+            does not have, or an option does not fit the source.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise UserError(f"--val-fraction {val_fraction:g}: give a share of at least 0 and below 1, such as 0.2")
@@ -68,7 +68,7 @@ def read_splits(
     read = _read(source, group_column, group_pattern, label_separator, multi_label)
     train = read.parts.get("train", read.parts.get(""))
     if train is None:
-        raise UserError(f"{shown(source)} holds {listed(read.parts)} but no train pictures: add them as 'train'")
+        raise UserError(f"{shown(source)} holds {listed(read.parts)} but no train images: add them as 'train'")
     classes = class_order(word for words in train.words for word in words)
     if len(classes) < (1 if read.several else 2):
         raise _too_few(source, train, classes)
@@ -78,7 +78,7 @@ def read_splits(
     notes = [*read.notes, *_beside(source, read), *_leaks(parts)]
     if "val" in parts:
         if val_fraction is not None:
-            notes.append(f"--val-fraction changes nothing: {shown(source)} has val pictures of its own")
+            notes.append(f"--val-fraction has no effect: {shown(source)} has val images of its own")
     else:
         share = val_fraction if val_fraction is not None else 0.2 if "" in read.parts else 0.1
         drawn, note = split_off(train, share, seed)
@@ -95,11 +95,11 @@ def read_labelled(
     """Read the images of one split, labelled in a given order of classes; not all classes need occur.
 
     All images are taken if `split` is None or the source is not split. Sources are as for
-    `read_splits`; `multi_label` says whether labels are (N, K) or (N,).
+    `read_splits`; labels are (N, K) if `multi_label`, else (N,).
 
     Raises:
         UserError: the source has no such split, has classes that are not in `classes`, or several
-            labels per image where one is meant.
+            labels per image without `multi_label`.
     """
     source = Path(source)
     wanted = split_of(split) if split is not None else None
@@ -108,8 +108,8 @@ def read_labelled(
     read = _read(source, None, None, label_separator, multi_label, only=wanted)
     if read.several and not multi_label:
         raise UserError(
-            f"{shown(source)} has several labels a picture, separated by '{label_separator}', and the model knows one:"
-            " give pictures with one label, or another --label-separator"
+            f"{shown(source)} has several labels per image, separated by '{label_separator}', and the model predicts"
+            " one: give images with one label, or another --label-separator"
         )
     if wanted is None or "" in read.parts:
         part = _together(source, read.parts)
@@ -117,7 +117,7 @@ def read_labelled(
         part = read.parts[wanted]
     else:
         there = listed(split_folders(source) if source.is_dir() else read.parts)
-        raise UserError(f"{shown(source)} has no {wanted} pictures: give one of the splits it has ({there})")
+        raise UserError(f"{shown(source)} has no {wanted} images: give one of the splits it has ({there})")
     _check_classes(part, classes, shown(source), "the model")
     return part.encode(classes, several=multi_label)
 
@@ -139,7 +139,7 @@ def _read(
     elif not source.exists():
         raise UserError(f"{shown(source)} does not exist; give a folder of class folders or a CSV file")
     elif source.suffix.lower() in EXTENSIONS:
-        raise UserError(f"{shown(source)} is a single picture; give a folder of class folders or a CSV file")
+        raise UserError(f"{shown(source)} is a single image; give a folder of class folders or a CSV file")
     else:
         read = read_label_table(
             source, label_separator=label_separator, multi_label=multi_label, group_column=group_column
@@ -166,11 +166,11 @@ def _together(source: Path, parts: Mapping[str, WrittenLabels]) -> WrittenLabels
 
 def _too_few(source: Path, train: WrittenLabels, classes: Sequence[str]) -> UserError:
     if not classes:
-        return UserError(f"no picture of {shown(source)} has a label: fill in its column of labels")
+        return UserError(f"no image of {shown(source)} has a label: fill in its column of labels")
     if source.is_dir():
         return one_class(source, train.images, classes[0])
     return UserError(
-        f"found only one class '{shown(classes[0])}' in {shown(source)}: add pictures of at least one other class"
+        f"found only one class '{shown(classes[0])}' in {shown(source)}: add images of at least one other class"
     )
 
 
@@ -191,21 +191,21 @@ def _check_classes(part: WrittenLabels, classes: Sequence[str], where: str, whos
 
 
 def _beside(source: Path, read: LabelSource) -> list[str]:
-    """A note where the folder given is one of several splits that lie side by side."""
+    """Return a note if the given folder is one of several splits side by side."""
     others = splits_beside(source) if "" in read.parts and source.is_dir() else []
     return [f"not read: {listed(others)} beside {shown(source)}; give the folder above to use them"] if others else []
 
 
 def _leaks(parts: Mapping[str, WrittenLabels]) -> list[str]:
-    """A note for every two splits that share groups."""
+    """Return a note for every two splits that share groups."""
     notes: list[str] = []
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         if one in parts and other in parts:
             both = sorted(set(parts[one].groups or ()) & set(parts[other].groups or ()))
             if both:
                 notes.append(
-                    f"groups in both {one} and {other}: {len(both)} ({listed(both, 3)}); what is measured on {other}"
-                    " will look too good"
+                    f"groups in both {one} and {other}: {len(both)} ({listed(both, 3)}); results on {other}"
+                    " will be too optimistic"
                 )
     return notes
 
@@ -214,4 +214,4 @@ def _absent(split: str, data: LabelledImages) -> list[str]:
     absent = [name for name, count in zip(data.classes, data.counts().tolist(), strict=True) if not count]
     if not absent:
         return []
-    return [f"{split} has no picture of {len(absent)} of {len(data.classes)} classes: {listed(absent)}"]
+    return [f"{split} has no image of {len(absent)} of {len(data.classes)} classes: {listed(absent)}"]

@@ -1,4 +1,4 @@
-"""The ledger of the unreadable files of a run."""
+"""A record of the unreadable files of a run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from convnextv2.text import shown
 
 
 class BadImages:
-    """Every unreadable file met so far, each told of once, and the limit to their number."""
+    """The unreadable files found so far, each logged once, and the limit on their number."""
 
     def __init__(self, images: ImageList, max_fraction: float, log: Callable[[str], None]) -> None:
-        """Allow up to `max_fraction` (0 to 1) of `images` to be bad; `log` takes one line a file."""
+        """Allow up to `max_fraction` (0 to 1) of `images` to be bad; `log` takes one line per file."""
         self._images = images
         self._max_fraction = max_fraction
         self._log = log
@@ -23,7 +23,7 @@ class BadImages:
         return len(self._reasons)
 
     def add(self, bad: Iterable[tuple[int, str]]) -> None:
-        """Take note of (index, reason) pairs, such as `Batch.bad`; files known already are passed over.
+        """Record (index, reason) pairs, such as `Batch.bad`; files already known are not logged again.
 
         Raises:
             RunFailedError: more than `max_fraction` of the files are bad.
@@ -38,15 +38,15 @@ class BadImages:
             raise RunFailedError(
                 f"{count} of {total} files cannot be read, more than the allowed {self._max_fraction:g}:"
                 f" {examples}{'; ...' if count > 5 else ''}."
-                f" Mend or remove them, or allow more with --max-bad-fraction"
+                f" Repair or remove them, or allow more with --max-bad-fraction"
             )
 
     def state(self) -> list[tuple[int, str]]:
-        """(index, reason) of every bad file, in the order they were met."""
+        """Return (index, reason) of every bad file, in the order they were found."""
         return list(self._reasons.items())
 
     def load(self, state: Iterable[Iterable[int | str]]) -> None:
-        """Take up what `state` gave (also after JSON made lists of its pairs)."""
+        """Restore what `state` returned (also after JSON made lists of its pairs)."""
         pairs = (tuple(pair) for pair in state)
         self._reasons = {int(index): str(reason) for index, reason in pairs}
 

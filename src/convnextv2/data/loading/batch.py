@@ -1,4 +1,4 @@
-"""What becomes of images on their way to a step: samples, and batches of them.
+"""Samples, and batches of them.
 
 An entry of a sample has the same shape for every image, and entries of a batch are stacked; or it is declared to
 differ from image to image by wrapping it in `PerImage`, and a batch holds a list of them.
@@ -24,7 +24,7 @@ class PerImage:
 
 @dataclass(frozen=True)
 class Sample:
-    """What became of one (epoch, index)."""
+    """The tensors made for one (epoch, index)."""
 
     tensors: dict[str, Tensor]
     index: int
@@ -36,7 +36,7 @@ class Sample:
 
     @staticmethod
     def of(entries: Mapping[str, Tensor | PerImage], index: int, bad: Sequence[tuple[int, str]] = ()) -> Sample:
-        """A sample of what a transform returned."""
+        """Return a sample of the entries, of any shape, that a transform returned."""
         tensors = {name: entry for name, entry in entries.items() if isinstance(entry, Tensor)}
         lists = {name: entry.tensor for name, entry in entries.items() if isinstance(entry, PerImage)}
         return Sample(tensors, index, tuple(bad), lists)
@@ -44,7 +44,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An image without a sample, and why."""
+    """An image without a sample, and the reason."""
 
     index: int
     reason: str
@@ -59,7 +59,7 @@ class Batch:
     indices: Tensor
     """int64 (B,): index of the image actually used."""
     bad: tuple[tuple[int, str], ...]
-    """(index, reason) of the unreadable images met while making this batch."""
+    """(index, reason) of the unreadable images found while making this batch."""
     lists: dict[str, Ragged] = field(default_factory=dict)
     """By name, B tensors of different shapes; none if B is 0."""
 

@@ -16,7 +16,7 @@ from convnextv2.errors import BadImageError
 
 
 class PixelCache:
-    """The pixels of every image of a list, or the reason why it has none.
+    """The pixels of every image of a list, or the reason why there are none.
 
     The pixels lie in one anonymous shared mapping: worker processes forked later read the same
     memory, and no space on a file system (a container's small /dev/shm) is needed.
@@ -42,10 +42,10 @@ class PixelCache:
         return sorted(self._reasons.items())
 
     def get(self, index: int) -> Tensor:
-        """Image `index` as uint8 (C, H, W): a view of the cache, not to be written to.
+        """Return image `index` as uint8 (C, H, W): a view of the cache, not to be written to.
 
         Raises:
-            BadImageError: exactly where and as `decode` raises it.
+            BadImageError: exactly when and as `decode` raises it.
         """
         if index in self._reasons:
             raise BadImageError(self.images.path(index), self._reasons[index])
@@ -82,7 +82,7 @@ def decode_all(
     """Decode every image of `images` into a `PixelCache`, if that fits.
 
     Headers are read first, so a set that is too large costs no decoding. A run with the cache
-    sees the same bits and the same bad files as a run without it.
+    reads the same pixels and the same bad files as a run without it.
 
     Args:
         images: the images.
@@ -94,7 +94,7 @@ def decode_all(
         progress: called with (images done, images in all) after each image.
 
     Returns:
-        The cache, or None where the pixels would take more than `budget_bytes`.
+        The cache, or None if the pixels would take more than `budget_bytes`.
     """
     check_channels(channels)
 

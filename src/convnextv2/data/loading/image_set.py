@@ -1,4 +1,4 @@
-"""Samples that depend on nothing but (seed, epoch, index of the image).
+"""Samples that depend only on (seed, epoch, index of the image).
 
 How an image is cropped is the same for any number of workers, for any number of processes, and from
 whichever step a run is resumed.
@@ -37,8 +37,8 @@ class ImageSet(Dataset[Sample]):
     """Images by (epoch, index), decoded and transformed.
 
     Before the transform runs, torch's global CPU generator is seeded from (seed, epoch, index);
-    afterwards it is put back as it was. An image that cannot be read, or whose target cannot, is replaced by the
-    next one of the list that can, under the seed of the index that was asked for.
+    afterwards it is restored. An image that cannot be read, or whose target cannot, is replaced by the next readable
+    one of the list, under the seed of the requested index.
 
     targets: read beside each image and handed to the transform after it; None for a transform of the image only.
     """
@@ -55,7 +55,7 @@ class ImageSet(Dataset[Sample]):
         cache: PixelCache | None = None,
         targets: Targets | None = None,
     ) -> None:
-        """A `cache` stands in for the files: make it with the same images, channels and limits."""
+        """A `cache` replaces the files: make it with the same images, channels and limits."""
         check_channels(channels)
         if cache is not None and (cache.images.names != images.names or cache.channels != channels):
             raise ValueError("the cache holds other images or another number of channels")
@@ -73,10 +73,10 @@ class ImageSet(Dataset[Sample]):
         return len(self.images)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """The sample of (epoch, index).
+        """Return the sample of (epoch, index).
 
         Raises:
-            RunFailedError: not one of the images can be read.
+            RunFailedError: none of the images can be read.
         """
         epoch, asked = key
         bad: list[tuple[int, str]] = []
@@ -92,7 +92,7 @@ class ImageSet(Dataset[Sample]):
         raise RunFailedError(f"none of the {len(bad)} files in {shown(self.images.source)} can be read{first}")
 
     def exactly(self, index: int) -> Sample:
-        """The sample of image `index` in epoch 0; no other image stands in for it.
+        """Return the sample of image `index` in epoch 0; no other image replaces it.
 
         Raises:
             BadImageError: it, or its target, cannot be read.
@@ -100,7 +100,7 @@ class ImageSet(Dataset[Sample]):
         return self._transformed(self._read_all(index), 0, index, index, [])
 
     def read(self, index: int) -> Tensor:
-        """Image `index` as it is, uint8 (C, H, W). Raises BadImageError."""
+        """Return image `index` as it is, uint8 (C, H, W). Raises BadImageError."""
         if self._cache is not None:
             return self._cache.get(index)
         path = self.images.path(index)

@@ -1,4 +1,4 @@
-"""Batches made by worker processes, in order, whatever becomes of the processes meanwhile."""
+"""Batches made by worker processes, in order; signals do not end the workers before the run has saved."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def make_loader(
     workers: int,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """Make the batches of `batches`, once through, in order.
+    """Yield the batches of `batches`, in one pass, in order.
 
     Args:
         dataset: what turns (epoch, index) into a sample, such as `ImageSet`.
         batches: which samples, (epoch, index), in which order; such as `GlobalBatches`.
-        workers: processes that decode, started at once; 0 decodes in this process. Workers live
-            through Ctrl-C and SIGTERM sent to the whole group, so that this process can finish
+        workers: processes that decode, started at once; 0 decodes in this process. Workers survive
+            Ctrl-C and SIGTERM sent to the whole group, so that this process can finish
             its step and save; they end with the iterator, or with this process.
         pin_memory: put the tensors in page-locked memory, for a GPU.
 
     Raises:
-        RunFailedError: (while iterating) not one of the images can be read.
+        RunFailedError: (while iterating) none of the images can be read.
     """
     loader = DataLoader(
         _FailuresAsValues(dataset),
@@ -45,7 +45,7 @@ def make_loader(
         worker_init_fn=_start_worker,
         multiprocessing_context="fork" if workers else None,
         # The loader draws a seed for its workers, which use none: not from the global generator,
-        # which must not depend on how often a run was taken up again.
+        # which must not depend on how often a run was resumed.
         generator=torch.Generator(),
     )
     # Workers inherit the blocked signals, so none is hit before it could arrange for them.
@@ -103,7 +103,7 @@ def _raising(stream: Iterator[Batch | RunFailedError]) -> Iterator[Batch]:
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # SIGTERM stays blocked, and a thread looks at who sent it: the loader ends its workers with
+    # SIGTERM stays blocked, and a thread checks its sender: the loader ends its workers with
     # it, but a scheduler that stops a run sends it to every process, and a worker that dies then
     # takes the run down before it has saved.
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Which images each step of a run sees, on each process."""
+"""The images of each step of a run, on each process."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from convnextv2.errors import UserError
 
 
 def mix(*numbers: int) -> int:
-    """A 64-bit seed from non-negative numbers; similar numbers give unrelated seeds."""
+    """Return a 64-bit seed from non-negative numbers; similar numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 class GlobalBatches(Sampler[list[tuple[int, int]]]):
     """The (epoch, index) pairs of every micro-batch of one process, step by step.
 
-    An epoch is `length // batch_size` steps over a permutation drawn from (seed, epoch); what is
-    left over of the permutation is dropped. The batch of a step is cut into
+    An epoch is `length // batch_size` steps over a permutation drawn from (seed, epoch); the
+    remainder of the permutation is dropped. The batch of a step is cut into
     `accumulate * world_size` micro-batches; number `j * world_size + rank` is the j-th of `rank`.
-    So all processes together see, at each step, the very batch that one process would.
+    So all processes together get, at each step, exactly the batch that one process would.
 
     Args:
         length: number of images.
@@ -35,8 +35,8 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
         world_size: number of processes.
         accumulate: micro-batches a process runs for one step.
         weights: (length,) non-negative; then an epoch is drawn with replacement in proportion to them, in place
-            of a permutation. In place of the epoch every draw then has a number of its own, so that an image that
-            comes again is not cut and coloured the same way.
+            of a permutation. Every draw then has its own number in place of the epoch, so that an image that is
+            drawn again is augmented differently.
 
     Raises:
         UserError: there are fewer images than a batch, or the batch cannot be cut evenly.
@@ -56,10 +56,10 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
         weights: Tensor | None = None,
     ) -> None:
         if batch_size < 1:
-            raise UserError(f"a batch of {batch_size} pictures: give --batch-size 1 or more")
+            raise UserError(f"a batch of {batch_size} images: give --batch-size 1 or more")
         if length < batch_size:
             raise UserError(
-                f"{length} pictures make zero steps with a batch of {batch_size}:"
+                f"{length} images make zero steps with a batch of {batch_size}:"
                 f" use --recipe auto, or --batch-size {length} or smaller"
             )
         pieces = world_size * accumulate
@@ -80,7 +80,7 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
         self._weights = weights
 
     def __len__(self) -> int:
-        """Number of micro-batches."""
+        """Return the number of micro-batches."""
         return len(self._steps) * self._accumulate
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:

@@ -29,14 +29,14 @@ def read_each(
 ) -> Iterator[Batch]:
     """Read and transform every image at `indices` once, in that order, `batch_size` at a time.
 
-    An image that cannot be read is in `Batch.bad` of its batch, as (index, reason), and in no tensor; no other stands
-    in for it. A batch without a readable image has no tensors. Unreadable files never raise.
+    An image that cannot be read is in `Batch.bad` of its batch, as (index, reason), and in no tensor; no other image
+    replaces it. A batch without a readable image has no tensors. Unreadable files never raise.
 
     Args:
-        images: where the files lie.
+        images: the files.
         transform: as for `ImageSet`, with its random numbers seeded for each image (epoch 0, seed 0).
-        indices: into `images`; one that comes twice is read twice.
-        batch_size: images a batch, readable or not; the last may be smaller.
+        indices: into `images`; a repeated one is read again.
+        batch_size: images per batch, readable or not; the last may be smaller.
         workers: processes that decode, as for `make_loader`.
         channels: 1 for grey, 3 for RGB.
         max_pixels: images of more pixels count as unreadable.
@@ -49,7 +49,7 @@ def read_each(
 
 
 class _EachItself(Dataset[Sample | Unreadable]):
-    """The images of a set by (0, index), without stand-ins."""
+    """The images of a set by (0, index), without replacements."""
 
     def __init__(self, dataset: ImageSet) -> None:
         self._dataset = dataset

@@ -1,8 +1,8 @@
-"""The fifteen operations that RandAugment draws from, each with the images that it takes.
+"""The fifteen operations that RandAugment draws from, each with the images that it accepts.
 
-Five move pixels: they take every number of channels and every format, and masks and boxes follow. Ten change
-colours and are defined on 0 to 255, so they take uint8 only, and leave masks and boxes alone. Of those, saturation
-needs RGB or grey; the others treat each channel by itself if there are other than 1 or 3.
+Five move pixels: they accept any number of channels and any format, and masks and boxes follow. Ten change
+colours and are defined on 0 to 255, so they accept only uint8, and leave masks and boxes unchanged. Of those,
+saturation needs RGB or grey; the others treat each channel by itself if there are other than 1 or 3.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ColourChange = Literal[
 class Colour(Operation):
     """One change of colours, on uint8 (C, H, W).
 
-    level: -1 to 1, where 1 is the full range; a change without a direction takes its size.
+    level: -1 to 1, where 1 is the full range; a change without a direction uses its magnitude.
     """
 
     change: ColourChange
@@ -54,11 +54,11 @@ class Colour(Operation):
 
 @dataclass(frozen=True)
 class AugmentOperation:
-    """What RandAugment may draw.
+    """An operation that RandAugment may draw.
 
     make: from a level of -1 to 1, the image's height and width, and the fill of `Affine`, to what is then applied.
-    formats: the number formats that it takes.
-    channels: the numbers of channels that it takes; None for all.
+    formats: the number formats that it accepts.
+    channels: the numbers of channels that it accepts; None for all.
     """
 
     name: str
@@ -67,7 +67,7 @@ class AugmentOperation:
     channels: tuple[int, ...] | None = None
 
     def accepts(self, image: Tensor) -> str | None:
-        """Return why an image, (C, H, W), is not taken; None if it is."""
+        """Return the reason why an image, (C, H, W), is not accepted; None if it is."""
         if image.dtype not in self.formats:
             return f"{self.name} takes {' '.join(str(f) for f in self.formats)}, not {image.dtype}"
         if self.channels is not None and len(image) not in self.channels:

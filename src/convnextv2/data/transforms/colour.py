@@ -1,4 +1,4 @@
-"""What the pixels look like: the model's input scale, and the random changes of training."""
+"""Pixel values: the model's input scale, and the random changes of training."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def to_bytes(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 @dataclass(frozen=True)
 class Composed(Operation):
-    """Operations one after the other; none leave the very image given."""
+    """Operations one after the other; without any the image is unchanged."""
 
     steps: tuple[Operation, ...]
 
@@ -64,22 +64,22 @@ class RandAugment(DrawnTransform[Composed]):
 
     Each operation is drawn with equal chances out of the 15 of `augment_operations`, and carried out with
     `probability`, at a strength drawn from a normal distribution around `magnitude` and clipped to 0 to 10, where 10
-    is the operation's full range; what has a direction goes either way. Draws from torch's global generator and from
-    nothing else.
+    is the operation's full range; a change with a direction has a random sign. Draws from torch's global generator and
+    from nothing else.
 
     Operations and ranges are timm's, but for two things: rotation, shear and translation interpolate
     bilinearly, not bicubically; and posterize leaves one bit at full range, where timm leaves a black image.
 
-    uint8 images of 1 or 3 channels take all 15. Others draw, with equal chances, among those that accept them: 14 if
+    uint8 images of 1 or 3 channels use all 15. Others draw, with equal chances, among those that accept them: 14 if
     uint8 of any other number of channels (not saturation), the 5 that move pixels in any other format. Masks and boxes
-    follow those 5 and are left alone by the rest.
+    follow those 5 and are unchanged by the rest.
 
     Args:
         magnitude: mean strength, 0 to 10.
         std: standard deviation of the strength; 0 for always the same.
-        operations: how many are drawn, one after the other; the same may come twice.
+        operations: how many are drawn, one after the other; one may be drawn twice.
         probability: of each drawn operation to be carried out, 0 to 1.
-        fill: what rotation, shear and shift put into uncovered places, one value per channel; see `Affine`.
+        fill: what rotation, shear and shift fill uncovered pixels with, one value per channel; see `Affine`.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class RandAugment(DrawnTransform[Composed]):
         """Draw operations for an image, (C, H, W).
 
         Raises:
-            UserError: no operation takes the image's format.
+            UserError: no operation accepts the image's format.
         """
         usable = self.usable(image)
         size = (image.shape[-2], image.shape[-1])
@@ -114,7 +114,7 @@ class RandAugment(DrawnTransform[Composed]):
 
     @staticmethod
     def usable(image: Tensor) -> tuple[AugmentOperation, ...]:
-        """Return the operations that take an image, (C, H, W). Raises UserError if there are none."""
+        """Return the operations that accept an image, (C, H, W). Raises UserError if there are none."""
         usable = tuple(operation for operation in OPERATIONS if operation.accepts(image) is None)
         if not usable:
             raise UserError(f"RandAugment: {OPERATIONS[0].accepts(image)}; convert the images, or leave it out")
@@ -140,15 +140,15 @@ class Erasing(Operation):
 class RandomErase(DrawnTransform[Erasing | Composed]):
     """One rectangle of the image replaced by noise (Zhong et al. 2020; timm's "pixel" mode).
 
-    The noise is standard normal after `normalise`, but for what a pixel cannot hold: that is clipped, in uint8 at
-    about two standard deviations. Masks and boxes stay. Draws from torch's global generator and from nothing else.
+    The noise is standard normal after `normalise`, clipped to the range of a pixel: in uint8 at about two
+    standard deviations. Masks and boxes are unchanged. Draws from torch's global generator and from nothing else.
 
     Args:
         probability: of an image to lose a rectangle, 0 to 1.
         preprocessing: statistics of the noise, one value per channel of the images.
         scale: smallest and largest share of the image's area.
-        ratio: smallest and largest height divided by width. A rectangle that would not fit is drawn anew, up to
-            ten times; then the image stays whole.
+        ratio: smallest and largest height divided by width. A rectangle that would not fit is drawn again, up to
+            ten times; then the image is unchanged.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Images of any number of channels and any number format, made visible."""
+"""Images of any number of channels and any number format, as RGB for figures."""
 
 from __future__ import annotations
 

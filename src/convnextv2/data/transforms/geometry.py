@@ -1,4 +1,4 @@
-"""Where the model looks: random crops for training, the centre for evaluation, rotation, shear and shift.
+"""Geometry: random crops for training, centre crops for evaluation, rotation, shear and shift.
 
 Images are resized bicubically with antialiasing and moved bilinearly, in any of `pixel_format.FORMATS` and with any
 number of channels: formats other than uint8 are computed in floats, rounded and clipped to what the format holds.
@@ -108,9 +108,9 @@ class CenterCropResize(_CutAndResize):
 class Affine(_Geometry):
     """The image rotated about its middle, shifted, or sheared from its upper left corner, at its own size.
 
-    degrees: of rotation, clockwise as seen.  shift: right and down, in pixels.
+    degrees: of rotation, clockwise.  shift: right and down, in pixels.
     slope: pixels across, and down, for each pixel along the other axis.
-    fill: one value per channel for what is not covered, in the image's own numbers. None for ImageNet's mean colour if
+    fill: one value per channel for uncovered pixels, in the image's own numbers. None for ImageNet's mean colour if
         the image is uint8, and else for each channel's own mean, as other formats have no agreed range.
     """
 
@@ -120,7 +120,7 @@ class Affine(_Geometry):
     fill: tuple[float, ...] | None = None
 
     def on_image(self, image: Tensor) -> Tensor:
-        # Brought to zero before and back afterwards, what is not covered fades into the image at the edge.
+        # Shifted to zero before and back afterwards, uncovered pixels fade into the image at the edge.
         values, mean = to_float(self._on_size(image)), self._fill(image)
         return to_format(self._affine(values - mean, v2.InterpolationMode.BILINEAR) + mean, image.dtype)
 
@@ -146,7 +146,7 @@ class Affine(_Geometry):
         return F.affine(target, self.degrees, list(self.shift), 1.0, shear, interpolation, fill=fill, center=corner)
 
     def _fill(self, image: Tensor) -> Tensor:
-        """What uncovered pixels get, (C, 1, 1), or (1, 1, 1) for all channels alike."""
+        """The fill of uncovered pixels, (C, 1, 1), or (1, 1, 1) for all channels alike."""
         if self.fill is not None:
             return torch.tensor(self.fill, device=image.device).view(-1, 1, 1)
         if image.dtype != torch.uint8:
@@ -190,8 +190,8 @@ class CenterFit(DrawnTransform[CenterCropResize]):
     """The middle of the image at a fixed size, for evaluation and embedding. Nothing random.
 
     "crop" brings the shorter side to `int(size / crop_pct)` pixels and cuts out the centre; "whole"
-    resizes the whole image to the square without a cut. "auto" does as ConvNeXt V2 was evaluated:
-    it crops if the size is below 384 pixels or `crop_pct` is given, and else takes the whole.
+    resizes the whole image to the square without a cut. "auto" follows the evaluation of ConvNeXt
+    V2: it crops if the size is below 384 pixels or `crop_pct` is given, and else takes the whole.
 
     An image more than 16 times as long as wide is first cut to its middle 16 to 1: enlarging
     all of a line of pixels would fill the memory.

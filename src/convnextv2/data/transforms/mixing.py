@@ -11,11 +11,11 @@ from convnextv2.errors import UserError
 
 
 def soft_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
-    """float32 (B, num_classes) with label smoothing (Szegedy et al. 2016).
+    """Return float32 targets (B, num_classes) with label smoothing (Szegedy et al. 2016).
 
     labels: int64 (B,), one class per image: `1 - smoothing + smoothing / num_classes` for it and
-    `smoothing / num_classes` for each other class. Or float (B, num_classes), 1 where an image has the class
-    and 0 where not, any number of classes per image: smoothed towards 1/2.
+    `smoothing / num_classes` for each other class. Or float (B, num_classes), 1 if an image has the class
+    and 0 if not, any number of classes per image: smoothed towards 1/2.
     """
     if labels.is_floating_point():
         assert labels.shape[1:] == (num_classes,)
@@ -24,11 +24,11 @@ def soft_targets(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Te
 
 
 class Mixing:
-    """Each image mixed with the one before it in the batch, the first with the last, and their targets alike.
+    """Mix each image with the one before it in the batch, the first with the last, and their targets likewise.
 
     Mixup (Zhang et al. 2018) fades one image over the other; CutMix (Yun et al. 2019) puts a box of one into
-    the other, and the targets share by the box's true area. One of them and one share a batch; where both are
-    on, each comes half of the time (timm's batch mode, which pairs from both ends). Draws from torch's global
+    the other, and the targets are mixed by the box's true area. One method and one share per batch; if both are
+    on, each is used half of the time (timm's batch mode, which pairs from both ends). Draws from torch's global
     CPU generator and from nothing else, wherever the images are.
 
     Args:
@@ -51,9 +51,9 @@ class Mixing:
         return bool(self._ways)
 
     def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixed images and targets, new tensors of the same dtype and device; untouched where both are off.
+        """Return mixed images and targets, new tensors of the same dtype and device; unchanged if both are off.
 
-        images: float (B, C, H, W), in an order that says nothing of their classes.  targets: float (B, K).
+        images: float (B, C, H, W), in an order independent of their classes.  targets: float (B, K).
         """
         if not self._ways:
             return images, targets

@@ -1,4 +1,4 @@
-"""What a transform is: random numbers drawn first, then applied to an image and to all that lies on it."""
+"""Transforms: random numbers are drawn first, then applied to an image and its annotations."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Target = TypeVar("Target", Tensor, "AnnotatedImage")
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """An image and what lies on it. A transform maps it as a whole, and every part stays where it was on the image.
+    """An image and its annotations. A transform maps it as a whole, and every part stays where it was on the image.
 
-    (Not `Sample`: that is what the loader makes of an image once all transforms are done.)
+    (Not `Sample`, which the loader makes of an image after all transforms.)
 
     image: (C, H, W), any of `pixel_format.FORMATS`.
     mask: a class for each pixel, integer (H, W); moved with nearest neighbour.
@@ -29,10 +29,10 @@ class AnnotatedImage:
     outside: the class written into `mask` at pixels that a move uncovers; 255 is what losses usually ignore.
     kept: int64 (N,), the index that each object had before the first transform; None before it. An object is dropped
         from `boxes`, `labels` and `instance_masks` as soon as its box has no area or its mask no pixel; whatever else
-        is known of the objects follows by `values[kept]`.
+        is known of the objects is selected by `values[kept]`.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        ValueError: the shapes do not fit each other.
     """
 
     image: Tensor
@@ -71,7 +71,7 @@ class Operation(ABC):
     def on_mask(self, mask: Tensor, fill: int = 0) -> Tensor:
         """Return the mask or masks, integer or bool (..., H, W) to (..., height, width), moved with nearest neighbour.
 
-        fill: what stands in pixels that the image does not cover.
+        fill: the value of pixels that the image does not cover.
         """
         return mask
 
@@ -116,9 +116,9 @@ class DrawnTransform(ABC, Generic[P]):
 
     @abstractmethod
     def draw(self, image: Tensor) -> P:
-        """Draw what to do with an image, (C, H, W), from its shape and dtype; its pixels are not looked at.
+        """Draw what to do with an image, (C, H, W), from its shape and dtype; its pixels are not read.
 
-        A tensor on the meta device will do.
+        A tensor on the meta device is enough.
         """
 
     def apply(self, parameters: P, target: Target) -> Target:
