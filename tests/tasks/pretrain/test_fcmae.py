@@ -424,7 +424,7 @@ def booleans(*shape, value=True):
         ((2, 3, 64, 96), booleans(1, 2, 3), r"boolean of shape \(2, 2, 3\), got torch.bool \(1, 2, 3\)"),
         ((2, 3, 64, 96), booleans(2, 6), r"boolean of shape \(2, 2, 3\)"),
         ((2, 3, 64, 96), torch.ones(2, 2, 3), "boolean of shape .* got torch.float32"),
-        ((2, 3, 64, 96), booleans(2, 2, 3), "hides everything"),
+        ((2, 3, 64, 96), booleans(2, 2, 3), "no visible cell"),
         ((2, 3, 64, 90), None, "64x90 are not multiples of the mask cell of 32"),
         ((2, 3, 63, 96), None, "63x96 are not multiples of the mask cell of 32"),
         ((2, 1, 64, 96), None, r"images must be \(B, 3, H, W\), got \(2, 1, 64, 96\)"),
@@ -444,7 +444,7 @@ def test_wrong_pictures_and_masks_give_one_clear_line(shape, mask, message, meth
 def test_a_mask_that_hides_nothing_leaves_nothing_to_predict_but_can_be_encoded(method):
     model, mask = build(), booleans(2, 2, 3, value=False)
     images = pictures(model, mask)
-    with pytest.raises(UserError, match="hides nothing"):
+    with pytest.raises(UserError, match="no masked cell"):
         getattr(model, method)(images, mask)
     dense = model.encoder.feature_maps(images)[-1].permute(0, 2, 3, 1)
     for sparse in (True, False):

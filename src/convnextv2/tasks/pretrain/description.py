@@ -1,4 +1,4 @@
-"""What the report says of a pre-training run."""
+"""Texts of the report of a pre-training run."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from convnextv2.records import RunDescription, SampleInfo
 
 _CAPTION = """\
 Each row is one image. Original: as the model would see it whole. Masked: what it did see; the blank patches were \
-masked. Predicted: the model's guess. Pasted: the guess for the masked patches set into the original.
+masked. Predicted: the model's output. Pasted: the output for the masked patches set into the original.
 
-In "predicted", the patches that were visible carry no loss: nothing ever taught the model what to put there, so \
-whatever shows in them means nothing. Judge by "pasted". If each patch's target is normalised (the usual setting), its \
+In "predicted", the patches that were visible carry no loss: the model was never trained on them, so \
+whatever shows in them means nothing. Look at "pasted". If each patch's target is normalised (the usual setting), its \
 average and contrast are taken from the original, and only the pattern inside is the model's: blurry patterns that \
 carry edges and shading on across patch borders are good; the same smooth blot in every patch is not (or not yet)."""
 
 
 def describe_run(model: str, images: int) -> RunDescription:
-    """model: name of the encoder.  images: how many it learns from."""
+    """Describe a pre-training run for its report.
+
+    model: name of the encoder.  images: number of training images.
+    """
     return RunDescription(
         headline=f"pretrain {model}",
         learns=f"on {images:,} images",
@@ -26,7 +29,7 @@ def describe_run(model: str, images: int) -> RunDescription:
             ("convnextv2 embed --run {run} DIR --out features.npy", "Extract one feature vector per image in DIR."),
             (
                 "convnextv2 reconstruct --run {run} IMAGE",
-                "Mask most of an image of your own and see what the model makes of the rest.",
+                "Mask most of an image of your own and see what the model predicts from the rest.",
             ),
         ),
     )

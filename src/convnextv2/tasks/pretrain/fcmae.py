@@ -36,8 +36,8 @@ class Reconstruction(FCMAEOutput):
 class FCMAE(nn.Module):
     """Mask most of an image, encode what is visible, predict the pixels of what was masked.
 
-    encoder: a `ConvNeXt`, V2 or V1. Its final norm and head take no part.
-    mask_ratio: the part of the cells that is masked; a cell is `8 * stem_stride` pixels on a side.
+    encoder: a `ConvNeXt`, V2 or V1. Its final norm and head are not used.
+    mask_ratio: the share of the cells that is masked; a cell is `8 * stem_stride` pixels on a side.
     decoder_dim, decoder_depth: width and number of the decoder's blocks, of the encoder's kind.
     norm_pix_loss: predict each patch normalised by its own mean and variance.
     """
@@ -68,7 +68,7 @@ class FCMAE(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, images: Tensor, mask: Tensor | None = None, sparse: bool = True) -> FCMAEOutput:
-        """One pre-training pass.
+        """Run one pre-training pass.
 
         images: (B, C, H, W), H and W multiples of the cell.  mask: (B, H/cell, W/cell) boolean, True is masked,
         used as it is; drawn at random if not given.  sparse: False takes the dense-masked path, which is the
@@ -81,7 +81,10 @@ class FCMAE(nn.Module):
         return FCMAEOutput(self._loss(prediction, images, cells), mask)
 
     def reconstruct(self, images: Tensor, mask: Tensor | None = None, sparse: bool = True) -> Reconstruction:
-        """As `forward`, and the prediction for every cell, masked or not."""
+        """Run `forward`, and predict every cell, masked or not.
+
+        images: (B, C, H, W).  mask: (B, H/cell, W/cell) boolean.  sparse: as in `forward`.
+        """
         mask, cells = self._cells(images, mask)
         decoded = self._decode(self._encode(images, mask, cells, sparse))
         prediction = _pointwise(self.pred, decoded).flatten(1, 2)  # (B, h * w, p * p * C)
@@ -123,7 +126,7 @@ class FCMAE(nn.Module):
         return x.permute(0, 2, 4, 3, 5, 1)
 
     def _decode(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Decoder blocks over all cells; the last one only where its output is wanted."""
+        """Decoder blocks over all cells; the last one only where its output is needed."""
         x, grid = tokens, DenseGrid()
         for block in self.decoder[:-1]:
             x = block(x, grid)
@@ -133,7 +136,7 @@ class FCMAE(nn.Module):
         """Mean squared error over masked cells.  prediction: (masked cells, p * p * C)."""
         exact = torch.promote_types(prediction.dtype, torch.float32)
         if not len(prediction):
-            raise UserError("the mask hides nothing, so there is nothing to predict")
+            raise UserError("the mask has no masked cell, so there is nothing to predict")
         target = cells.take(self._patches(images), cells.masked).flatten(1).to(exact)
         if self.norm_pix_loss:
             target = normalise_patches(target)
@@ -153,10 +156,10 @@ class FCMAE(nn.Module):
             raise UserError(f"mask must be boolean of shape {shape}, got {mask.dtype} {tuple(mask.shape)}")
         cells = Cells.of(mask, images.device)
         if not cells.visible.numel():
-            raise UserError("the mask hides everything, so there is nothing to predict from")
+            raise UserError("the mask has no visible cell, so there is nothing to predict from")
         return mask, cells
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Return a 1x1 convolution, channels last: (..., in) to (..., out)."""
+    """Apply a 1x1 convolution, channels last: (..., in) to (..., out)."""
     return ops.linear(x, conv.weight.flatten(1), conv.bias)

@@ -11,12 +11,12 @@ from convnextv2.errors import UserError
 
 
 def visible_cells(cells: int, mask_ratio: float) -> int:
-    """How many of a picture's cells stay visible: floor(cells * (1 - ratio)), at least one seen and one hidden."""
+    """Return how many cells of an image stay visible: floor(cells * (1 - ratio)), at least one, and one masked."""
     if not 0 < mask_ratio < 1:
         raise UserError(f"mask_ratio must lie between 0 and 1, got {mask_ratio}")
     if cells < 2:
         raise UserError(
-            "a picture of one mask cell cannot be masked: use larger pictures, or a smaller stem stride "
+            "an image of one mask cell cannot be masked: use larger images, or a smaller stem stride "
             "(--stem-stride 2 or 1)"
         )
     # Rounded first: 100 * (1 - 0.9) is 9.9999... in floating point, and means 10.
@@ -26,15 +26,15 @@ def visible_cells(cells: int, mask_ratio: float) -> int:
 def random_mask(
     batch: int, rows: int, columns: int, mask_ratio: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """A random mask for each picture: (batch, rows, columns) boolean, True is hidden."""
-    hidden = rows * columns - visible_cells(rows * columns, mask_ratio)
+    """Draw a random mask for each image. Returns (B, rows, columns) boolean, B = batch; True is masked."""
+    masked = rows * columns - visible_cells(rows * columns, mask_ratio)
     order = torch.rand(batch, rows * columns, generator=generator).argsort(dim=1)
     mask = torch.zeros(batch, rows * columns, dtype=torch.bool)
-    return mask.scatter_(1, order[:, :hidden], True).view(batch, rows, columns)
+    return mask.scatter_(1, order[:, :masked], True).view(batch, rows, columns)
 
 
 def patchify(images: Tensor, cell: int) -> Tensor:
-    """Cut pictures into cells.
+    """Cut images into cells.
 
     images: (B, C, H, W).  Returns (B, H/cell * W/cell, cell * cell * C): cells row-major; inside a cell pixel row,
     pixel column, channel.
@@ -45,12 +45,12 @@ def patchify(images: Tensor, cell: int) -> Tensor:
 
 
 def unpatchify(patches: Tensor, cell: int, rows: int, columns: int) -> Tensor:
-    """The inverse of `patchify`: (B, rows * columns, cell * cell * C) to (B, C, rows * cell, columns * cell)."""
+    """Invert `patchify`: (B, rows * columns, cell * cell * C) to (B, C, rows * cell, columns * cell)."""
     x = patches.view(len(patches), rows, columns, cell, cell, -1)
     return x.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), -1, rows * cell, columns * cell)
 
 
 def normalise_patches(patches: Tensor) -> Tensor:
-    """Each patch with its own mean and unbiased variance over all its values; (..., values)."""
+    """Normalise each patch by its own mean and unbiased variance over all its values; (..., values)."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=1)
     return (patches - mean) / (variance + 1e-6).sqrt()

@@ -1,4 +1,4 @@
-"""How long, how fast and in what portions: the paper's recipe, and one that fits any folder."""
+"""Recipes of pre-training: the paper's, and one that fits any folder."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ class Recipe:
 
 
 def paper() -> Recipe:
-    """Woo et al. 2023, Table 8, with the 1600 epochs of the final models; one setup for all sizes.
+    """Return the recipe of Woo et al. 2023, Table 8, with the 1600 epochs of the final models; one setup for all sizes.
 
     Expected after fine-tuning on ImageNet-1K: 76.7 (Atto) to 86.3 (Huge), Table 14.
-    Cost: 1600 epochs of 1.28 million pictures.
+    Cost: 1600 epochs of 1.28 million images.
     Command: `convnextv2 pretrain --data imagenet/train --out run --recipe paper`
     """
     return Recipe(batch_size=4096, epochs=1600, warmup_epochs=40, lr=2.4e-3)
 
 
-def auto(pictures: int) -> Recipe:
-    """The paper's recipe resized to a folder of `pictures` pictures.
+def auto(images: int) -> Recipe:
+    """Return the paper's recipe resized to a folder of `images` images.
 
     The batch is about a hundredth of the folder, so that an epoch keeps about a hundred steps, from 32 to the
     paper's 4096. The rate follows the root of the batch from 1.5e-3 at 256 up to the paper's 2.4e-3. A small
-    folder is seen 800 times; a larger one until eight million pictures were seen, at least 100 times. Warm-up is
-    the paper's twentieth of the run.
+    folder gets 800 epochs; a larger one as many as show eight million images, at least 100. Warm-up is a twentieth
+    of the run.
     """
-    batch = min(max(_power_of_two(pictures / 100), 32), 4096)
-    batch = min(batch, _power_of_two(pictures))
-    epochs = min(max(round(8e6 / pictures), 100), 800)
+    batch = min(max(_power_of_two(images / 100), 32), 4096)
+    batch = min(batch, _power_of_two(images))
+    epochs = min(max(round(8e6 / images), 100), 800)
     lr = min(1.5e-3 * math.sqrt(batch / 256), 2.4e-3)
     return replace(paper(), batch_size=batch, epochs=epochs, warmup_epochs=epochs / 20, lr=lr)
 
 
 def resolve(
-    settings: PretrainSettings, pictures: int, processes: int = 1
+    settings: PretrainSettings, images: int, processes: int = 1
 ) -> tuple[Recipe, list[tuple[str, object, str]]]:
-    """The recipe that the settings ask for, and what was chosen for the user: (name, value, why)."""
-    named = paper() if settings.recipe == "paper" else auto(pictures)
-    why = "Table 8 of the paper" if settings.recipe == "paper" else f"auto, for {pictures} pictures"
+    """Return the recipe that the settings request, and what was chosen for the user: (name, value, why)."""
+    named = paper() if settings.recipe == "paper" else auto(images)
+    why = "Table 8 of the paper" if settings.recipe == "paper" else f"auto, for {images} images"
     batch = settings.batch_size or max(named.batch_size // processes, 1) * processes
     lr = settings.lr
     if lr is None and settings.recipe == "paper":

@@ -29,8 +29,8 @@ def reconstruct(
     Each PNG shows the image, what is visible, the prediction, and the prediction with the visible patches pasted in.
 
     run: a run's folder or its model.safetensors.  out: a folder; nothing in it is overwritten.  mask_ratio: share of
-    the patches to mask, by default as trained.  seed: of the masks; image i gets `seed + i`.  say: is given each path
-    as it is written.
+    the patches to mask, by default as trained.  seed: of the masks; image i gets `seed + i`.  say: called with each
+    path as it is written.
 
     Raises UserError for a file that is not a readable image, after the others are done.
     """

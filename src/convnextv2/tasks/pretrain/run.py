@@ -52,7 +52,7 @@ class FCMAEOptions:
 
 
 def build_fcmae(info: ModelInfo) -> FCMAE:
-    """The masked autoencoder that a model file describes, randomly initialised."""
+    """Build the masked autoencoder that a model file describes, randomly initialised."""
     if not isinstance(info.architecture, EncoderConfig):
         raise LoadError(f"{info.architecture.name} cannot be pre-trained: only a ConvNeXt can")
     if missing := {"decoder_dim", "decoder_depth"} - info.options.keys():
@@ -66,16 +66,16 @@ class PretrainRun(TaskRun[PretrainSettings]):
     model: FCMAE
 
     def read_data(self) -> TrainingData:
-        """All images of the folder; labels are not used."""
+        """List all images of the folder; labels are not used."""
         source = self.settings.data
         assert source is not None
         images = list_images(source)
         ignored = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in images.ignored.items())
-        self.log.say(f"{len(images)} images in {source}" + (f" (passed over: {ignored})" if ignored else ""))
+        self.log.say(f"{len(images)} images in {source}" + (f" (ignored: {ignored})" if ignored else ""))
         return TrainingData(images, fingerprint((images, None)), {"passed_over": dict(images.ignored)})
 
     def default_image_size(self, init: ModelFile | None) -> int:
-        """That of the weights to start from, in whole patches."""
+        """Return that of the weights to start from, in whole patches."""
         size = super().default_image_size(init)
         if init is None or not isinstance(self.architecture, EncoderConfig):
             return size
@@ -83,7 +83,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
         return max(2, round(size / patch)) * patch
 
     def choose_recipe(self) -> tuple[recipes.Recipe, Chosen]:
-        """The paper's recipe, or one that fits the folder."""
+        """Return the paper's recipe, or one that fits the folder."""
         settings, images = self.settings, len(self.data.images)
         recipe, chosen = recipes.resolve(settings, images, self.context.world_size)
         if settings.recipe == "paper" and settings.batch_size is None and images < recipe.batch_size:
@@ -94,7 +94,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
         return recipe, chosen
 
     def build_model(self) -> FCMAE:
-        """Encoder, and a decoder as asked for, else as the weights to start from have it, else the paper's."""
+        """Build the encoder, and a decoder as requested, else as in the weights to start from, else the paper's."""
         init, config = self.init, self.architecture
         if not isinstance(config, EncoderConfig):
             where = f"--init {init.path} holds a" if init else "--model"
@@ -104,20 +104,20 @@ class PretrainRun(TaskRun[PretrainSettings]):
             raise UserError(message)
         had = init.info.options if init is not None and init.info.kind == KIND else {}
         names = [field.name for field in dataclasses.fields(FCMAEOptions)]
-        asked = {name: value for name in names if (value := getattr(self.settings, name)) is not None}
-        self.options = FCMAEOptions(**{**had, **asked})
+        requested = {name: value for name in names if (value := getattr(self.settings, name)) is not None}
+        self.options = FCMAEOptions(**{**had, **requested})
         return FCMAE(ConvNeXt(config, num_classes=0), **dataclasses.asdict(self.options))
 
     def fill(self, init: ModelFile) -> str:
-        """Its encoder, and its decoder if it has one that fits."""
+        """Load its encoder, and its decoder if it has one that fits."""
         return fill_encoder(self.model, init, self.settings.inflate)
 
     def model_info(self) -> dict[str, Any]:
-        """The decoder's arguments."""
+        """Return the decoder's arguments."""
         return {"options": dataclasses.asdict(self.options)}
 
     def activations(self, images: Tensor) -> Tensor:
-        """The loss of one pass."""
+        """Compute the loss, a scalar, of one pass.  images: (B, C, H, W)."""
         return self.model(images).loss
 
     def make_task(self, workers: int) -> PretrainTask:
@@ -135,21 +135,21 @@ class PretrainRun(TaskRun[PretrainSettings]):
         )
 
     def loop_settings(self, total: int, per_epoch: int) -> dict[str, Any]:
-        """When reconstructions are drawn and their loss is logged."""
+        """Return when reconstructions are drawn and their loss is logged."""
         drawn = self.settings.pictures
         every = max(1, total // (drawn + 1)) if drawn else 0
         return {"eval_every": every, "samples_every": every}
 
     def parameters(self) -> int:
-        """The encoder's: what is left after pre-training."""
+        """Count the encoder's parameters: what is kept after pre-training."""
         return sum(parameter.numel() for parameter in self.model.encoder.parameters())
 
     def about_model(self) -> dict[str, Any]:
-        """The decoder's parameters."""
+        """Return the number of the decoder's parameters."""
         return {"decoder_parameters": super().parameters() - self.parameters()}
 
     def resolved(self) -> dict[str, Any]:
-        """The decoder's arguments."""
+        """Return the decoder's arguments."""
         return dataclasses.asdict(self.options)
 
     def report(self) -> RunDescription:
@@ -167,7 +167,7 @@ PRETRAIN = register_task(
         kind=KIND,
         settings=PretrainSettings,
         run=PretrainRun,
-        needs_data="say which images to learn from: --data DIR, a folder of images or a text file of paths",
+        needs_data="give the images to train on: --data DIR, a folder of images or a text file of paths",
         model_title="a masked autoencoder with its decoder",
         training_title="masked pre-training",
         build=build_fcmae,

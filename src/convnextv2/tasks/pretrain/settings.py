@@ -1,4 +1,4 @@
-"""What a user can set for a pre-training run; the Python call and the command line read the same class."""
+"""Settings of a pre-training run; the Python call and the command line read the same class."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ class PretrainSettings(ModelSettings):
     """How often reconstructions are drawn during the run; the last are always drawn."""
 
     def rules(self) -> Iterator[tuple[bool, str]]:
-        """As `ModelSettings.rules`."""
+        """Yield the rules of `ModelSettings`, and those of these settings."""
         yield from super().rules()
         yield from self.in_range("mask_ratio", 0, 1, low_open=True, high_open=True)
         yield from self.in_range("min_scale", 0, 1, low_open=True)
         yield from self.in_range("decoder_dim", 1, inf)
         yield from self.in_range("decoder_depth", 1, inf)
         yield from self.in_range("pictures", 0, inf)
-        if self.init_source is None:  # else the stem may be for the weights to say
+        if self.init_source is None:  # else the weights may decide the stem
             yield whole_patches(self.image_size or 224, 8 * (self.stem_stride or 4))
 
 
 def whole_patches(image_size: int, patch: int) -> tuple[bool, str]:
-    """The rule that a crop is cut into whole patches, at least two on a side.
+    """Return the rule that a crop is cut into whole patches, at least two on a side: whether it holds, and a message.
 
     image_size, patch: pixels on a side.
     """

@@ -1,4 +1,4 @@
-"""Pre-training as a task for the engine: masked pictures in, the reconstruction's error out."""
+"""Pre-training as a task for the engine: masked images in, the error of the reconstruction out."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from convnextv2.tasks.pretrain.samples import reconstruction_grid
 from convnextv2.tasks.pretrain.settings import PretrainSettings
 from convnextv2.weights.model_file import ModelInfo
 
-SHOWN = 8  # pictures of a reconstruction grid
+SHOWN = 8  # images of a reconstruction grid
 
 
 @dataclass(frozen=True)
 class CropAndMask:
-    """The augmentation of one picture, and its mask, from the same random numbers."""
+    """The augmentation of one image, and its mask, from the same random numbers."""
 
     crop: RandomResizedCropFlip
     cells: int
     mask_ratio: float
 
-    def __call__(self, picture: Tensor) -> dict[str, Tensor]:
-        """picture: uint8 (C, H, W).  Returns images (C, size, size) and mask (cells, cells)."""
+    def __call__(self, image: Tensor) -> dict[str, Tensor]:
+        """image: uint8 (C, H, W).  Returns images (C, size, size) and mask (cells, cells)."""
         return {
-            "images": self.crop(picture),
+            "images": self.crop(image),
             "mask": random_mask(1, self.cells, self.cells, self.mask_ratio)[0],
         }
 
@@ -63,7 +63,7 @@ class PretrainTask:
         info: ModelInfo,
     ) -> None:
         self.model, self.metadata, self.preprocessing = model, info.to_metadata(), info.preprocessing
-        # The final norm and a head take no part in pre-training: no gradient reaches them.
+        # The final norm and a head are not used in pre-training: no gradient reaches them.
         model.encoder.norm.requires_grad_(False)
         model.encoder.head.requires_grad_(False)
         self._image_size, self._seed = image_size, settings.seed
@@ -81,18 +81,18 @@ class PretrainTask:
         self._shown: tuple[Tensor, Tensor] | None = None
 
     def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
-        """The error of the reconstruction over hidden cells."""
+        """Compute the error of the reconstruction over masked cells."""
         images = normalise(batch.tensors["images"], self.preprocessing)
         return StepOutput(model(images, batch.tensors["mask"]).loss)
 
     def evaluate(self, model: nn.Module, context: DistributedContext) -> Iterator[tuple[str, float]]:
-        """The loss of the pictures that are shown, under their fixed masks: comparable over the whole run."""
+        """Yield the loss of the images that are shown, under their fixed masks: comparable over the whole run."""
         images, mask = self._show()
         if len(images):
             yield "shown_loss", float(model(images, mask).loss)
 
     def samples(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
-        """The same few pictures under the same masks every time."""
+        """Yield the reconstructions of the same few images under the same masks every time."""
         assert isinstance(model, FCMAE)
         images, mask = self._show()
         if len(images):
