@@ -142,7 +142,7 @@ def test_a_run_is_judged_beside_random_weights(run, picture_folder, tmp_path):
     assert [row.name for row in result.rows] == ["this run", "random weights"]
     assert (result.metric, result.split, result.classes) == ("top1", "val", 2)
     assert (result.labelled, result.judged, result.neighbours) == (32, 8, 32)
-    assert "k-NN with k=32 in place of 50: there are no more labelled pictures" in result.notes
+    assert "k-NN with k=32 in place of 50: there are no more labelled images" in result.notes
     assert any("8 of 40 images were drawn for val" in note for note in result.notes)
     for row in result.rows:
         assert row.linear.std is None
@@ -205,7 +205,7 @@ def test_labels_that_are_several_have_no_neighbours(run, picture_folder, tmp_pat
     assert result.rows[0].knn is None
     assert 0 < result.rows[0].linear.mean <= 1
     assert "k-NN" not in result.sentence
-    assert result.sentence.endswith("how uncertain that is, is not known.")
+    assert result.sentence.endswith("its uncertainty is not known.")
     with pytest.raises(UserError, match="--label-fraction"):
         probe(run, tmp_path / "labels.csv", labels_per_class=2)
 
@@ -304,7 +304,7 @@ def test_the_sentence_claims_no_more_than_the_numbers():
     drawn = result_of([([0.8, 0.81], None), ([0.5, 0.52], None)], metric="map").sentence
     assert "adds 29.5 points by the linear probe, as far as the draws of labels tell." in drawn
     once = result_of([([0.8], None), ([0.5], None)], metric="map").sentence
-    assert "makes a difference of +30.0 points by the linear probe; how uncertain that is, is not known." in once
+    assert "makes a difference of +30.0 points by the linear probe; its uncertainty is not known." in once
     assert str(Score.of([0.5, 0.7, 0.9])) == "70.0 % ± 20.0"
 
 

@@ -1,1 +1,1 @@
-"""What is done with models, whatever their task: one file or folder a verb of the command."""
+"""What is done with models, whatever their task: one file or folder per verb of the command."""

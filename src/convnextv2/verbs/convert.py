@@ -1,4 +1,4 @@
-"""Weights of any layout we know, written for the tools that people already use."""
+"""Convert weights of any known layout to that of another tool."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _CONTAINER = {"official": "model", "minkowski": "model", "timm": "state_dict", "
 def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights = "average") -> list[Path]:
     """Write weights in another layout; type and head are kept, and no value changes.
 
-    What a layout has no place for is left out with a warning: a decoder in all but "minkowski" and "convnextv2"; the
+    What a layout cannot hold is left out with a warning: a decoder in all but "minkowski" and "convnextv2"; the
     final norm and the head in "minkowski".
 
     source: as `load` takes it.  to: "official" (.pt), "minkowski" (.pt as official pre-training writes it, without
@@ -37,11 +37,11 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
     (.safetensors of ours), or "transformers", for which `out` is a new folder with config.json and
     preprocessor_config.json.  weights: of a file that holds both, the averaged or the plain ones.
 
-    Returns the files written. Raises UserError for a layout that is none, a target that exists or an ending that the
-    layout does not have, and as `load`; RunFailedError where it cannot be written.
+    Returns the files written. Raises UserError for an unknown layout, a target that exists or an ending that the layout
+    does not have, and as `load`; RunFailedError if the target cannot be written.
     """
     if to not in get_args(Target):
-        raise UserError(f"{to!r} is no layout: give one of {', '.join(get_args(Target))}")
+        raise UserError(f"{to!r} is not a layout: give one of {', '.join(get_args(Target))}")
     held, out = read(source, weights=weights), Path(out)
     _check(held, to, out)
     if held.beside_encoder() and to not in _WITH_DECODER:
@@ -75,7 +75,7 @@ def _check(held: ModelFile, to: Target, out: Path) -> None:
     if to != "transformers" and out.suffix not in allowed:
         raise UserError(f"--out {out}: {to} is written to a name that ends in {' or '.join(allowed)}")
     if to == "minkowski" and not config.grn:
-        raise UserError(f"{held.path} holds a V1, which official pre-training does not know: use --to official")
+        raise UserError(f"{held.path} holds a V1, which official pre-training does not support: use --to official")
 
 
 def _layout(held: ModelFile, to: str) -> dict[str, Tensor]:
@@ -83,8 +83,8 @@ def _layout(held: ModelFile, to: str) -> dict[str, Tensor]:
     if to == "minkowski":
         encoder = {name: tensor for name, tensor in encoder.items() if not name.startswith(("norm.", "head."))}
         if held.info.classes:
-            said = f"head and final norm of {held.path.name} are left out: {to} has no place for them"
-            warnings.warn(said, Notice, 3)
+            message = f"head and final norm of {held.path.name} are left out: {to} has no place for them"
+            warnings.warn(message, Notice, 3)
         decoder = held.beside_encoder()
     return writer(to, held.info.architecture.name).write(encoder) | decoder
 
@@ -106,7 +106,7 @@ def _write_transformers(held: ModelFile, tensors: Mapping[str, Tensor], folder: 
         "patch_size": architecture.stem_stride,
         "image_size": info.image_size,
         "hidden_act": "gelu",
-        "layer_norm_eps": 1e-6,  # of the final norm alone, whose default there is not ours
+        "layer_norm_eps": 1e-6,  # of the final norm only; the default there differs from ours
         "drop_path_rate": 0.0,
         "torch_dtype": str(next(iter(tensors.values())).dtype).removeprefix("torch."),
     }

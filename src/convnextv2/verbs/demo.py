@@ -24,13 +24,13 @@ from convnextv2.tasks.pretrain.run import build_fcmae, pretrain
 from convnextv2.verbs.embed import embed_images
 
 SIZE = 32  # pixels on a side, from the digits' 8
-LABELS = 10  # labelled pictures of each class for the linear head
+LABELS = 10  # labelled images of each class for the linear head
 DRAWS = 10  # how often they are drawn
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """columns, rows: the table, in words.  report: the page."""
+    """columns, rows: the table, as text.  report: the page."""
 
     columns: list[str]
     rows: list[list[str]]
@@ -38,10 +38,10 @@ class DemoResult:
 
 
 def demo(out: Path, *, minutes: float = 2.0, seed: int = 0) -> DemoResult:
-    """Pre-train a small model without labels on scikit-learn's 1,797 digits, and judge it with few labels.
+    """Pre-train a small model without labels on scikit-learn's 1,797 digits, and evaluate it with few labels.
 
     out: a new folder; gets `pictures/` (the digits as PNG) and `run/` (a pre-training run with its report).
-    A linear head is trained on frozen features of 10 labelled digits a class and tested on the others; beside it the
+    A linear head is trained on frozen features of 10 labelled digits per class and tested on the others; beside it the
     same model with random weights, and the bare pixels.
     """
     digits, labels = _digits()
@@ -70,14 +70,14 @@ def demo(out: Path, *, minutes: float = 2.0, seed: int = 0) -> DemoResult:
     torch.manual_seed(seed)
     random = build_fcmae(trained.info).encoder
     rows = [
-        ["pre-trained here, without labels", *_judge(_features(trained.model.encoder, spec, images), labels)],
-        ["the same model, random weights", *_judge(_features(random, spec, images), labels)],
-        ["bare pixels", *_judge(digits.reshape(len(digits), -1), labels)],
+        ["pre-trained here, without labels", *_evaluate(_features(trained.model.encoder, spec, images), labels)],
+        ["the same model, random weights", *_evaluate(_features(random, spec, images), labels)],
+        ["bare pixels", *_evaluate(digits.reshape(len(digits), -1), labels)],
     ]
-    columns = ["features", f"linear head, {LABELS} labels a class", "nearest neighbour, same labels"]
+    columns = ["features", f"linear head, {LABELS} labels per class", "nearest neighbour, same labels"]
     note = (
         f"Accuracy on the digits that were not labelled; mean and standard deviation over {DRAWS} draws of labels. "
-        "The bare pixels stand beside them as a yardstick: for centred digits of 8x8 pixels, a hard one to beat."
+        "The bare pixels are a baseline: for centred digits of 8x8 pixels, one that is hard to beat."
     )
     table = {"title": "What was learned", "columns": columns, "rows": rows, "note": note}
     write_text_atomically(run / "table.json", json.dumps(table))
@@ -103,8 +103,8 @@ def _features(encoder: ConvNeXt, spec: InputSpec, images: ImageList) -> NDArray[
     return embed_images(Predictor(encoder, spec), images, InferenceSettings(batch_size=256)).features
 
 
-def _judge(features: NDArray[Any], labels: NDArray[np.int64]) -> list[str]:
-    """Accuracy of a linear head and of the nearest neighbour from few labels, in words."""
+def _evaluate(features: NDArray[Any], labels: NDArray[np.int64]) -> list[str]:
+    """Accuracy of a linear head and of the nearest neighbour from few labels, as text."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline

@@ -35,7 +35,7 @@ class Embedding:
 def embed(run: str | Path, data: str | Path, out: str | Path | None = None, **settings: Any) -> Embedding:
     """Extract one feature vector per image, as `convnextv2 embed` does.
 
-    run: a run of pre-training or of a classifier, whose head takes no part, or any other source that `load` takes.
+    run: a run of pre-training or of a classifier, whose head is not used, or any other source that `load` takes.
     data: a folder of images, or a text file of paths.  out: a new file to write, .npy (with .names.txt beside it) or
     .csv; None to write nothing.  settings: see `InferenceSettings`, by name.
 

@@ -16,7 +16,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Any:
     run: a run's folder, or any other source of weights that `load` takes.  data: as the task reads it.
     settings: of the task: for a classifier `tasks.classify.evaluate.EvaluateSettings`, by name.
 
-    Returns what the task gives: for a classifier `tasks.classify.evaluate.Evaluation`. Raises UserError if models of
+    Returns what the task returns: for a classifier `tasks.classify.evaluate.Evaluation`. Raises UserError if models of
     this kind are not evaluated, and as the task does.
     """
     task = task_of_kind(_trained(kind_of(run)))
@@ -29,5 +29,5 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Any:
 
 
 def _trained(kind: str) -> str:
-    """A file that holds only an encoder is refused by classification, with what to type."""
+    """The kind to evaluate as: a file of only an encoder is refused by classification, with what to type."""
     return "classifier" if kind == "encoder" else kind

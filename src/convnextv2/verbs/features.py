@@ -38,8 +38,8 @@ def pooled(
 ) -> Pooled:
     """Compute the pooled features of the images at `indices` that can be read, in that order, by each of the models.
 
-    Every image is decoded once: the models take the same input, that of the first. `seen` is told the number of images
-    done, batch by batch.
+    Every image is decoded once: the models take the same input, that of the first. `seen` is called with the number
+    of images done, batch by batch.
 
     Raises RunFailedError if no image can be read, or features are not finite.
     """

@@ -21,8 +21,8 @@ def predict(run: str | Path, images: Given | Iterable[Given], **settings: Any) -
     images: image files, folders of them, and text files of paths, mixed.
     settings: of the task: for a classifier `tasks.classify.predict.PredictSettings`, by name.
 
-    Yields what the task gives: for a classifier `tasks.classify.predict.Prediction`. Raises UserError if models of this
-    kind do not predict, and as the task does.
+    Yields what the task yields: for a classifier `tasks.classify.predict.Prediction`. Raises UserError if models of
+    this kind do not predict, and as the task does.
     """
     kind = kind_of(run)
     task = task_of_kind("classifier" if kind == "encoder" else kind)

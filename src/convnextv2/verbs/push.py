@@ -1,4 +1,4 @@
-"""A model of ours into a repository of the Hugging Face hub, with a card that says what it is."""
+"""Upload a model with its card to a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ logits = loaded.model(images)  # (B, {{ in_chans }}, {{ image_size }}, {{ image_
 
 {{ scores }}
 {% if chosen %}
-The checkpoint was chosen by its score on the validation images, so that this score flatters it a little.
+The checkpoint was chosen by its score on the validation images, so this score is slightly optimistic.
 {% endif %}{% endif %}{% if classes %}
 ## Classes
 
@@ -83,17 +83,17 @@ def push(
     dry_run: bool = False,
     weights: Weights = "average",
 ) -> Pushed:
-    """Send weights, config.json and a model card to `OWNER/NAME` on the hub, which is made where it does not exist.
+    """Send weights, config.json and a model card to `OWNER/NAME` on the hub, which is created if it does not exist.
 
-    licence: an identifier as the hub has them ("apache-2.0"); it must be said, unless the weights carry one, and
-    cannot be another than that.  dry_run: write it all, send nothing.  weights: the averaged or the plain ones.
+    licence: an identifier as the hub has them ("apache-2.0"); required unless the weights carry one, and cannot differ
+    from that.  dry_run: write it all, send nothing.  weights: the averaged or the plain ones.
 
-    Raises UserError for a missing or conflicting licence and a wrong name, and as `load`; RunFailedError where the hub
+    Raises UserError for a missing or conflicting licence and a wrong name, and as `load`; RunFailedError if the hub
     refuses.
     """
     match = _REPOSITORY.fullmatch(repository)
     if match is None:
-        raise UserError(f"{repository} is no repository of the hub: give OWNER/NAME")
+        raise UserError(f"{repository} is not a repository of the hub: give OWNER/NAME")
     held = read(source, weights=weights)
     if not isinstance(held.info.architecture, EncoderConfig):
         raise UserError(f"{held.path} holds a {held.info.architecture.name}: push it with timm's own tools")
@@ -112,22 +112,22 @@ def push(
     return Pushed(match[1], files, card, address)
 
 
-def _licence(held: ModelFile, asked: str | None) -> str:
+def _licence(held: ModelFile, requested: str | None) -> str:
     carried = held.info.licence or ""
     if carried.startswith("unknown"):
         carried = ""
-    if asked is None and not carried:
-        raise UserError("say under which licence the weights may be used: --licence apache-2.0, cc-by-nc-4.0, ...")
-    if asked is not None and carried and identifier(asked) != identifier(carried):
+    if requested is None and not carried:
+        raise UserError("give the licence under which the weights may be used: --licence apache-2.0, cc-by-nc-4.0, ...")
+    if requested is not None and carried and identifier(requested) != identifier(carried):
         raise UserError(f"these weights were made from some under {carried}: give --licence {identifier(carried)}")
-    licence = asked or re.sub(r"\s+", "-", carried.strip())
+    licence = requested or re.sub(r"\s+", "-", carried.strip())
     if not re.fullmatch(r"[\w.+-]{2,60}", licence):
         raise UserError(f"--licence {licence}: give an identifier, as apache-2.0")
     return licence
 
 
 def _scores(source: Path) -> dict[str, Any]:
-    """What a classifier's run measured of its best checkpoint, where `source` is one."""
+    """The scores of the best checkpoint of a classifier's run, if `source` is one."""
     try:
         found = json.loads((source / "scores.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -136,7 +136,7 @@ def _scores(source: Path) -> dict[str, Any]:
 
 
 def _titles(source: Path) -> dict[str, str]:
-    """What the metrics of a run are called, where `source` is one."""
+    """The titles of the metrics of a run, if `source` is one."""
     try:
         report = json.loads((source / "config.json").read_text(encoding="utf-8"))["report"]
         return {metric["name"]: metric["title"] for metric in report["metrics"]}
@@ -145,7 +145,7 @@ def _titles(source: Path) -> dict[str, str]:
 
 
 def _training(format: str) -> str:
-    """What the training of a file of that format is called."""
+    """The title of the training of a file of that format."""
     match = FORMAT.fullmatch(format)
     if match is None or match[1] == "encoder":
         return "an encoder trained" if match else "training"
@@ -177,7 +177,7 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
     shape = ""
     if isinstance(config, EncoderConfig) and not config.is_named_size:
         shape = f" of depths {list(config.depths)} and widths {list(config.dims)}"
-    task = f", trained to tell {len(classes)} classes apart"
+    task = f", trained to classify {len(classes)} classes"
     if not classes:
         task = ", without a head" if info.kind == "encoder" else f", {task_of_kind(info.kind).model_title}"
     template = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False).from_string(_CARD)
@@ -200,7 +200,7 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
 
 
 def _table(scores: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-    """What was measured, as a table of the card; empty if nothing was."""
+    """The scores, as a table of the card; empty if there are none."""
     found = dict.fromkeys(name for by in scores.values() for values in by.values() for name in values if name != "loss")
     names = sorted(found, key=lambda name: list(titles).index(name) if name in titles else len(titles))
     rows = [["images", "weights", *(titles.get(name, name) for name in names)], ["---"] * (2 + len(names))]
@@ -220,6 +220,6 @@ def _send(folder: Path, repository: str, private: bool) -> str:
         address = hub.create_repo(repository, private=private, exist_ok=True)
         hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Weights, config and card")
     except Exception as error:  # the library's and its network library's own
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise RunFailedError(f"the hub did not take {repository}: {said}; log in with `hf auth login`") from error
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise RunFailedError(f"the hub did not take {repository}: {reason}; log in with `hf auth login`") from error
     return str(address)

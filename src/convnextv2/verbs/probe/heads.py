@@ -1,4 +1,4 @@
-"""What frozen features are worth: nearest neighbours, and logistic regression."""
+"""Classifiers on frozen features: nearest neighbours, and logistic regression."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 Features = NDArray[np.float32]
 Labels = NDArray[Any]
-"""int64 (N,), the class of each picture; or 0 and 1, (N, K), where a picture may have several classes or none."""
+"""int64 (N,), the class of each image; or 0 and 1, (N, K), if an image may have several classes or none."""
 
 TEMPERATURE = 0.07
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""What C, the inverse of the regularisation, is chosen from; the strongest regularisation first."""
+"""Values that C, the inverse of the regularisation, is chosen from; the strongest regularisation first."""
 
 ITERATIONS = 200
 """At most, of each fit."""
@@ -31,7 +31,7 @@ _CELLS = 2**25  # similarities computed at a time
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """value: accuracy, or mean average precision (of classes that some picture has) where there may be several.
+    """value: accuracy, or mean average precision (of classes that some image has) if images may have several.
 
     strength: C.  chosen: whether there were labels to choose it with.  converged: within the limit of iterations.
     """
@@ -45,7 +45,7 @@ class LinearProbe:
 def nearest_neighbours(
     train: Features, labels: Labels, others: Features, *, k: int, temperature: float = TEMPERATURE
 ) -> Labels:
-    """The class of each of `others` by the votes of its k nearest (Wu et al. 2018, section 3.4).
+    """Predict the class of each of `others` by the votes of its k nearest (Wu et al. 2018, section 3.4).
 
     train: (N, D), N at least k, with labels (N,).  others: (M, D).  Nearness is the cosine s, and a vote weighs
     exp(s / temperature). Of equal classes the first wins. Returns (M,).
@@ -61,28 +61,28 @@ def nearest_neighbours(
 
 
 def linear_probe(train: Features, labels: Labels, others: Features, truth: Labels, *, seed: int = 0) -> LinearProbe:
-    """Logistic regression on features standardised by the training ones; one a class where pictures have several.
+    """Fit logistic regression on features standardised by the training ones; one per class if images have several.
 
-    train: (N, D) with labels (N,) or (N, K), of at least two classes.  others: (M, D), judged by truth (M,) or (M, K).
+    train: (N, D) with labels (N,) or (N, K), of at least two classes.  others: (M, D), with truth (M,) or (M, K).
     C is chosen on a fifth of the training labels, drawn by class and by `seed`, the strongest regularisation of equal
     ones; then all of them are fitted.
     """
     heads = _Heads()
     held = held_out(labels, seed)
-    judges = labels[held].any() if labels.ndim == 2 else held.any()
+    can_choose = labels[held].any() if labels.ndim == 2 else held.any()
     values: dict[float, float] = {}
-    for strength in STRENGTHS if judges else ():
+    for strength in STRENGTHS if can_choose else ():
         heads.fit(train[~held], labels[~held], strength)
-        values[strength] = heads.judge(train[held], labels[held])
+        values[strength] = heads.score(train[held], labels[held])
     strength = max(values, key=values.__getitem__, default=_UNCHOSEN)
     converged = heads.fit(train, labels, strength)
-    return LinearProbe(heads.judge(others, truth), strength, bool(values), converged)
+    return LinearProbe(heads.score(others, truth), strength, bool(values), converged)
 
 
 def held_out(labels: Labels, seed: int) -> NDArray[np.bool_]:
-    """A fifth of the labels, (N,): of each class, rounded, and one where it has two or more; never all of a class.
+    """Choose a fifth of the labels, (N,): of each class, rounded, and one if it has two or more; never all of a class.
 
-    Of labels (N, K) a fifth of all pictures.
+    Of labels (N, K) a fifth of all images.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     held = np.zeros(len(labels), bool)
@@ -96,7 +96,7 @@ def held_out(labels: Labels, seed: int) -> NDArray[np.bool_]:
 
 
 class _Heads:
-    """Regressions on the same features, each fit starting from the last: of all classes at once, or one a class."""
+    """Regressions on the same features, each fit starting from the last: of all classes at once, or one per class."""
 
     def __init__(self) -> None:
         from sklearn.preprocessing import StandardScaler
@@ -105,29 +105,29 @@ class _Heads:
         self._heads: dict[int, LogisticRegression] = {}
 
     def fit(self, features: Features, labels: Labels, strength: float) -> bool:
-        """Whether all have converged."""
+        """Fit all; returns whether all have converged."""
         features = np.asarray(self._scaler.fit_transform(features))
         converged = True
-        for column, wanted in enumerate([labels] if labels.ndim == 1 else labels.T):
-            if np.ptp(wanted) == 0:  # nothing to learn
+        for column, target in enumerate([labels] if labels.ndim == 1 else labels.T):
+            if np.ptp(target) == 0:  # nothing to learn
                 self._heads.pop(column, None)
             else:
-                converged &= self._fit(column, features, wanted, strength)
+                converged &= self._fit(column, features, target, strength)
         return converged
 
-    def _fit(self, column: int, features: Features, wanted: Labels, strength: float) -> bool:
+    def _fit(self, column: int, features: Features, target: Labels, strength: float) -> bool:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
         head = self._heads.setdefault(column, LogisticRegression(max_iter=ITERATIONS, warm_start=True))
         head.set_params(C=strength)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # told by what is returned
-            head.fit(features, wanted)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the return value reports it
+            head.fit(features, target)
         return int(np.max(head.n_iter_)) < ITERATIONS
 
-    def judge(self, features: Features, truth: Labels) -> float:
-        """Accuracy, or mean average precision of the classes that some picture has; there must be one."""
+    def score(self, features: Features, truth: Labels) -> float:
+        """Compute the accuracy, or the mean average precision of the classes that some image has; there must be one."""
         features = np.asarray(self._scaler.transform(features))
         if truth.ndim == 1:
             return float(np.mean(self._heads[0].predict(features) == truth))

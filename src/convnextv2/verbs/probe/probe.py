@@ -1,4 +1,4 @@
-"""How good frozen features are: a linear probe and nearest neighbours, beside those of random weights."""
+"""Evaluate frozen features: a linear probe and nearest neighbours, beside those of random weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from convnextv2.verbs.probe.settings import ProbeSettings
 
 RUN, RANDOM = "this run", "random weights"
 
-_EVERY = 10.0  # seconds between two words on how far it is
+_EVERY = 10.0  # seconds between two lines of progress
 
 
 def probe(
@@ -39,8 +39,8 @@ def probe(
 ) -> ProbeResult:
     """Evaluate frozen features: a linear probe and k-NN on labelled images, beside random weights.
 
-    run: a run of `pretrain` or `classify`, or any other source that `load` takes; a head takes no part.
-    data: labelled images, see `read_splits`.  say: is told what goes on, a line at a time.
+    run: a run of `pretrain` or `classify`, or any other source that `load` takes; a head is not used.
+    data: labelled images, see `read_splits`.  say: called with lines of progress.
     settings: see `ProbeSettings`, by name.
 
     The linear probe is a logistic regression on features standardised by the training ones; its regularisation is
@@ -57,12 +57,12 @@ def probe(
     loaded, models = _models(run, chosen)
     splits, split, others = _splits(data, chosen)
     draws = _draws(splits.train, chosen)
-    wanted = sorted({index for draw in draws for index in draw})
+    used = sorted({index for draw in draws for index in draw})
     notes = [*splits.notes, *_lacking(splits.train, chosen)]
     rows: list[ProbeRow] = []
     drawn, truth = [], np.zeros(0)
     for group in models:
-        known = _pooled(group, splits.train, wanted, chosen, say)
+        known = _pooled(group, splits.train, used, chosen, say)
         seen = _pooled(group, others, range(len(others)), chosen, say)
         notes += [*_unreadable("train", splits.train, known), *_unreadable(split, others, seen)]
         drawn = [np.isin(known.indices, draw) for draw in draws]
@@ -119,12 +119,12 @@ def _splits(data: str | Path, settings: ProbeSettings) -> tuple[Splits, str, Lab
 
 
 def _draws(train: LabelledImages, settings: ProbeSettings) -> list[list[int]]:
-    """Indices of the pictures whose labels are used, in order, for each draw; one draw where all of them are."""
+    """Indices of the images whose labels are used, in order, for each draw; one draw if all of them are."""
     seeds = range(settings.seed, settings.seed + settings.draws)
     if settings.labels_per_class is not None:
         if train.multi_label:
             raise UserError(
-                "--labels-per-class is for pictures with one label, and these may have several: give --label-fraction"
+                "--labels-per-class is for images with one label, and these may have several: give --label-fraction"
             )
         return [_few_of_each(train, settings.labels_per_class, seed) for seed in seeds]
     if settings.label_fraction == 1:
@@ -142,7 +142,7 @@ def _few_of_each(train: LabelledImages, count: int, seed: int) -> list[int]:
 
 
 def _lacking(train: LabelledImages, settings: ProbeSettings) -> list[str]:
-    """A note where some class has fewer labels than were asked for."""
+    """A note if some class has fewer labels than requested."""
     short = int((train.counts() < (settings.labels_per_class or 0)).sum())
     if not short:
         return []
@@ -173,20 +173,20 @@ def _unreadable(split: str, data: LabelledImages, found: Pooled) -> list[str]:
         return []
     index, reason = found.bad[0]
     return [
-        f"{len(found.bad)} {split} pictures cannot be read and are left out, the first being "
+        f"{len(found.bad)} {split} images cannot be read and are left out, the first being "
         f"{shown(data.images.names[index])}: {reason}"
     ]
 
 
 def _check_labels(drawn: Sequence[Labels], truth: Labels) -> None:
-    """Whether there is something to learn, and something to judge by."""
+    """Raise UserError if there is nothing to learn, or nothing to evaluate on."""
     for labels in drawn:
         if np.ptp(labels, axis=0).max() == 0:
             raise UserError(
-                f"the {len(labels)} labelled pictures that can be read are all of one class: give more labels"
+                f"the {len(labels)} labelled images that can be read are all of one class: give more labels"
             )
     if truth.ndim == 2 and not truth.any():
-        raise UserError(f"none of the {len(truth)} pictures to judge on has a label: label some, or give --split")
+        raise UserError(f"none of the {len(truth)} images to evaluate on has a label: label some, or give --split")
 
 
 def _row(
@@ -197,7 +197,7 @@ def _row(
     settings: ProbeSettings,
     notes: list[str],
 ) -> ProbeRow:
-    """What one model's features are worth, over all draws of (features, labels)."""
+    """The scores of one model's features, over all draws of (features, labels)."""
     linear, knn = [], []
     k = min(settings.neighbours, *(len(labels) for _, labels in drawn))
     for draw, (features, labels) in enumerate(drawn):
@@ -205,7 +205,7 @@ def _row(
         if truth.ndim == 1:
             knn.append(float(np.mean(nearest_neighbours(features, labels, others, k=k) == truth)))
     if knn and k < settings.neighbours:
-        notes.append(f"k-NN with k={k} in place of {settings.neighbours}: there are no more labelled pictures")
+        notes.append(f"k-NN with k={k} in place of {settings.neighbours}: there are no more labelled images")
     if not all(found.converged for found in linear):
         notes.append(f"{name}: the linear probe was stopped at {ITERATIONS} iterations, before it had converged")
     if not all(found.chosen for found in linear):

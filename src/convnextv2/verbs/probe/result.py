@@ -1,4 +1,4 @@
-"""What a probe found: the numbers, and what may be said of them."""
+"""The result of a probe: its numbers, and a sentence on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Score:
 
     @staticmethod
     def of(values: Sequence[float]) -> Score:
-        """The score of one value a draw."""
+        """Return the score of one value per draw."""
         spread = statistics.stdev(values) if len(values) > 1 else None
         return Score(statistics.fmean(values), spread, tuple(values))
 
@@ -30,7 +30,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ProbeRow:
-    """What one model's features are worth.  knn: None where pictures have several labels.  strengths: C, by draw."""
+    """The scores of one model's features.  knn: None if images have several labels.  strengths: C, by draw."""
 
     name: str
     linear: Score
@@ -42,8 +42,8 @@ class ProbeRow:
 class ProbeResult:
     """rows: this run, random weights, and the other run if one was named.
 
-    metric: "top1", or "map" where pictures have several labels.  labelled, judged: pictures with a label used (the
-    fewest of a draw), and pictures judged on, those of `split`.  neighbours: k as it was used.  notes: a line each.
+    metric: "top1", or "map" if images have several labels.  labelled, judged: number of images with a label used (the
+    fewest of a draw), and of images evaluated on, those of `split`.  neighbours: k as it was used.  notes: a line each.
     """
 
     rows: tuple[ProbeRow, ...]
@@ -63,22 +63,22 @@ class ProbeResult:
         name = "Accuracy" if self.metric == "top1" else "Mean average precision"
         draws = len(self.rows[0].linear.values)
         several = f" (mean ± standard deviation of {draws} draws)" if draws > 1 else ""
-        pictures = f"{self.judged:,} {self.split} pictures of {self.classes} classes"
-        return f"{name} on {pictures}, {self.labelled:,} labels{several}"
+        images = f"{self.judged:,} {self.split} images of {self.classes} classes"
+        return f"{name} on {images}, {self.labelled:,} labels{several}"
 
     @property
     def sentence(self) -> str:
-        """What training added, in words."""
+        """What training added, in a sentence."""
         run, random = self.rows[:2]
         parts = [f"{self._added(run.linear, random.linear)} by the linear probe"]
         if run.knn and random.knn:
             parts.append(f"{self._added(run.knn, random.knn)} by k-NN")
-        said = f"Over random weights of the same architecture, training {' and '.join(parts)}"
+        text = f"Over random weights of the same architecture, training {' and '.join(parts)}"
         if self.metric == "top1":
-            return f"{said}."
+            return f"{text}."
         if self._error(run.linear, random.linear) is None:
-            return f"{said}; how uncertain that is, is not known."
-        return f"{said}, as far as the draws of labels tell."
+            return f"{text}; its uncertainty is not known."
+        return f"{text}, as far as the draws of labels tell."
 
     def _added(self, run: Score, random: Score) -> str:
         points, error = 100 * (run.mean - random.mean), self._error(run, random)
@@ -89,9 +89,9 @@ class ProbeResult:
         return f"{'adds' if points > 0 else 'loses'} {abs(points):.1f} points"
 
     def _error(self, run: Score, random: Score) -> float | None:
-        """Standard error of their difference, as far as it is known: from the pictures judged, and from the draws.
+        """Standard error of their difference, as far as it is known: from the images evaluated, and from the draws.
 
-        How far pictures judged by chance move a mean average precision is not known; None where there is one draw too.
+        The sampling error of mean average precision over images is not known: None if there is only one draw.
         """
         both = (run, random)
         if self.metric == "map" and any(score.std is None for score in both):

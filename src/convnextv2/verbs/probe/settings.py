@@ -18,7 +18,7 @@ class ProbeSettings(InferenceSettings):
     label_fraction: float = 1.0
     """Use only this share of the labels of each class, drawn several times."""
     labels_per_class: int | None = None
-    """Or so many labels of each class."""
+    """Or this many labels of each class."""
     draws: int = 3
     """How often these are drawn; mean and standard deviation are reported."""
     against: str | Path = "random"
@@ -46,7 +46,7 @@ class ProbeSettings(InferenceSettings):
     """A new JSON file for the whole result."""
 
     def rules(self) -> Iterator[tuple[bool, str]]:
-        """As `InferenceSettings.rules`."""
+        """Yield the rules of `InferenceSettings`, and those of these settings."""
         yield from super().rules()
         yield from self.in_range("label_fraction", 0, 1, low_open=True)
         for name in ("labels_per_class", "draws", "neighbours"):
