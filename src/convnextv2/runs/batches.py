@@ -18,7 +18,7 @@ from convnextv2.text import shown
 class TrainingBatches:
     """The micro-batches of one process, as `engine.task.Task.batches` gives them.
 
-    dataset: reads and augments an image.  bad: notes unreadable files.  weights: see `GlobalBatches`.
+    dataset: reads and augments an image.  bad: records unreadable files.  weights: see `GlobalBatches`.
     targets: tensors by name for the images at some indices, int64 (B,), read in this process.
     """
 

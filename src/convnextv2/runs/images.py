@@ -22,7 +22,7 @@ BAD_IMAGES = "bad_images.json"
 
 
 def fingerprint(*parts: tuple[ImageList, Tensor | None]) -> str:
-    """SHA-256 of the names of images, and of their labels if they have any."""
+    """Return the SHA-256 of the names of images, and of their labels (N,) or (N, K) if they have any."""
     digest = hashlib.sha256()
     for images, labels in parts:
         digest.update("\n".join(images.names).encode(errors="surrogateescape"))

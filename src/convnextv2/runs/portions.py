@@ -16,7 +16,7 @@ from convnextv2.runs.task_run import Chosen, Recipe, TaskRun
 
 
 def micro_batch(run: TaskRun[Any], arithmetic: Literal["fp32", "bf16"]) -> int:
-    """The largest part of a process's share of the batch whose activations fit into half of the free memory."""
+    """Return the largest part of a process's share of the batch whose activations fit into half of the free memory."""
     context, size, channels = run.context, run.image_size, run.architecture.in_chans
     share = max(1, run.recipe.batch_size // context.world_size)
     model = run.model.to(context.device)
@@ -25,7 +25,7 @@ def micro_batch(run: TaskRun[Any], arithmetic: Literal["fp32", "bf16"]) -> int:
         zeros = torch.zeros(images, channels, size, size, device=context.device)
         return machine.bytes_kept(lambda: run.activations(zeros))
 
-    # At least two images: batch norm takes no single one.
+    # At least two images: batch norm cannot take one.
     with machine.buffers_kept(model), precision.autocast(arithmetic, context.device):
         two, four = kept(2), kept(4)
     free = machine.free_bytes(context.device)
@@ -34,9 +34,9 @@ def micro_batch(run: TaskRun[Any], arithmetic: Literal["fp32", "bf16"]) -> int:
 
 
 def fitting_divisor(share: int, bytes_per_image: int, free_bytes: int, least: int = 1) -> int:
-    """The largest divisor of `share` images whose activations fit into half of the free memory.
+    """Return the largest divisor of `share` images whose activations fit into half of the free memory.
 
-    least: the smallest that will do, whether it fits or not.
+    least: the smallest allowed, whether it fits or not.
     """
     fits = max(1, int(0.5 * free_bytes / bytes_per_image))
     divisors = [n for n in range(1, share + 1) if share % n == 0]
@@ -44,7 +44,7 @@ def fitting_divisor(share: int, bytes_per_image: int, free_bytes: int, least: in
 
 
 def accumulation(batch_size: int, micro: int, context: DistributedContext) -> int:
-    """Micro-batches of a process per step. Raises UserError if the batch cannot be cut evenly."""
+    """Return the micro-batches of a process per step. Raises UserError if the batch cannot be cut evenly."""
     portion = micro * context.world_size
     if batch_size % portion:
         raise UserError(
@@ -55,7 +55,7 @@ def accumulation(batch_size: int, micro: int, context: DistributedContext) -> in
 
 
 def for_time(settings: RunSettings, recipe: Any, epochs: float, chosen: Chosen) -> tuple[Any, Chosen]:
-    """The recipe with as many epochs as fit into --minutes, and its warm-up in proportion."""
+    """Return the recipe with as many epochs as fit into --minutes, and its warm-up in proportion."""
     chosen = [choice for choice in chosen if choice[0] != "warmup_epochs"]
     chosen.append(("epochs", epochs, f"what fits into {settings.minutes:g} minutes"))
     warmup = recipe.warmup_epochs
@@ -68,7 +68,7 @@ def for_time(settings: RunSettings, recipe: Any, epochs: float, chosen: Chosen) 
 def loop_settings(
     run: TaskRun[Any], recipe: Recipe, arithmetic: Literal["fp32", "bf16"], accumulate: int
 ) -> LoopSettings:
-    """Everything that the loop needs, every number resolved."""
+    """Return the settings of the loop, every number resolved."""
     settings = run.settings
     per_epoch = max(1, len(run.data.images) // recipe.batch_size)
     total = max(1, round(recipe.epochs * per_epoch))

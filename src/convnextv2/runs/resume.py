@@ -1,4 +1,4 @@
-"""The settings in force: as asked, of a run that is resumed, or of another run's config.json."""
+"""The settings in force: as given, of a run that is resumed, or of another run's config.json."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FREE_ON_RESUME = frozenset(
     }
 )  # fmt: skip
 
-# What was worked out from another setting is worked out again if that one is given anew.
+# What was computed from another setting is computed again if that one is given anew.
 _FOLLOWS = {
     "minutes": frozenset({"epochs", "warmup_epochs", "log_every"}),
     "epochs": frozenset({"warmup_epochs", "log_every"}),
@@ -29,18 +29,18 @@ _FOLLOWS = {
 }
 
 
-def settings_in_force(spec: TaskSpec[S], asked: S, given: set[str]) -> tuple[S, bool]:
-    """The settings in force, and whether an earlier run is resumed; makes the folder of a new one.
+def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str]) -> tuple[S, bool]:
+    """Return the settings in force, and whether an earlier run is resumed; creates the folder of a new one.
 
-    Raises UserError if a resumed run is asked for something else, or the folder of a new one is not empty.
+    Raises UserError if a resumed run is given other settings, or the folder of a new one is not empty.
     """
-    out = asked.out
+    out = requested.out
     assert out is not None
-    if asked.data is not None:
-        asked = replace(asked, data=asked.data.resolve())
-    values = {name: getattr(asked, name) for name in given}
+    if requested.data is not None:
+        requested = replace(requested, data=requested.data.resolve())
+    values = {name: getattr(requested, name) for name in given}
     config = out / "config.json"
-    if asked.resume and config.is_file():
+    if requested.resume and config.is_file():
         recorded, first_given = _recorded(spec, config)
         changed = [
             f"--{name.replace('_', '-')} was {before}, now {value}"
@@ -50,28 +50,28 @@ def settings_in_force(spec: TaskSpec[S], asked: S, given: set[str]) -> tuple[S, 
         if changed:
             raise UserError(f"--resume goes on with the run as it was: {'; '.join(changed)}. Name a new --out instead")
         return replace(recorded, **{name: values[name] for name in given & _FREE_ON_RESUME}), True
-    if asked.config is not None:
-        asked = _like(spec, asked.config, values)
-    if asked.data is None:
+    if requested.config is not None:
+        requested = _like(spec, requested.config, values)
+    if requested.data is None:
         raise UserError(spec.needs_data)
-    runfolder.open_new(out, resume=asked.resume)
-    return asked, False
+    runfolder.open_new(out, resume=requested.resume)
+    return requested, False
 
 
 def _like(spec: TaskSpec[S], config: Path, values: dict[str, Any]) -> S:
-    """The settings of another run, with `values` in place of its own and what follows from them left open."""
+    """The settings of another run, with `values` in place of its own and without what was computed from them."""
     recorded, named = _recorded(spec, config)
     rules = (_FOLLOWS.get(name, frozenset()) | spec.follows.get(name, frozenset()) for name in values)
     follows = frozenset().union(*rules)
     inherited = {name: getattr(recorded, name) for name in spec.settings.names() if name not in follows}
-    # What its user had named is not worked out again.
+    # What its user had given is not computed again.
     dropped = spec.replaced | ({"epochs"} if "minutes" in values else set())
     kept = {name: value for name, value in named.items() if name in follows - dropped}
     return spec.settings(**inherited | kept | values)
 
 
 def _recorded(spec: TaskSpec[S], path: Path) -> tuple[S, dict[str, Any]]:
-    """The resolved settings in a run's config.json, and those that its user had named."""
+    """The resolved settings in a run's config.json, and those that its user had given."""
     config = runfolder.read_config(path)
     if config.get("verb") != spec.verb:
         raise UserError(f"{path} is of a run of `convnextv2 {config.get('verb')}`, not of {spec.verb}")

@@ -1,4 +1,4 @@
-"""One run from what was asked for to its report; the same for every task."""
+"""One run, from its settings to its report; the same for every task."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ def call(spec: TaskSpec[S], data: str | Path | None, out: str | Path | None, set
     return run_task(spec, make(spec.settings, spec.verb, given), given=set(given))
 
 
-def run_task(spec: TaskSpec[S], asked: S, given: set[str]) -> RunResult:
-    """Start or resume the run that the settings ask for.
+def run_task(spec: TaskSpec[S], requested: S, given: set[str]) -> RunResult:
+    """Start or resume the run that the settings request.
 
-    given: the names of the settings that the user named, even if with their default values.
+    given: the names of the settings that the user gave, even if with their default values.
 
     Raises UserError for a mistake in these, RunFailedError if the run cannot go on, StoppedError after a signal, when
     everything is saved.
     """
-    if asked.out is None:
-        raise UserError("say where the run goes: --out RUN, a new folder")
-    context = distributed.init(asked.device)
+    if requested.out is None:
+        raise UserError("give a folder for the run: --out RUN, a new folder")
+    context = distributed.init(requested.device)
     if context.device.type == "cpu":
         machine.keep_freed_memory()
     try:
-        settings, resuming = context.broadcast(lambda: settings_in_force(spec, asked, given))
+        settings, resuming = context.broadcast(lambda: settings_in_force(spec, requested, given))
         assert settings.out is not None
         with runfolder.locked(settings.out, context), RunLog(settings.out, quiet=not context.is_main) as log:
             run = spec.run(spec.kind, settings, context, log, resuming=resuming)
@@ -93,7 +93,7 @@ def _train(spec: TaskSpec[S], run: TaskRun[S], given: set[str]) -> Path:
 
 
 def _plan(spec: TaskSpec[S], run: TaskRun[S], given: set[str]) -> tuple[Task, LoopSettings]:
-    """Cut the batch into portions, estimate the time, tell what was chosen, and write config.json."""
+    """Cut the batch into portions, estimate the time, log what was chosen, and write config.json."""
     settings, context, log, recipe = run.settings, run.context, run.log, run.recipe
     arithmetic, why = precision.resolve(settings.precision, context.device)
     chosen: Chosen = [*run.chosen, *([("precision", arithmetic, why)] if settings.precision == "auto" else [])]
@@ -169,7 +169,7 @@ def _config(spec: TaskSpec[S], run: TaskRun[S], settings: S, chosen: Chosen) -> 
 
 
 def _refresh_report(run: TaskRun[S]) -> None:
-    """Let a resumed run's page say what this version of the task says."""
+    """Replace the texts of a resumed run's page by those of this version of the task."""
     if run.context.is_main:
         config = runfolder.read_config(run.log.run / "config.json")
         config["report"] = dataclasses.asdict(run.report())
@@ -177,7 +177,7 @@ def _refresh_report(run: TaskRun[S]) -> None:
 
 
 def _note_bad_images(run: TaskRun[S]) -> None:
-    """Count the files that could not be read, and keep their names so that a resumed run does not name them again."""
+    """Count the files that could not be read, and keep their names so that a resumed run does not log them again."""
     bad, log = run.bad, run.log
     if run.context.is_main and len(bad):
         write_text_atomically(log.run / BAD_IMAGES, json.dumps(bad.state()))
@@ -190,7 +190,7 @@ def _note_bad_images(run: TaskRun[S]) -> None:
 def _report(run: TaskRun[S], *, alone: bool = False) -> Path:
     """Write the page about a run; nothing that goes wrong with it may hide how the run itself ended.
 
-    alone: this process may be the only one to come here, so it waits for none.
+    alone: this process may be the only one that gets here, so it does not wait for others.
     """
     folder, context, log = run.log.run, run.context, run.log
     page = folder / "report.html"

@@ -13,15 +13,15 @@ from convnextv2.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(Settings):
-    """Settings of any run. A task's settings derive from it, say what `data` is, and add their own.
+    """Settings of any run. A task's settings derive from it, define what `data` is, and add their own.
 
     What is None is chosen by the task and logged before the run starts.
     """
 
     data: Path | None = None
-    """What the run learns from."""
+    """The training data."""
     out: Path | None = None
-    """The run's folder: checkpoints, metrics, images and report. Must be new or empty, but for --resume."""
+    """The run's folder: checkpoints, metrics, images and report. Must be new or empty, except for --resume."""
     resume: bool = False
     """Resume the run in --out from its newest checkpoint, bit for bit."""
     config: Path | None = None
@@ -64,12 +64,12 @@ class RunSettings(Settings):
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints; the last step is always saved."""
     checkpoint_every: int = 0
-    """Also save after every so many steps; 0: time-based only."""
+    """Also save every so many steps; 0: time-based only."""
     log_every: int | None = None
     """Steps between two lines of metrics.jsonl."""
 
     def rules(self) -> Iterator[tuple[bool, str]]:
-        """As `Settings.rules`; a task adds its own."""
+        """Yield the rules of these settings, as `Settings.rules`; a task adds its own."""
         yield self.epochs is None or self.minutes is None, "give --epochs or --minutes, not both"
         for name in ("epochs", "minutes", "lr", "clip_grad"):
             yield from self.in_range(name, 0, inf, low_open=True, high_open=True)
@@ -107,7 +107,7 @@ class ModelSettings(RunSettings):
     """Number of channels of each stage, in place of the model's."""
 
     def rules(self) -> Iterator[tuple[bool, str]]:
-        """As `RunSettings.rules`."""
+        """Yield the rules of `RunSettings`, and those of these settings."""
         yield from super().rules()
         yield from self.in_range("image_size", 8, inf)
         yield self.in_chans in (None, 1, 3), f"--in-chans {self.in_chans}: image files give 1 (grey) or 3 (colour)"
@@ -115,5 +115,5 @@ class ModelSettings(RunSettings):
 
     @property
     def init_source(self) -> Path | None:
-        """The weights to start from; None for random ones, however that was said."""
+        """The weights to start from; None for random ones, if --init is left out or none."""
         return None if self.init is None or str(self.init) == "none" else self.init

@@ -24,14 +24,14 @@ class TaskSpec(Generic[S]):
     """A task: its verb, its settings, its run, and what can be done with a model that it trained.
 
     verb: the command that trains.  kind: of the model files that it writes (`ModelInfo.kind`).
-    settings: what a user can set.  run: the run's parts.  needs_data: what to say if no data was named.
+    settings: what a user can set.  run: the run's parts.  needs_data: the error message if no data is given.
     build: makes the model that a file of this kind describes; None for a plain backbone.
     model_title, training_title: what such a model and its training are called on a model's card, as "a segmenter" and
     "segmentation".
     evaluate, predict: called as `evaluate(run, data, **settings)` and `predict(run, images, **settings)`; None if such
-    a model does neither.
-    follows: names of settings that are worked out again if another one is given beside a --config.  replaced: those of
-    them that are, even if the user of that config had named them.
+    a model does not support it.
+    follows: names of settings that are computed again if another one is given beside a --config.  replaced: those of
+    them that are, even if the user of that config had given them.
     """
 
     verb: str
@@ -64,7 +64,7 @@ def register_task(spec: TaskSpec[S]) -> TaskSpec[S]:
 
 
 def task_of_kind(kind: str) -> TaskSpec[Any]:
-    """The task that writes model files of this kind. Raises UserError if no installed task does."""
+    """Return the task that writes model files of this kind. Raises UserError if no installed task does."""
     found = _find(kind)
     if found is None:
         kinds.discover()

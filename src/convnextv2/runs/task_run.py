@@ -32,25 +32,42 @@ Chosen = list[tuple[str, object, str]]
 
 
 class Recipe(Protocol):
-    """What every task's recipe holds; it may hold more. A frozen dataclass."""
+    """What every task's recipe has; it may have more. A frozen dataclass."""
 
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Images per optimiser step, over all processes."""
+        ...
+
     @property
-    def epochs(self) -> float: ...
+    def epochs(self) -> float:
+        """Passes over the images; may be a fraction."""
+        ...
+
     @property
-    def warmup_epochs(self) -> float: ...
+    def warmup_epochs(self) -> float:
+        """Epochs of linear warm-up."""
+        ...
+
     @property
-    def lr(self) -> float: ...
+    def lr(self) -> float:
+        """Highest learning rate, as used (not a base rate)."""
+        ...
+
     @property
-    def weight_decay(self) -> float: ...
+    def weight_decay(self) -> float:
+        """AdamW weight decay."""
+        ...
+
     @property
-    def betas(self) -> tuple[float, float]: ...
+    def betas(self) -> tuple[float, float]:
+        """AdamW betas."""
+        ...
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What an epoch goes through once.
+    """The images of one epoch.
 
     images: in a fixed order.  fingerprint: of them and their labels; a resumed run must find the same.
     about: for config.json.
@@ -62,19 +79,19 @@ class TrainingData:
 
 
 class TaskRun(ABC, Generic[S]):
-    """One run of a task. `prepare` does what all tasks share, and asks the task for its parts in this order:
+    """One run of a task. `prepare` does what all tasks share, and calls the parts of the task in this order:
 
     read_data -> (weights to start from, architecture) -> choose_recipe -> build_model -> fill -> describe
 
-    Afterwards the runner asks for `make_task` (the model, batches and step that the loop trains), `loop_settings`, and
-    at the end for `finish`. What a part decides is an attribute, so that later parts read it there:
+    Afterwards the runner calls `make_task` (the model, batches and step that the loop trains), `loop_settings`, and at
+    the end `finish`. What a part decides is an attribute, so that later parts read it there:
 
     settings, log, context (the ranks), resuming; data; init (the weights to start from, None for random ones or in a
-    resumed run); architecture, image_size, preprocessing; recipe, chosen; model; info (what the model file will say);
+    resumed run); architecture, image_size, preprocessing; recipe, chosen; model; info (the metadata of the model file);
     bad, cache (unreadable files, decoded images).
     """
 
-    # Images of which a process must have at least so many at a time, because the step mixes them; and what to say.
+    # Least number of images that a process must have at a time, because the step mixes them; and the error message.
     least_micro_batch: int = 1
     least_micro_batch_why: str = ""
 
@@ -89,11 +106,11 @@ class TaskRun(ABC, Generic[S]):
 
     @abstractmethod
     def choose_recipe(self) -> tuple[Any, Chosen]:
-        """The recipe (see `Recipe`) with the user's values in it, and what was chosen for the user."""
+        """Return the recipe (see `Recipe`) with the user's values in it, and what was chosen for the user."""
 
     @abstractmethod
     def build_model(self) -> nn.Module:
-        """The model in training, randomly initialised; the seed is set before."""
+        """Build the model to train, randomly initialised; the seed is set before."""
 
     @abstractmethod
     def fill(self, init: ModelFile) -> str:
@@ -101,45 +118,45 @@ class TaskRun(ABC, Generic[S]):
 
     @abstractmethod
     def make_task(self, workers: int) -> Task:
-        """What the loop trains; `workers` processes read images."""
+        """Build what the loop trains; `workers` processes read images."""
 
     @abstractmethod
     def report(self) -> RunDescription:
-        """What the page about the run says and shows."""
+        """Return the texts of the page about the run."""
 
     def model_info(self) -> dict[str, Any]:
-        """Entries of `ModelInfo` that only this task knows: classes, options of its model, ..."""
+        """Return entries of `ModelInfo` that only this task knows: classes, options of its model, ..."""
         return {}
 
     def activations(self, images: Tensor) -> Tensor:
-        """What one step computes up to the loss, for measuring its memory.  images: (B, C, size, size), zeros."""
+        """Compute one step up to the loss, to measure its memory.  images: (B, C, size, size), zeros."""
         return self.model(images).sum()
 
     def loop_settings(self, total: int, per_epoch: int) -> dict[str, Any]:
-        """Entries of `LoopSettings` beyond the recipe's, given the optimiser steps of the run and of an epoch."""
+        """Return entries of `LoopSettings` beyond the recipe's, given the optimiser steps of the run and an epoch."""
         return {}
 
     def finish(self, loop: LoopSettings) -> None:
-        """What is left to do after the last step, on every process."""
+        """Do what is left after the last step, on every process."""
 
     def min_side(self) -> int:
-        """How small a large JPEG may be decoded, in pixels: enough for the smallest crop."""
+        """Return how small a large JPEG may be decoded, in pixels: enough for the smallest crop."""
         return 3 * self.image_size
 
     def default_image_size(self, init: ModelFile | None) -> int:
-        """Pixels on a side if the user named none."""
+        """Return the pixels on a side if the user gave none."""
         return 224 if init is None else init.info.image_size
 
     def parameters(self) -> int:
-        """How many parameters to tell of."""
+        """Count the parameters that are reported."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def about_model(self) -> dict[str, Any]:
-        """For config.json, beside name, parameters and origin."""
+        """Return entries of config.json's model, beside name, parameters and origin."""
         return {}
 
     def resolved(self) -> dict[str, Any]:
-        """Settings that were decided beyond the recipe and the architecture."""
+        """Return settings that were decided beyond the recipe and the architecture."""
         return {}
 
     # --- what all tasks share ------------------------------------------------------------------------------------
@@ -174,7 +191,7 @@ class TaskRun(ABC, Generic[S]):
         self.info = self._describe() if saved is None else saved.info
 
     def origin(self) -> dict[str, str | None]:
-        """For config.json: where the weights come from, and the hash of what came."""
+        """Return entries of config.json: where the weights come from, and their hash."""
         if self.init is None:
             return {"from": "random weights", "from_sha256": None}
         return {"from": str(self.settings.init), "from_sha256": self.init.sha256}
