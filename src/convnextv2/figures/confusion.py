@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture."""
+"""Draw the confusion matrix."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _LABEL, _PITCH, _LABEL_WIDTH = 13, 16, 180
 
 
 def confusion_picture(matrix: Tensor, classes: Sequence[str]) -> Image.Image:
-    """The confusion matrix: row the true class, column the predicted one.
+    """Draw the confusion matrix: row the true class, column the predicted one.
 
     matrix: counts, (K, K), K at least 1.
     A cell's colour is its share of the row, blue on the diagonal and orange beside it, on the scale of the square
-    root so that rare mistakes show. A class without pictures has a grey row. Up to 20 classes the counts are written
+    root so that rare mistakes show. A class without images has a grey row. Up to 20 classes the counts are written
     in; from 51 on, every n-th class is named.
     """
     from matplotlib.colors import LinearSegmentedColormap
@@ -61,9 +61,9 @@ def confusion_picture(matrix: Tensor, classes: Sequence[str]) -> Image.Image:
 
 
 def _shades(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Square root of the share of the row, below zero off the diagonal; NaN in a row without pictures."""
-    pictures = counts.sum(1, keepdims=True)
-    shares = np.divide(counts, pictures, where=pictures > 0, out=np.full(counts.shape, np.nan))
+    """Square root of the share of the row, below zero off the diagonal; NaN in a row without images."""
+    totals = counts.sum(1, keepdims=True)
+    shares = np.divide(counts, totals, where=totals > 0, out=np.full(counts.shape, np.nan))
     return np.sqrt(shares) * np.where(np.eye(len(counts)), 1, -1)
 
 
@@ -110,7 +110,7 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64], shades: NDArray[np.floa
 
 
 def _render(figure: Figure) -> Image.Image:
-    """All that was drawn, with a margin."""
+    """The figure as an image, with a margin."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)

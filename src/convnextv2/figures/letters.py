@@ -1,6 +1,6 @@
 """Text that fits: matplotlib's font, measured in pixels.
 
-A character that the font lacks is shown as a box; a matplotlibrc whose font.family has it mends that.
+A character that the font lacks is shown as a box; name a font that has it as font.family in a matplotlibrc.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ class Letters:
         self._known = get_font(path).get_charmap()
 
     def width(self, text: str) -> float:
+        """Return the width of a text in pixels."""
         return self.font.getlength(text)
 
     def fit(self, text: str, width: float) -> str:
-        """`text`, without some of its middle where it is too wide."""
+        """Return `text`, without some of its middle if it is wider than `width` pixels."""
         text = self._printable(text)
         if self.width(text) <= width:
             return text
@@ -40,7 +41,7 @@ class Letters:
         return "…"
 
     def wrap(self, text: str, width: float) -> list[str]:
-        """One row, or two with the break between words and the second cut to fit."""
+        """Break a text into one row, or two with the break between words and the second cut to fit."""
         words = self._printable(text).replace(" %", "\u00a0%").split(" ")
         for count in range(len(words), 0, -1):
             first, rest = " ".join(words[:count]), " ".join(words[count:])

@@ -17,18 +17,18 @@ _ROW, _GAP, _FRAME = 20, 18, 3
 def prediction_sheet(
     images: Tensor, lines: Sequence[Sequence[str]], good: Sequence[bool] | None = None, columns: int = 6
 ) -> Image.Image:
-    """Pictures in rows, each with its lines of text below it.
+    """Draw images in rows, each with its lines of text below it.
 
     images: uint8 (N, C, H, W) with 1 or 3 channels; small ones are enlarged, large ones reduced, to about 160 pixels.
-    lines: of each picture; a line too long is broken once, then cut in its middle.
-    good: whether each picture gets a green frame or a red one.
+    lines: of each image; a line too long is broken once, then cut in its middle.
+    good: whether each image gets a green frame or a red one.
     """
     assert len(lines) == len(images)
     letters = Letters(TEXT)
     tiles = [_tile(image) for image in images]
     width, height = tiles[0].size if tiles else (_TILE, 0)
     column = max(width, _TILE)
-    captions = [[letters.wrap(line, column) for line in picture] for picture in lines] or [[["no pictures"]]]
+    captions = [[letters.wrap(line, column) for line in each] for each in lines] or [[["no images"]]]
     across = min(columns, len(captions))
     rows = max(sum(map(len, caption)) for caption in captions)
     step_x, step_y = column + 2 * _FRAME + _GAP, height + 3 * _FRAME + rows * _ROW + _GAP
@@ -52,9 +52,9 @@ def prediction_sheet(
 
 def _tile(image: Tensor) -> Image.Image:
     """uint8 (C, H, W) at the size of the sheet."""
-    picture = Image.fromarray(image.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy())
-    longest = max(picture.size)
+    tile = Image.fromarray(image.expand(3, -1, -1).permute(1, 2, 0).contiguous().cpu().numpy())
+    longest = max(tile.size)
     factor = round(_TILE / longest) if longest <= _TINY else _TILE / longest
-    width, height = (max(1, round(side * factor)) for side in picture.size)
+    width, height = (max(1, round(side * factor)) for side in tile.size)
     filter = Image.Resampling.NEAREST if longest <= _TINY else Image.Resampling.BICUBIC
-    return picture.resize((width, height), filter)
+    return tile.resize((width, height), filter)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Look = Literal["training", "evaluation", "second"]
 
 POINTS = 500
-_FEW = 20  # so few points need no second line and have no average worth the name
+_FEW = 20  # with fewer points no moving average is drawn
 _HUGE = 1e100  # axes cannot be laid out near the end of float64's range
 # matplotlib knows no CSS variables: it draws with these stand-ins, which are then replaced in its text.
 _CURVE, _FAINT, _GRID, _QUIET, _DOTS, _SECOND = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
@@ -49,14 +49,14 @@ class Style:
     width: int = 375
     height: int = 210
     smooth: bool = True
-    log: bool = False  # take a logarithmic scale where the values span about an order of magnitude
+    log: bool = False  # take a logarithmic scale if the values span about an order of magnitude
     from_zero: bool = False
     percent: bool = False  # the values are shares, 0 to 1
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A drawing and what has to be said beside it."""
+    """A drawing, and the facts that its remarks are made of."""
 
     svg: str
     x: str
@@ -67,7 +67,7 @@ class Curve:
 
 
 def bins(x: Floats, values: Floats, most: int = POINTS) -> tuple[Floats, Floats]:
-    """Smallest and largest value of each of `most` stretches, so that no spike is lost in the thinning."""
+    """Return the smallest and largest value of each of `most` stretches, so that no spike is lost in the thinning."""
     if len(values) <= 2 * most:
         return x, values
     edges = np.linspace(0, len(values), most, endpoint=False).astype(int)
@@ -76,7 +76,7 @@ def bins(x: Floats, values: Floats, most: int = POINTS) -> tuple[Floats, Floats]
 
 
 def smooth(x: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """A centred moving average over a fiftieth of the run, at no more than a few hundred places."""
+    """Compute a centred moving average over a fiftieth of the run, at no more than a few hundred places."""
     if len(values) > 2 * POINTS:
         edges = np.linspace(0, len(values), 2 * POINTS, endpoint=False).astype(int)
         sizes = np.diff(np.append(edges, len(values)))
@@ -91,7 +91,7 @@ def smooth(x: Floats, values: Floats) -> tuple[Floats, Floats]:
 
 
 def draw(key: str, lines: Sequence[Line], style: Style | None = None) -> Curve:
-    """The lines, at least one, in one frame, the last on top; `key` keeps the drawing's ids apart."""
+    """Draw the lines, at least one, in one frame, the last on top; `key` keeps the drawing's ids apart."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -126,7 +126,7 @@ def draw(key: str, lines: Sequence[Line], style: Style | None = None) -> Curve:
 
 
 def _curve(axes: Axes, x: Floats, values: Floats, smoothed: bool) -> Floats:
-    """Draws the values and gives back those that the frame must show."""
+    """Draw the values; returns those that the frame must show."""
     if not smoothed:
         axes.plot(*bins(x, values), color=_CURVE, linewidth=1.8, solid_joinstyle="round")
         return values
@@ -142,7 +142,7 @@ def _frame(axes: Axes, every: Floats, steady: Floats, style: Style) -> tuple[boo
 
     low = min(float(np.quantile(every, 0.005)), float(steady.min()))
     high = max(float(np.quantile(every, 0.995)), float(steady.max()))
-    # A frame is worth cutting only where a few spikes would flatten all the rest.
+    # A frame is worth cutting only if a few spikes would flatten all the rest.
     slack = 0.25 * (high - low)
     if slack == 0 or every.max() - high < slack:
         high = float(every.max())
@@ -176,7 +176,7 @@ def _frame(axes: Axes, every: Floats, steady: Floats, style: Style) -> tuple[boo
 
 
 def _inline(svg: str, key: str) -> str:
-    """matplotlib's file made fit to stand inside a page among others of its kind."""
+    """matplotlib's file adapted to be one of several inside a page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)

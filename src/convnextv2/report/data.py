@@ -1,4 +1,4 @@
-"""The labelled images that a run learned from, as its config.json tells of them."""
+"""The labelled images that a run was trained on, as its config.json describes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from convnextv2.report.run_folder import is_count
 from convnextv2.report.words import count
 
 TOLD = frozenset({"pictures_by_class", "notes"})
-"""Parts of config.json's data that are told here."""
+"""Parts of config.json's data that are shown here."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Labelled:
 
 
 def labelled(data: dict[str, Any]) -> Labelled | None:
-    """None where the data has no classes. Entries of another shape are left out."""
+    """Summarise a run's data; None if it has no classes. Entries of another shape are left out."""
     by_class = data.get("pictures_by_class")
     sizes = {name: n for name, n in by_class.items() if is_count(n)} if isinstance(by_class, dict) else {}
     if not sizes:

@@ -1,4 +1,4 @@
-"""What a task says of its run in config.json; a run that says nothing gets a plain page."""
+"""A task's description of its run, from config.json; a run without one gets a plain page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convnextv2.report.words import title
 
 @dataclass(frozen=True)
 class Metric:
-    """title: how the page calls it.  percent: a share, 0 to 1.  description: a sentence or two."""
+    """title: its name on the page.  percent: a share, 0 to 1.  description: a sentence or two."""
 
     title: str
     percent: bool = False
@@ -39,14 +39,14 @@ class Description:
     commands: tuple[tuple[str, str], ...] = ()
 
     def title(self, name: str) -> str:
-        """A metric's name as the page writes it: with a capital, unless it has one inside, as mAP."""
+        """Return a metric's name as the page writes it: with a capital, unless it has one inside, as mAP."""
         known = self.metrics.get(name)
         if known is None:
             return title(name)
         return known.title[:1].upper() + known.title[1:] if known.title.islower() else known.title
 
     def percent(self, name: str) -> bool:
-        """Whether a metric is a share that reads best in percent."""
+        """Return whether a metric is a share that reads best in percent."""
         return name in self.metrics and self.metrics[name].percent
 
 

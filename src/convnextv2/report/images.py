@@ -42,7 +42,7 @@ class Gallery:
 
 
 def galleries(images: Sequence[StoredImage], first: Sequence[str] = ()) -> tuple[list[Gallery], list[str]]:
-    """One gallery a kind, the kinds in `first` first, in that order; and the names of files that are no images."""
+    """Build one gallery per kind, those in `first` first, in that order; returns also names of unreadable files."""
     kinds: dict[str, list[StoredImage]] = {}
     for image in images:
         kinds.setdefault(image.kind, []).append(image)
@@ -63,7 +63,7 @@ def galleries(images: Sequence[StoredImage], first: Sequence[str] = ()) -> tuple
 
 
 def spread(images: Sequence[StoredImage], most: int) -> list[StoredImage]:
-    """At most `most` of the images, evenly spaced, the first and the last among them."""
+    """Choose at most `most` of the images, evenly spaced, the first and the last among them."""
     if len(images) <= most:
         return list(images)
     return [images[round(i * (len(images) - 1) / (most - 1))] for i in range(most)]

@@ -32,7 +32,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Everything `metrics.jsonl` says.
+    """The content of `metrics.jsonl`.
 
     `end` is the last line of all if its phase is "end", so a finished run that was then trained further is
     not taken for finished. `words` holds the latest value of every name that is not a number.
@@ -47,12 +47,12 @@ class Metrics:
     unreadable: int = 0
 
     def find(self, name: str, phase: str = "train") -> Series | None:
-        """The series of that name and phase, or None where nothing finite was recorded."""
+        """Return the series of that name and phase, or None if nothing finite was recorded."""
         return next((s for s in self.series if (s.name, s.phase) == (name, phase) and len(s.values)), None)
 
 
 class _Phase:
-    """The columns of one phase while the file is read; a name's values know the line they stand on."""
+    """The columns of one phase while the file is read; each value comes with its line."""
 
     def __init__(self) -> None:
         self.order: list[int] = []
@@ -61,7 +61,7 @@ class _Phase:
         self.columns: dict[str, tuple[list[int], list[float]]] = {}
 
     def add(self, order: int, step: float, record: dict[str, Any]) -> dict[str, Any]:
-        """Takes the record's numbers and gives back the rest."""
+        """Add the record's numbers; returns the rest."""
         row = len(self.step)
         self.order.append(order)
         self.step.append(step)
@@ -81,7 +81,7 @@ class _Phase:
         return rest
 
     def series(self, phase: str, rewound: Floats) -> list[Series]:
-        """The columns as arrays, without the lines that a resumed run has gone back behind."""
+        """Return the columns as arrays, without the lines that a resumed run has gone back behind."""
         step, epoch = np.array(self.step), np.array(self.epoch)
         kept = step <= rewound[np.array(self.order)]
         # Within a phase the same step written twice is a repeat; the later one holds.
@@ -99,7 +99,7 @@ class _Phase:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """The metrics in `path`; empty where there is no such file yet."""
+    """Read the metrics in `path`; empty if there is no such file yet."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:

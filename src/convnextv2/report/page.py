@@ -1,4 +1,4 @@
-"""Puts the page together and writes it."""
+"""Put the page together and write it."""
 
 from __future__ import annotations
 
@@ -35,13 +35,12 @@ class Recorded:
 
 
 def write_report(run: Path) -> Path:
-    """Writes `report.html` into the run folder `run` and gives back its path.
+    """Write `report.html` into the run folder `run`, and return its path.
 
     The page is one file that opens offline. The run may be unfinished or have no metrics yet; the page is
-    replaced whole, so a reader never meets half of one.
+    replaced whole, so a reader never sees half of one.
 
-    Raises:
-        UserError: `run` is no folder, has no readable `config.json`, or cannot be written to.
+    Raises UserError if `run` is not a folder, has no readable `config.json`, or cannot be written to.
     """
     run = Path(run)
     html = _render(read_run(run))

@@ -1,4 +1,4 @@
-"""The page's plots: which series share one, what they are called, and where they stand."""
+"""The page's plots: which series share one, their titles, and their places."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convnextv2.report.metrics import Metrics, Series
 _LOSS_WIDE = Style(width=780, height=320, log=True)
 _LOSS_NARROW = Style(width=350, height=260, log=True)
 _BESIDE = Style(height=250)
-_AVERAGED = " Averaged: with the EMA of the weights; plain: with the weights as they stood at that step."
+_AVERAGED = " Averaged: with the EMA of the weights; plain: with the weights of that step."
 # Curves beside the primary metric and the loss; a task that logs more has them in the table of numbers.
 _MOST_OTHERS = 24
 _PREFIX = "ema_"  # of an evaluation with the averaged weights
@@ -20,9 +20,9 @@ _PREFIX = "ema_"  # of an evaluation with the averaged weights
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing on the page; `narrow` is that for a phone where the other would be too small.
+    """A drawing on the page; `narrow` is that for a phone if the other would be too small.
 
-    legend: look and meaning of each line; empty where one line is all.
+    legend: look and meaning of each line; empty if there is only one.
     """
 
     title: str
@@ -46,7 +46,7 @@ class Plots:
 
 
 def plots(metrics: Metrics, said: Description) -> Plots:
-    """Draw all there is to draw, the metrics titled and explained as the task says."""
+    """Draw all series, with the task's titles and descriptions of the metrics."""
     pace = {"lr": Style(smooth=False), "images_per_second": Style(from_zero=True)}
     learning, about, alone, loss = [], "", None, _lines(metrics, "loss")
     lines = _lines(metrics, said.primary) if said.primary else []
@@ -73,7 +73,7 @@ def _others(metrics: Metrics, done: Collection[str | None], said: Description) -
     names = dict.fromkeys(_name(s) for s in metrics.series if s.phase != "end" and _name(s) not in done)
     found = []
     for index, name in enumerate(names):
-        # A value that never changes says more as a number than as a straight line.
+        # A value that never changes is better read as a number than as a straight line.
         lines = [line for line in _lines(metrics, name) if line.series.values.min() < line.series.values.max()]
         if lines and len(found) < _MOST_OTHERS:
             found.append(_plot(f"other{index}", name, lines, Style(), said))
@@ -101,5 +101,5 @@ def _plot(key: str, name: str, lines: list[Line], style: Style, said: Descriptio
 
 
 def _name(series: Series) -> str:
-    """What was measured, whichever weights it was measured with."""
+    """The name of what was measured, with whichever weights."""
     return series.name.removeprefix(_PREFIX) if series.phase == "eval" else series.name

@@ -1,4 +1,4 @@
-"""What lies in a run folder, read once and forgivingly: only `config.json` has to be there and whole."""
+"""The files of a run folder, read once and leniently: only `config.json` has to exist and be whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 @dataclass(frozen=True)
 class Table:
-    """A small table of results that somebody put beside the run."""
+    """A small table of results in the run folder."""
 
     title: str
     columns: tuple[str, ...]
@@ -32,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image file of the run: what it shows (`kind`) and after which step; -1 where the name says none."""
+    """An image file of the run: what it shows (`kind`) and after which step; -1 if the name has none."""
 
     path: Path
     step: int
@@ -56,25 +56,27 @@ class RunFolder:
 
     @property
     def verb(self) -> str:
-        """The command that made the run; empty where nothing says which."""
+        """The command that made the run; empty if not recorded."""
         return str(self.config.get("verb") or "")
 
     def section(self, name: str) -> dict[str, Any]:
-        """A part of `config.json` that should be an object; empty where it is missing or something else."""
+        """Return a part of `config.json` that should be an object; empty if it is missing or something else."""
         part = self.config.get(name)
         return part if isinstance(part, dict) else {}
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
+    """Return whether a value is a finite number below 1e300 in size, no boolean."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e300 < value < 1e300
 
 
 def is_count(value: Any) -> TypeGuard[int]:
+    """Return whether a value is an integer of 0 or more, no boolean."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def read_run(run: Path) -> RunFolder:
-    """Reads the run folder `run`; raises UserError where it is not one."""
+    """Read the run folder `run`. Raises UserError if it is not one."""
     if not run.is_dir():
         raise UserError(f"{run} is not a folder; give the run folder that --out named when the run was started")
     config = _read_config(run / "config.json")
@@ -112,7 +114,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_or_note(path: Path, make: Callable[[Any], T], notices: list[str]) -> T | None:
-    """What `make` makes of a JSON file that need not be there; a damaged one is named in `notices`."""
+    """What `make` returns for a JSON file that need not exist; a damaged one is named in `notices`."""
     try:
         return make(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The run in words: what state it is in, its key numbers, what to worry about, how to go on."""
+"""The run in words: its state, its key numbers, warnings, and next steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Command:
 
 
 def state(run: RunFolder) -> str:
-    """`finished`, `running`, `stopped` or `failed`, as far as the files tell."""
+    """Return `finished`, `running`, `stopped` or `failed`, as far as the files tell."""
     if run.metrics.end is not None:
         said = run.metrics.end.get("state")
         return said if said in {"finished", "running", "stopped"} else "finished"
@@ -40,7 +40,7 @@ def state(run: RunFolder) -> str:
 
 
 def headline(run: RunFolder, said: Description) -> tuple[str, str]:
-    """The page's title and the line under it."""
+    """Return the page's title and the line under it."""
     model = str(run.section("model").get("name") or "unnamed model")
     title = said.headline or f"{run.verb or 'run'} {model}"
     parts = [f"Data: {source}" for source in [run.section("data").get("source")] if source]
@@ -51,7 +51,7 @@ def headline(run: RunFolder, said: Description) -> tuple[str, str]:
 
 
 def sentence(run: RunFolder, said: Description) -> str:
-    """The run in a line of words and numbers; with a primary metric in two or three sentences."""
+    """Describe the run in a line of words and numbers; with a primary metric in two or three sentences."""
     state_now = state(run)
     opening, begun = state_now.capitalize(), bool(run.metrics.step or run.metrics.series)
     if said.primary:
@@ -144,11 +144,11 @@ def _remaining(run: RunFolder, state_now: str) -> str:
 
 
 def notices(run: RunFolder, unreadable: list[str]) -> list[str]:
-    """What a reader should know before believing the rest."""
+    """Return what a reader should know before trusting the rest."""
     found = list(run.notices)
     bad = run.section("data").get("bad")
     if is_count(bad) and bad:
-        found.append(f"{count(bad, 'file')} of the data could not be read as an image and took no part.")
+        found.append(f"{count(bad, 'file')} of the data could not be read as an image: left out.")
     for series in run.metrics.series:
         if series.lost:
             lost = count(series.lost, "value")
@@ -159,7 +159,7 @@ def notices(run: RunFolder, unreadable: list[str]) -> list[str]:
 
 
 def commands(run: RunFolder, said: Description) -> list[Command]:
-    """How to go on, with this run's own path."""
+    """Return the commands of the next steps, with this run's own path."""
     path = shlex.quote(str(run.path))
     use = [Command(line.replace("{run}", path), purpose) for line, purpose in said.commands]
     resume = Command(

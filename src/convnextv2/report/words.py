@@ -1,4 +1,4 @@
-"""Numbers, times and values as a reader wants to see them."""
+"""Format numbers, times and values for a reader."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TITLES = {"lr": "Learning rate"}
 
 
 def number(value: float) -> str:
-    """Four significant digits, thousands apart: 0.4321, 12,500, 1.5e-05."""
+    """Format with four significant digits, thousands apart: 0.4321, 12,500, 1.5e-05."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not -_MOST < value < _MOST:
@@ -29,12 +29,12 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share, 0 to 1, with one decimal: 28.8 %."""
+    """Format a share, 0 to 1, with one decimal: 28.8 %."""
     return f"{100 * share:.1f} %"
 
 
 def tick(value: float) -> str:
-    """A label on an axis: short, and never in mathematical markup."""
+    """Format a label on an axis: short, and never in mathematical markup."""
     size = abs(value)
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if size >= unit:
@@ -46,7 +46,7 @@ def tick(value: float) -> str:
 
 
 def plain(value: Any) -> str:
-    """A setting exactly as it is, without Python's or JSON's punctuation."""
+    """Format a setting exactly as it is, without Python's or JSON's punctuation."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -59,12 +59,12 @@ def plain(value: Any) -> str:
 
 
 def cell(value: Any) -> str:
-    """A cell of a table of results: numbers rounded, everything else as it is."""
+    """Format a cell of a table of results: numbers rounded, everything else as it is."""
     return number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else plain(value)
 
 
 def duration(seconds: float) -> str:
-    """42 seconds, 3.5 minutes, 2.1 hours, 4.0 days: the unit that reads best."""
+    """Format seconds in the unit that reads best: 42 seconds, 3.5 minutes, 2.1 hours, 4.0 days."""
     for unit, name in ((86400 * 2, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= unit:
             return f"{seconds / (86400 if name == 'days' else unit):.1f} {name}"
@@ -72,7 +72,7 @@ def duration(seconds: float) -> str:
 
 
 def date(iso: Any) -> str:
-    """23 November 2026, 01:53; what cannot be read as a time stays as it is."""
+    """Format a time as 23 November 2026, 01:53; what cannot be read as a time stays as it is."""
     try:
         time = datetime.fromisoformat(str(iso))
     except ValueError:
@@ -81,17 +81,20 @@ def date(iso: Any) -> str:
 
 
 def count(amount: int, thing: str, things: str = "") -> str:
-    """1 image, 2,000 images, 3 classes."""
+    """Format an amount: 1 image, 2,000 images, 3 classes."""
     return f"{amount:,} {thing if amount == 1 else things or f'{thing}s'}"
 
 
 def title(name: str) -> str:
-    """A metric's or image's name as words: images_per_second is "Images per second". Names on disk may say picture."""
+    """Return a metric's or image's name as words: images_per_second is "Images per second".
+
+    Names on disk may say picture.
+    """
     spaced = name.replace("_", " ").replace("picture", "image").strip()
     return TITLES.get(name, spaced[:1].upper() + spaced[1:])
 
 
 def fold(items: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-    """What of a list is shown at once, and what only when asked for: of up to 30 nothing, else all but 15."""
+    """Split a list into what is shown at once and what is folded: of up to 30 nothing, else all but 15."""
     at = len(items) if len(items) < _FOLDED_FROM else _UNFOLDED
     return items[:at], items[at:]
