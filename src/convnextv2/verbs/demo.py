@@ -1,4 +1,4 @@
-"""The whole story in four minutes on a laptop: pre-train on handwritten digits, then see what was learned."""
+"""A demonstration in four minutes on a laptop: pre-train on handwritten digits, then evaluate the features."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def write_predictions(
     say: Callable[[str], None],
     **options: Any,
 ) -> Written:
-    """Write what `predict` gives, with its `options`, batch by batch.
+    """Write the predictions of `predict`, with its `options`, batch by batch.
 
     format: "jsonl" has an object per image, {path, label, confidence, top} or {path, labels, top} if an image may have
     several labels, or {path, error}; "csv" has path, label, confidence of the readable ones, several labels

@@ -11,7 +11,7 @@ from convnextv2.errors import UserError
 
 
 def visible_cells(cells: int, mask_ratio: float) -> int:
-    """Return how many cells of an image stay visible: floor(cells * (1 - ratio)), at least one, and one masked."""
+    """Return the number of visible cells: floor(cells * (1 - ratio)), with at least one visible and one masked."""
     if not 0 < mask_ratio < 1:
         raise UserError(f"mask_ratio must lie between 0 and 1, got {mask_ratio}")
     if cells < 2:
