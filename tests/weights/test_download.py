@@ -136,7 +136,7 @@ def test_a_busy_server_is_asked_again(host, tmp_path, monkeypatch):
     host.busy = 2
     assert fetch(host.url, folder=tmp_path).read_bytes() == CONTENT
     host.busy = 100
-    with pytest.raises(UserError, match=r"cannot be reached \(the server says 503 Service Unavailable\)"):
+    with pytest.raises(UserError, match=r"cannot be reached \(the server returned 503 Service Unavailable\)"):
         fetch(host.url.replace("weights", "other"), folder=tmp_path)
 
 
@@ -173,7 +173,7 @@ def test_an_error_of_the_encryption_is_one_of_the_network(host, tmp_path, monkey
 def test_a_record_that_is_no_text_is_another_hash(host, tmp_path):
     fetch(host.url, folder=tmp_path)
     (tmp_path / "weights.pt.sha256").write_bytes(b"\xff\xfe")
-    with pytest.raises(LoadError, match=r"as when it first came"):
+    with pytest.raises(LoadError, match=r"as at its first download"):
         fetch(host.url, folder=tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_another_hash_than_recorded_is_refused(host, tmp_path):
     damaged = bytearray(CONTENT)
     damaged[1234] ^= 1
     file.write_bytes(damaged)
-    with pytest.raises(LoadError, match=r"SHA-256 is .* as when it first came"):
+    with pytest.raises(LoadError, match=r"SHA-256 is .* as at its first download"):
         fetch(host.url, folder=tmp_path)
     file.unlink()
     host.content, host.etag = bytes(damaged), '"two"'
@@ -193,7 +193,7 @@ def test_another_hash_than_recorded_is_refused(host, tmp_path):
 
 
 def test_a_missing_file_and_no_network_say_what_to_do(host, tmp_path):
-    with pytest.raises(UserError, match=r"the server says 404"):
+    with pytest.raises(UserError, match=r"the server returned 404"):
         fetch(host.url.replace("weights", "missing"), folder=tmp_path)
     url = host.url
     host.shutdown()

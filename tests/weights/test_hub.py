@@ -139,7 +139,7 @@ def test_without_safetensors_the_pickle_is_read(server, tmp_path):
     [
         ("hf:someone/nothing", {}, "hf:someone/nothing cannot be fetched"),
         ("hf:someone/empty", {}, "hf:someone/empty has neither model.safetensors nor pytorch_model.bin"),
-        ("hf:timm/convnextv2_atto.fcmae_ft_in1k", {"HF_HUB_OFFLINE": "1"}, "download it by hand and name the folder"),
+        ("hf:timm/convnextv2_atto.fcmae_ft_in1k", {"HF_HUB_OFFLINE": "1"}, "download it by hand and give the folder"),
     ],
 )
 def test_what_cannot_be_had_is_said_in_one_line(source, environment, said, server, tmp_path):

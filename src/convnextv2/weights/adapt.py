@@ -1,4 +1,4 @@
-"""An encoder's weights for pictures of another kind: other channels, or a stem of another stride."""
+"""An encoder's weights for images of another kind: other channels, or a stem of another stride."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ STEM = "downsample_layers.0.0.weight"
 
 
 def inflate(weight: Tensor, channels: int, how: str = "repeat") -> Tensor:
-    """A stem's weight for another number of channels.
+    """Return a stem's weight for another number of channels.
 
-    weight: (C, in, p, p).  how: "repeat" has the new channels stand for the old ones in turn, several new for one old
-    or several old in one new; "mean" gives each the old ones' mean; "2,1,0,0" names the old channel of each new one.
-    What an old channel gave is shared among those that stand for it: a picture whose channels repeat the old ones in
-    that way gives what the old one gave. A channel that a list does not name is lost.
+    weight: (C, in, p, p).  how: "repeat" cycles the old channels over the new ones, several new for one old or several
+    old in one new; "mean" gives each new one the old ones' mean; "2,1,0,0" lists the old channel of each new one.
+    The new channels that take one old channel share its weight: for an image whose channels repeat the old ones in
+    that way the output is the same. A channel that a list does not name is lost.
 
     Raises UserError for any other `how`.
     """
@@ -44,10 +44,10 @@ def _map(how: str, old: int, channels: int) -> list[int]:
 
 
 def restride(weight: Tensor, stride: int) -> Tensor:
-    """A stem's weight for another stride, (C, in, p, p) to (C, in, stride, stride).
+    """Return a stem's weight for another stride, (C, in, p, p) to (C, in, stride, stride).
 
-    A finer stem gives on a picture what the old one gives on the picture enlarged by repeating its pixels; a coarser
-    one, what the old one gives on the picture shrunk by averaging them.
+    The output of a finer stem on an image is that of the old one on the image enlarged by repeating its pixels; that
+    of a coarser one, that of the old one on the image shrunk by averaging them.
 
     Raises UserError unless one stride is a multiple of the other.
     """
@@ -64,7 +64,7 @@ def restride(weight: Tensor, stride: int) -> Tensor:
 def adapt(
     encoder: Mapping[str, Tensor], *, in_chans: int, stem_stride: int, how: str = "repeat"
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """An encoder's official tensors for other pictures, and what was done in words; nothing if nothing differs."""
+    """Return official tensors (any shapes) of an encoder adapted to other images, and a list of what was changed."""
     stem, said = encoder[STEM], []
     if stem.shape[1] != in_chans or how not in ("repeat", "mean"):
         said.append(f"stem inflated from {stem.shape[1]} channels to {in_chans} ({how})")

@@ -1,4 +1,4 @@
-"""Tensor files that are safe to read, and files that are either the old or the new one, never a torn one.
+"""Tensor files that are safe to read, and files that are either the old or the new one, never a partial one.
 
 Weights are safetensors with a content hash of our own in the metadata (the format has none); nothing is pickled.
 """
@@ -19,11 +19,11 @@ from convnextv2.errors import LoadError
 
 HASH_KEY = "content_sha256"
 EMA_PREFIX = "ema/"
-"""What the names of the EMA of weights begin with, beside the weights themselves in one file."""
+"""Prefix of the names of EMA weights, beside the weights themselves in one file."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors and text metadata to one safetensors file, atomically, with their hash in the metadata."""
+    """Write tensors (any shapes) and text metadata, with their hash in it, to one safetensors file, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = dict(metadata or {})
     metadata[HASH_KEY] = content_hash(plain, metadata)
@@ -31,9 +31,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file written by `save_tensors`.
+    """Read the tensors (any shapes) and metadata of a file written by `save_tensors`.
 
-    Raises LoadError where the file is missing, is not safetensors, or does not match its content hash.
+    Raises LoadError if the file is missing, is not safetensors, or does not match its content hash.
     """
     if not path.is_file():
         raise LoadError(f"no weights at {path}")
@@ -48,7 +48,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def check_hash(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """LoadError unless tensors and metadata are those that the file was saved with."""
+    """Raise LoadError unless tensors (any shapes) and metadata are those that the file was saved with."""
     recorded = metadata.get(HASH_KEY)
     if recorded is None:
         raise LoadError(f"{path} has no content hash, so convnextv2 did not write it")
@@ -57,7 +57,7 @@ def check_hash(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str,
 
 
 def content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 over names, types, shapes and values, and over the metadata but the hash itself."""
+    """Return the SHA-256 over names, types, shapes and values, and over the metadata except the hash itself."""
     digest = hashlib.sha256()
     for key in sorted(set(metadata) - {HASH_KEY}):
         digest.update(repr((key, metadata[key])).encode())
@@ -69,9 +69,9 @@ def content_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
 
 
 def checkpoint_of(run: Path, which: str = "latest") -> Path | None:
-    """The folder of a run's newest checkpoint, or of its best (`which="best"`); None where there is none.
+    """Return the folder of a run's newest checkpoint, or of its best (`which="best"`); None if there is none.
 
-    Raises LoadError where the run names one that is not there.
+    Raises LoadError if the run names one that does not exist.
     """
     folder = run / "checkpoints"
     pointer = folder / which
@@ -84,5 +84,5 @@ def checkpoint_of(run: Path, which: str = "latest") -> Path | None:
 
 
 def checkpoints_in(folder: Path) -> list[str]:
-    """Names of the complete checkpoints below a run's `checkpoints/`, oldest first."""
+    """Return the names of the complete checkpoints below a run's `checkpoints/`, oldest first."""
     return sorted(path.name for path in folder.glob("step-*") if path.is_dir())

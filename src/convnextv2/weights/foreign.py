@@ -28,10 +28,10 @@ UNKNOWN_LICENCE = "unknown; weights published with the paper are CC-BY-NC-4.0"
 
 
 def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> ModelFile:
-    """Weights in any known layout, as if a run of ours had written them, under our names.
+    """Return weights in any known layout as if a run of ours had written them, under our names.
 
     file: where the tensors come from; a config.json beside it is read.  metadata: of the file itself.  A final norm
-    that pre-training does not have is filled in as it starts. Classes without names are called LABEL_0 and so on.
+    that pre-training does not have is filled in with its initial values. Classes without names are called LABEL_0, ...
 
     Raises LoadError if the layout is not known, or a tensor is missing, too many, or of another shape.
     """
@@ -41,7 +41,7 @@ def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     except LoadError as error:
         raise LoadError(f"{file} (in the layout of {found.layout.title}) does not fill a model: {error}") from None
     if found.layout is TIMM and not config.is_named_size:
-        # A shape without a name is called as one of timm's sizes that have the same kind of pointwise layers.
+        # A shape without a name is called after one of timm's sizes that have the same kind of pointwise layers.
         convolutions = any(name.endswith("mlp.fc1.weight") and tensor.ndim == 4 for name, tensor in tensors.items())
         config = replace(config, name=f"{config.family}_{'atto' if convolutions else 'tiny'}")
     filled = _complete(found, config, file)
@@ -70,7 +70,7 @@ def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def _complete(found: Recognised, config: EncoderConfig, file: Path) -> dict[str, Tensor]:
-    """All of the encoder's tensors and nothing else."""
+    """Return all of the encoder's tensors and nothing else."""
     tensors = dict(found.tensors)
     head = tensors.get("head.weight", tensors.get("head.bias"))
     needed = encoder_shapes(config, 0 if head is None or not head.ndim else len(head))
@@ -85,16 +85,16 @@ def _complete(found: Recognised, config: EncoderConfig, file: Path) -> dict[str,
 
 
 def _autoencoder(found: Recognised, encoder: Mapping[str, Tensor], info: ModelInfo, file: Path) -> dict[str, Tensor]:
-    """Encoder and decoder of a whole masked autoencoder, by our names."""
+    """Return encoder and decoder of a whole masked autoencoder, under our names."""
     needed = {name: shape for name, shape in (kinds.shapes(info) or {}).items() if not name.startswith("encoder.")}
     what = f"{file}: its decoder, of {info.options['decoder_depth']} blocks of width {info.options['decoder_dim']},"
-    advice = "Remove the decoder's tensors to keep the encoder alone"
+    advice = "Remove the decoder's tensors to keep only the encoder"
     strict.check(needed, found.decoder, what=what, advice=advice, floats=True)
     return {f"encoder.{name}": tensor for name, tensor in encoder.items()} | dict(found.decoder)
 
 
 def _decoder_settings(decoder: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments of a masked autoencoder with these tensors; what tensors cannot tell is as published."""
+    """Return arguments of a masked autoencoder with these tensors; what they do not determine is as published."""
     token = decoder.get("mask_token", decoder.get("proj.bias"))
     blocks = [int(match[1]) for match in map(re.compile(r"decoder\.(\d{1,4})\..*").fullmatch, decoder) if match]
     return {
@@ -106,9 +106,9 @@ def _decoder_settings(decoder: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def tensors_of(file: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file or of one of `torch.save`, and what it says of them as text.
+    """Read the tensors (any shapes) of a safetensors or `torch.save` file, and its metadata as text.
 
-    Raises LoadError where it is neither, or damaged.
+    Raises LoadError if it is neither, or damaged.
     """
     if is_torch_file(file):
         return load_pickle(file, averaged=averaged)

@@ -1,4 +1,4 @@
-"""What a new model takes over from weights that exist: its architecture, its tensors, its history."""
+"""What a new model takes from existing weights: its architecture, its tensors, its history."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ADVICE = "Leave out --model and the options of its shape, so that the file deci
 
 @dataclass(frozen=True, kw_only=True)
 class ArchitectureRequest:
-    """What a user asked of the architecture; None is left to the weights to start from, else to the defaults."""
+    """The architecture that a user requests; None takes the value of the initial weights, else the default."""
 
     model: str | None = None
     in_chans: int | None = None
@@ -34,12 +34,11 @@ class ArchitectureRequest:
     dims: Sequence[int] | None = None
 
     def resolve(self, init: ModelFile | None = None) -> BackboneConfig:
-        """The architecture: what was asked for, else that of the weights, else the defaults.
+        """Return the architecture: what was requested, else that of the weights, else the defaults.
 
-        Other channels and another stem stride may be asked for, as the stem can be adapted (`weights.adapt`); another
-        size may not.
+        Other channels and another stem stride may be requested, as the stem can be adapted (`weights.adapt`).
 
-        Raises LoadError then, with what differs and what to type; UserError for an architecture that cannot be.
+        Raises LoadError for another size, with what differs and what to type; UserError for an invalid architecture.
         """
         if init is None:
             return self._new()
@@ -64,7 +63,7 @@ class ArchitectureRequest:
         return EncoderConfig.named(name, depths=self.depths, dims=self.dims, in_chans=in_chans, stem_stride=stride)
 
     def _like(self, held: BackboneConfig) -> BackboneConfig:
-        """The architecture asked for, with what was not said taken from `held`."""
+        """Return the requested architecture, with unset values taken from `held`."""
         in_chans = held.in_chans if self.in_chans is None else self.in_chans
         name = self.model or held.name
         if name.startswith(TIMM_PREFIX):
@@ -73,7 +72,7 @@ class ArchitectureRequest:
         stride, depths, dims = self.stem_stride, self.depths, self.dims
         if isinstance(held, EncoderConfig):
             stride = held.stem_stride if stride is None else stride
-            if name == held.name:  # another name without a shape of its own asks for that size's shape
+            if name == held.name:  # another name without a shape of its own means that size's shape
                 depths, dims = depths or held.depths, dims or held.dims
         stride = 4 if stride is None else stride
         return EncoderConfig.named(name, depths=depths, dims=dims, in_chans=in_chans, stem_stride=stride)
@@ -89,7 +88,7 @@ class ArchitectureRequest:
 
 
 def _differences(wanted: BackboneConfig, held: BackboneConfig) -> list[tuple[str, str, str]]:
-    """(name, value held, value wanted) of all that keeps two architectures from having the same tensors."""
+    """Return (name, value held, value requested) of all that keeps two architectures from having the same tensors."""
     if isinstance(wanted, TimmConfig) or isinstance(held, TimmConfig):
         if wanted.name != held.name:
             return [("model", held.name, wanted.name)]
@@ -106,14 +105,14 @@ def _plain(numbers: Sequence[int]) -> str:
 
 
 def preprocessing_for(in_chans: int, init: ModelFile | None) -> Preprocessing:
-    """The statistics of the weights to start from if they are for as many channels, else the defaults."""
+    """Return the statistics of the initial weights if they are for as many channels, else the defaults."""
     if init is not None and len(init.info.preprocessing.mean) == in_chans:
         return init.info.preprocessing
     return Preprocessing.for_channels(in_chans)
 
 
 def history(init: ModelFile | None) -> tuple[TrainingStep, ...]:
-    """The steps that a model which starts from `init` has behind it, oldest first."""
+    """Return the earlier training steps of a model that starts from `init`, oldest first."""
     if init is None:
         return ()
     info = init.info
@@ -127,7 +126,7 @@ def fill_backbone(
     """Load a file's encoder into a backbone; returns a summary of how stem and head were loaded.
 
     Everything but the head loads, or nothing does: LoadError lists what is missing, unexpected or misshaped.
-    The head is taken over from a classifier of the very same classes, else stays as it was made. The stem is adapted
+    The head is loaded from a classifier of exactly the same classes, else stays as initialised. The stem is adapted
     to other channels and to another stride (see `weights.adapt`; inflate: its `how`).
     """
     info, target = init.info, model.state_dict()
@@ -157,8 +156,8 @@ def fill_encoder(model: nn.Module, init: ModelFile, inflate: str = "repeat") -> 
     """Load a file into a model that holds a `ConvNeXt` as `encoder`; returns a summary of what was loaded.
 
     All of the encoder loads, or nothing does: LoadError lists what is missing, unexpected or misshaped. Its stem is
-    adapted to other channels and another stride; a classifier's head is left out. What the model has beside its
-    encoder is taken over if the file is of the same kind of model and shape.
+    adapted to other channels and another stride; a classifier's head is left out. The rest of the model is
+    loaded if the file is of the same kind of model and shape.
     """
     target: dict[str, Any] = model.state_dict()
     encoder = {name: tensor for name, tensor in init.encoder().items() if not name.startswith("head.")}
@@ -180,12 +179,12 @@ def fill_encoder(model: nn.Module, init: ModelFile, inflate: str = "repeat") -> 
 
 
 def licence_note(init: ModelFile) -> list[str]:
-    """A line on the licence of the weights, if they carry one."""
+    """Return a line on the licence of the weights, if they have one."""
     return [f"licence of these weights: {init.info.licence}"] if init.info.licence is not None else []
 
 
 def absolute(source: Path | None) -> Path | None:
-    """A file or folder by its whole path, so that a run resumes from anywhere; another source as it is."""
+    """Return the absolute path of a file or folder, so that a run resumes from anywhere; another source as it is."""
     return source.resolve() if source is not None and source.exists() else source
 
 

@@ -1,4 +1,4 @@
-"""Kinds of model files: what is beside the encoder, said by whoever trains such a model.
+"""Kinds of model files: what they hold besides the encoder, registered by the task that trains such a model.
 
 A file names its kind. A backbone, with or without a head, is known here. Every other kind is a model that holds its
 encoder as `encoder`, and the task that trains it registers how it is built (`runs.spec`), so that a new task touches no
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from convnextv2.weights.model_file import ModelInfo
 
 Builder = Callable[["ModelInfo"], nn.Module]
-"""Make the randomly initialised model that a file's metadata describes."""
+"""Makes the randomly initialised model that a file's metadata describes."""
 
 BACKBONES = ("encoder", "classifier")
-"""Kinds whose tensors bear the encoder's own names: a backbone, without a head or with one."""
+"""Kinds whose tensors have the encoder's own names: a backbone, without a head or with one."""
 
 RESERVED = frozenset(
     {*BACKBONES, "format", "preprocessing", "image_size", "classes", "multi_label", "crop_pct", "licence"}
@@ -35,19 +35,19 @@ RESERVED = frozenset(
 """Names that no other kind can have."""
 
 PLUGINS = "convnextv2.tasks"
-"""Where tasks lie, and the entry-point group in which other packages name theirs."""
+"""The package of our tasks, and the entry-point group in which other packages declare theirs."""
 
 _BUILDERS: dict[str, Builder] = {}
 
 
 def register_kind(kind: str, build: Builder) -> None:
-    """Let files of `kind` be built by `build`. A kind's options are kept in the metadata under its name."""
+    """Register how the model of a file of `kind` is built. A kind's options are kept in the metadata under its name."""
     assert kind not in RESERVED, f"{kind} is an entry of every file's metadata"
     _BUILDERS[kind] = build
 
 
 def build(info: ModelInfo) -> nn.Module:
-    """The model of a file, randomly initialised. Raises KeyError for a kind that nobody has registered."""
+    """Build the model of a file, randomly initialised. Raises KeyError for a kind that is not registered."""
     builder = _builder(info.kind)
     if builder is not None:
         return builder(info)
@@ -57,7 +57,7 @@ def build(info: ModelInfo) -> nn.Module:
 
 
 def shapes(info: ModelInfo) -> Shapes | None:
-    """The tensors that a file must hold; None if only the model itself can tell (timm's, and unknown kinds)."""
+    """Return the shapes of the tensors that a file must hold; None if only the model has them (timm, unknown kinds)."""
     if not isinstance(info.architecture, EncoderConfig):
         return None
     if info.kind in BACKBONES:
@@ -68,7 +68,7 @@ def shapes(info: ModelInfo) -> Shapes | None:
 
 @cache
 def discover() -> None:
-    """Import every task once: the folders below `convnextv2.tasks`, and what installed packages name as theirs."""
+    """Import every task once: the folders below `convnextv2.tasks`, and those that installed packages declare."""
     package = importlib.import_module(PLUGINS)
     for found in pkgutil.iter_modules(package.__path__, f"{PLUGINS}."):
         importlib.import_module(f"{found.name}.run")

@@ -1,4 +1,4 @@
-"""Weights from wherever they come: a run of ours, a published name, or a file or folder in any layout we know."""
+"""Weights from any source: a run of ours, a published name, or a file or folder in any known layout."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _BY_FILE = {entry.file: entry for entry in PUBLISHED.values()}
 
 
 class LicenceNotice(Notice):
-    """Said once for weights that may not be used for everything."""
+    """Issued for weights whose licence restricts their use."""
 
 
 def read(source: str | Path, *, weights: Weights = "average", which: str | None = None) -> ModelFile:
-    """Weights under our names and all that is known of them; everything that the file should have, or an error.
+    """Read weights under our names and all that is known of them: everything that the file should have, or an error.
 
     source: a run's folder; a `model.safetensors` of ours; a file of the official code, timm, mmpretrain or birder;
     a folder with config.json as timm and transformers write it; `convnextv2_tiny.fcmae`, the name of published weights
@@ -39,7 +39,7 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
     weights: of a file with both, the averaged or the plain ones.  which: of a run, "best" or "latest".
 
     Warns (LicenceNotice) of weights that may not be used commercially. Raises UserError if there is none; LoadError
-    if it is damaged, wants to run code, or does not fill a model.
+    if it is damaged, would run code, or does not fill a model.
     """
     path, entry = Path(source), None
     if hub.is_address(str(source)):
@@ -53,7 +53,7 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
             path = fetch(entry.url, progress=progress)
     file = (weights_in(path) if path.is_dir() else None) or find_weights(path, which)
     tensors, metadata = tensors_of(file, averaged=weights == "average")
-    # Any one of our entries is enough: a damaged file of ours must not pass for one that has no hash.
+    # Any one of our entries is enough: a damaged file of ours must not be taken for one without a hash.
     if _OURS & metadata.keys() or metadata.get("format", "").startswith("convnextv2."):
         check_hash(file, tensors, metadata)
         held = parse_model_file(file, tensors, metadata, weights=weights)
@@ -69,9 +69,9 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
 
 
 def kind_of(source: str | Path) -> str:
-    """The kind of model that a source holds, told from the metadata of a file of ours without reading its tensors.
+    """Return the kind of model that a source holds, from the metadata of a file of ours without reading its tensors.
 
-    "classifier" for everything that others wrote: whether it is one, its tensors tell when they are read.
+    "classifier" for every file of others: whether it is one is known only after reading its tensors.
     """
     path = Path(source)
     if hub.is_address(str(source)) or not path.exists() or (path.is_dir() and weights_in(path)):
@@ -86,13 +86,13 @@ def kind_of(source: str | Path) -> str:
 
 
 def _is_name(source: str) -> bool:
-    """Whether it can only be meant as the name of published weights: SIZE.TAG."""
+    """Whether it has the form of a name of published weights: SIZE.TAG."""
     size, dot, tag = source.partition(".")
     return size in SIZES and bool(dot) and tag not in ("pt", "pth", "bin", "safetensors")
 
 
 def _as_published(held: ModelFile, entry: Published) -> ModelFile:
-    """What the table knows of a published file besides its tensors."""
+    """Return a published file with what the table has on it besides its tensors."""
     info, is_classifier = held.info, held.info.kind == "classifier"
     if info.architecture.name != entry.model or is_classifier == (entry.stage == "fcmae"):
         what = "a classifier" if is_classifier else "an encoder"
@@ -120,7 +120,7 @@ _DATA = {"fcmae": "ImageNet-1K", "in1k": "ImageNet-1K", "in22k": "ImageNet-22K",
 
 
 def _imagenet_classes() -> tuple[str, ...]:
-    """Names of the 1000 classes in their usual order; those that two classes share with the class's number."""
+    """Return the names of the 1000 classes in their usual order; names of two classes with the class's number."""
     from torchvision.models import ResNet18_Weights
 
     names = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
@@ -129,7 +129,7 @@ def _imagenet_classes() -> tuple[str, ...]:
 
 @contextmanager
 def shown_progress(title: str) -> Iterator[Progress | None]:
-    """A progress bar on a terminal; nothing elsewhere."""
+    """Show a progress bar on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
         yield None
         return

@@ -1,4 +1,4 @@
-"""The model file that a run writes: its kind, its tensors, and one typed record of what it says of itself.
+"""The model file that a run writes: its kind, its tensors, and one typed record of its metadata.
 
 `model.safetensors` holds a model's state dict, beside it perhaps the same tensors again under `ema/` (their exponential
 moving average), and text metadata, which `ModelInfo` alone reads and writes.
@@ -23,7 +23,7 @@ from convnextv2.weights import kinds, strict
 from convnextv2.weights.files import EMA_PREFIX, HASH_KEY, checkpoint_of, load_tensors, save_tensors
 
 Weights = Literal["average", "plain"]
-"""Of a file that holds both: the EMA of the weights, or the weights of the last step."""
+"""For a file that holds both: the EMA of the weights, or the weights of the last step."""
 
 FORMAT = re.compile(r"convnextv2\.([a-z][a-z0-9-]*)\.1")
 _ENCODER = "encoder."
@@ -31,7 +31,7 @@ _ENCODER = "encoder."
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What weights went through before.  format: of the file then.  file: its name, or that of published weights."""
+    """An earlier training of weights.  format: of the file then.  file: its name, or that of published weights."""
 
     format: str
     trained_on: str
@@ -41,12 +41,12 @@ class TrainingStep:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """All that a model file says besides its tensors.
+    """All that a model file holds besides its tensors.
 
     kind: "encoder", "classifier", or what a task registered (`weights.kinds`).  architecture: of the encoder.
     image_size: pixels on a side.  crop_pct: see `CenterFit`; None for the default.  classes: names in the order of the
     head's rows; empty without a head.  multi_label: an image may have several.  options: arguments of the kind's own
-    model, as JSON has them.  What is None is not said: trained_on (name of the data), trained_from (earlier steps,
+    model, as JSON has them.  None if not recorded: trained_on (name of the data), trained_from (earlier steps,
     oldest first), published (name of published weights), licence, step (optimiser steps).  layout: whose file it is.
     """
 
@@ -67,13 +67,13 @@ class ModelInfo:
 
     @property
     def format(self) -> str:
-        """How a file names its kind."""
+        """The name of its kind in a file."""
         return f"convnextv2.{self.kind}.1"
 
     def of_backbone(
         self, architecture: BackboneConfig, classes: tuple[str, ...], preprocessing: Preprocessing
     ) -> ModelInfo:
-        """The same, of only the backbone that the file holds, with a head for `classes` or with none."""
+        """Return the same for only the backbone that the file holds, with a head for `classes` or with none."""
         return replace(
             self,
             kind="classifier" if classes else "encoder",
@@ -84,7 +84,7 @@ class ModelInfo:
         )
 
     def to_metadata(self) -> dict[str, str]:
-        """As text for a safetensors file; `from_metadata` reads it back."""
+        """Return it as text for a safetensors file; `from_metadata` reads it back."""
         said: dict[str, str | None] = {
             "format": self.format,
             "encoder": json.dumps(self.architecture.to_dict()),
@@ -107,7 +107,7 @@ class ModelInfo:
     def from_metadata(said: Mapping[str, str]) -> ModelInfo:
         """Read what `to_metadata` wrote, in this version or an earlier one.
 
-        Raises LookupError, ValueError, TypeError or AttributeError for metadata that cannot be meant.
+        Raises LookupError, ValueError, TypeError or AttributeError for invalid metadata.
         """
         match = FORMAT.fullmatch(said["format"])
         if match is None:
@@ -139,8 +139,8 @@ class ModelInfo:
 class ModelFile:
     """A file that was read and checked: every tensor of its model, under our names.
 
-    tensors: the EMA of the weights if the file has it and it was asked for (`averaged`), else the weights of the last
-    step.  sha256: hash of the file's content.
+    tensors: any shapes; the EMA of the weights if the file has it and it was requested (`averaged`), else the weights
+    of the last step.  sha256: hash of the file's content.
     """
 
     path: Path
@@ -150,23 +150,23 @@ class ModelFile:
     sha256: str
 
     def encoder(self) -> dict[str, Tensor]:
-        """The encoder's tensors under its own names; those of a classifier with its final norm and its head."""
+        """Return the encoder's tensors under its own names; those of a classifier with its final norm and its head."""
         wrapped = {n.removeprefix(_ENCODER): t for n, t in self.tensors.items() if n.startswith(_ENCODER)}
         return wrapped or dict(self.tensors)
 
     def beside_encoder(self) -> dict[str, Tensor]:
-        """What a model has besides the encoder that it wraps, a decoder for instance; empty for a backbone."""
+        """Return the tensors outside the encoder that a model wraps, for instance a decoder; empty for a backbone."""
         if self.info.kind in kinds.BACKBONES:
             return {}
         return {name: tensor for name, tensor in self.tensors.items() if not name.startswith(_ENCODER)}
 
     @property
     def title(self) -> str:
-        """For messages: the file, and what it holds."""
+        """The file and what it holds, for messages."""
         return f"{self.path} (a {self.info.architecture.name})"
 
     def write(self, target: Path) -> ModelFile:
-        """Write it as a file of ours, atomically; returns what that holds."""
+        """Write it as a file of ours, atomically; return what that file holds."""
         save_tensors(target, self.tensors, self.info.to_metadata())
         return replace(self, path=target)
 
@@ -174,8 +174,8 @@ class ModelFile:
 def read_model_file(source: str | Path, *, weights: Weights = "average", which: str | None = None) -> ModelFile:
     """Read a run's weights, or a `model.safetensors` that this package wrote.
 
-    weights: of a file that holds both, the EMA or the weights of the last step.  which: of a run, "best" or "latest";
-    by default the best if the run has one.
+    weights: for a file that holds both, the EMA or the weights of the last step.  which: for a run, "best" or
+    "latest"; by default the best if the run has one.
 
     Raises UserError if there is none, LoadError if the file is damaged or of another kind.
     """
@@ -186,7 +186,7 @@ def read_model_file(source: str | Path, *, weights: Weights = "average", which: 
 def parse_model_file(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, weights: Weights = "average"
 ) -> ModelFile:
-    """What the tensors and the metadata of a file of ours say. Raises LoadError if they do not make a model."""
+    """Parse the tensors (any shapes) and metadata of a file of ours. Raises LoadError if they do not make a model."""
     if not FORMAT.fullmatch(metadata.get("format", "")):
         said = shown(str(metadata.get("format")))[:60]
         raise LoadError(f"{path} was not written by a run of convnextv2: its format is {said}")
@@ -211,7 +211,7 @@ def parse_model_file(
 
 
 def write_encoder(source: str | Path, target: Path, *, half: bool = True) -> ModelFile:
-    """Write only the encoder of a run of ours to a file of its own, to be passed around as `--init`.
+    """Write only the encoder of a run of ours to a file of its own, for use as `--init`.
 
     half: in float16, half the size; it is loaded into float32. Decoder and head are left out.
 
@@ -219,7 +219,7 @@ def write_encoder(source: str | Path, target: Path, *, half: bool = True) -> Mod
     """
     found = read_model_file(source)
     if not isinstance(found.info.architecture, EncoderConfig):
-        raise UserError(f"{found.path} holds a model of timm, whose head is not told apart: pass the file itself on")
+        raise UserError(f"{found.path} holds a model of timm, whose head cannot be separated: use the file itself")
     tensors = {name: tensor for name, tensor in found.encoder().items() if not name.startswith("head.")}
     if half:
         tensors = {name: tensor.half() for name, tensor in tensors.items()}
@@ -228,7 +228,7 @@ def write_encoder(source: str | Path, target: Path, *, half: bool = True) -> Mod
 
 
 def find_weights(source: Path, which: str | None = None) -> Path:
-    """The `model.safetensors` of a run's folder, of a checkpoint's folder, or the file itself."""
+    """Return the `model.safetensors` of a run's folder, of a checkpoint's folder, or the file itself."""
     if source.is_file():
         return source
     if not source.is_dir():
@@ -242,7 +242,7 @@ def find_weights(source: Path, which: str | None = None) -> Path:
 
 
 def _check_size(info: ModelInfo, tensors: int) -> None:
-    """ValueError if metadata claims more blocks than the file can hold, before any is made."""
+    """Raise ValueError if metadata claims more blocks than the file can hold, before any is made."""
     assert isinstance(info.architecture, EncoderConfig)
     claimed = [v for name, v in info.options.items() if name.endswith("depth") and isinstance(v, int)]
     if sum(info.architecture.depths) + sum(claimed) > tensors:

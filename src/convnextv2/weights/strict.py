@@ -22,7 +22,7 @@ def check(
     spell: Callable[[str], str | None] = lambda name: name,
     floats: bool = False,
 ) -> None:
-    """LoadError unless `tensors` has exactly the names and shapes of `needed`: ten of each mistake, and how many more.
+    """Raise LoadError unless `tensors` has exactly the names and shapes of `needed`; lists ten mistakes of each kind.
 
     what: the file, and what it was taken for.  advice: what to type instead.  unexpected: further names that were
     found and belong to nothing.  spell: how the file would spell a name of ours.  floats: all must be of floating

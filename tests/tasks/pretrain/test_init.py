@@ -128,7 +128,7 @@ def test_a_run_that_saved_nothing_begins_again_with_the_same_weights_only(pictur
         ({"image_size": 44}, r"--image-size 44 does not fit the mask patch of 8 pixels .* use --image-size 48"),
         ({"init": "nothing"}, r"no run and no file at nothing"),
         ({"init": "convnextv2_atto.fcmea"}, r"no published weights are called .* did you mean convnextv2_atto.fcmae"),
-        ({"init": "hf:nowhere"}, r"hf:nowhere is no repository of the hub: give hf:OWNER/NAME"),
+        ({"init": "hf:nowhere"}, r"hf:nowhere is not a repository of the hub: give hf:OWNER/NAME"),
     ],
 )
 def test_what_does_not_fit_is_refused(settings, message, picture_folder, run, tmp_path):

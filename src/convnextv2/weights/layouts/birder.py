@@ -1,4 +1,4 @@
-"""The layout of birder (from birder 0.8.4), of V2 alone: stages count from 1, downsamplings among their blocks."""
+"""The layout of birder (from birder 0.8.4), V2 only: stages count from 1, downsamplings among their blocks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How another project names and shapes the tensors of a ConvNeXt: the way in, and the way back out.
+"""How another project names and shapes the tensors of a ConvNeXt: translation in both directions.
 
-In between stand the official dense names and shapes (`official.py`), which are our model's own.
+The common form is the official dense names and shapes (`official.py`), which are our model's own.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Reshape = Callable[[str, Tensor], Tensor]
 class Layout:
     """The tensors of a ConvNeXt as another project writes them.
 
-    name: as `convert --to` says it.  title: as people say it.  pairs: official name and its name, tensor by tensor,
-    the first that fits; `{s}` (stage), `{b}` (block), `{k}` (a downsampling), `{j}` stand for numbers and `{leaf}` for
+    name: the value of `convert --to`.  title: for messages.  pairs: official name and its name, tensor by tensor, the
+    first that fits; `{s}` (stage), `{b}` (block), `{k}` (a downsampling), `{j}` stand for numbers and `{leaf}` for
     weight or bias.  prefixes: one of these may stand before all of its names.  writes: the prefix it has when we
-    write it, but for names that `bare` matches.  inward: gives the tensor of an official name its official shape.
+    write it, except for names that `bare` matches.  inward: gives the tensor of an official name its official shape.
     outward: the other way.
     """
 
@@ -36,33 +36,33 @@ class Layout:
     outward: Reshape = field(default=lambda name, tensor: tensor)
 
     def official(self, name: str) -> str | None:
-        """The official name of one of its names; None if it has no such name."""
+        """Return the official name of one of its names; None if it has no such name."""
         prefix = next((prefix for prefix in self.prefixes if name.startswith(prefix)), "")
         name = name.removeprefix(prefix)
         return _translate(self._inward, name)
 
     def named(self, official: str) -> str | None:
-        """Its name of an official one; None if it has none."""
+        """Return its name for an official one; None if it has none."""
         name = _translate(self._outward, official)
         return name if name is None or re.match(self.bare, name) else self.writes + name
 
     def decoder(self, name: str) -> str:
-        """Our name of one of a masked autoencoder's tensors beside its encoder."""
+        """Return our name for a tensor of a masked autoencoder outside its encoder."""
         return name
 
     def read(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """Tensors under official names and in official shapes, and the names that mean nothing in this layout."""
+        """Return tensors under official names and in official shapes, and the names unknown in this layout."""
         read, unknown = {}, []
         for old, tensor in tensors.items():
             new = self.official(old)
-            if new is None or new in read:  # two names of one tensor: neither is to be chosen
+            if new is None or new in read:  # two names of one tensor: neither is chosen
                 unknown.append(old)
             else:
                 read[new] = canonical(new, self.inward(new, tensor))
         return read, unknown
 
     def write(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Official tensors under its names and in its shapes. KeyError for a name that it has no word for."""
+        """Return official tensors under its names and in its shapes. Raises KeyError for a name it does not have."""
         written = {}
         for name, tensor in tensors.items():
             new = self.named(name)
@@ -98,9 +98,9 @@ def _translate(rules: list[tuple[re.Pattern[str], str]], name: str) -> str | Non
 
 
 def canonical(name: str, tensor: Tensor) -> Tensor:
-    """A tensor in its official shape, where only axes of length one stand in the way; otherwise as it is.
+    """Return a tensor in its official shape if only axes of length one differ, otherwise as it is.
 
-    GRN's parameters are found with 1, 2, 4 and 6 axes, pointwise layers as 1x1 convolutions, biases as one row.
+    GRN's parameters occur with 1, 2, 4 and 6 axes, pointwise layers as 1x1 convolutions, biases as one row.
     """
     if name.endswith(("grn.gamma", "grn.beta")):
         return tensor.reshape(1, 1, 1, -1) if _one_axis(tensor) else tensor
@@ -112,7 +112,7 @@ def canonical(name: str, tensor: Tensor) -> Tensor:
 
 
 def flat_grn(name: str, tensor: Tensor) -> Tensor:
-    """GRN's parameters with one axis, any other tensor as it is."""
+    """Return GRN's parameters with one axis, (C,), and any other tensor as it is."""
     return tensor.flatten() if ".grn." in name else tensor
 
 

@@ -14,7 +14,7 @@ from convnextv2.weights.layouts.layout import Layout
 
 
 def dense_weight(kernel: Tensor) -> Tensor:
-    """(k * k, in, out) to (out, in, k, k), or (k * k, C) to (C, 1, k, k); what is neither stays as it is."""
+    """Convert (k * k, in, out) to (out, in, k, k), or (k * k, C) to (C, 1, k, k); any other shape stays as it is."""
     side = math.isqrt(len(kernel)) if kernel.ndim in (2, 3) else 0
     if not side or side * side != len(kernel):
         return kernel
@@ -25,7 +25,7 @@ def dense_weight(kernel: Tensor) -> Tensor:
 
 
 def sparse_kernel(weight: Tensor, *, depthwise: bool) -> Tensor:
-    """The inverse: (out, in, k, k) to (k * k, in, out), and (C, 1, k, k) of a depthwise one to (k * k, C)."""
+    """Convert back: (out, in, k, k) to (k * k, in, out), and (C, 1, k, k) of a depthwise one to (k * k, C)."""
     kernel = weight.transpose(-1, -2).flatten(2).permute(2, 1, 0)
     return (kernel[:, 0] if depthwise else kernel).contiguous()
 

@@ -1,4 +1,4 @@
-"""What a dictionary of tensors is: in whose layout, and of which ConvNeXt."""
+"""Recognise the layout of a dictionary of tensors, and the ConvNeXt that they make up."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _DECODER = re.compile(r"(mask_token|proj\.|pred\.|decoder\.).*")
 
 @dataclass(frozen=True)
 class Recognised:
-    """Tensors in the official layout. decoder: those of a masked autoencoder beside its encoder, by our names.
+    """Tensors in the official layout. decoder: those of a masked autoencoder outside its encoder, under our names.
 
-    unknown: names that mean nothing in this layout.
+    unknown: names that this layout does not have.
     """
 
     layout: Layout
@@ -41,9 +41,9 @@ class Recognised:
 
 
 def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
-    """Tell the layout from the names, and translate.
+    """Determine the layout from the names of tensors (any shapes), and translate them.
 
-    Raises LoadError where fewer than half of the names belong to any.
+    Raises LoadError if fewer than half of the names belong to any layout.
     """
     for wrapper in _WRAPPERS:
         if all(name.startswith(wrapper) for name in tensors):
@@ -55,8 +55,8 @@ def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
     if not encoder or 2 * known[best.name] < len(encoder):
         some = ", ".join(shown(name)[:60] for name in list(tensors)[:3])
         raise LoadError(
-            f"{file} holds no ConvNeXt in a layout we know ({', '.join(layout.name for layout in LAYOUTS)}); its "
-            f"tensors are called {some or 'nothing'}: name a ConvNeXt's weights"
+            f"{file} holds no ConvNeXt in a known layout ({', '.join(layout.name for layout in LAYOUTS)}); its "
+            f"tensors are called {some or 'nothing'}: give the weights of a ConvNeXt"
         )
     official, unknown = best.read(encoder)
     decoder = {best.decoder(name): canonical(best.decoder(name), tensor) for name, tensor in beside.items()}
@@ -64,9 +64,9 @@ def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> EncoderConfig:
-    """The encoder that official tensors make up.
+    """Return the architecture of the encoder that official tensors make up.
 
-    Every tensor of a stage has a vote on its width, so that a single one of another shape is found out as such.
+    Every tensor of a stage has a vote on its width, so that a single one of another shape is reported as such.
 
     Raises LoadError if a stage has no tensor at all.
     """
@@ -83,7 +83,7 @@ def config_of(tensors: Mapping[str, Tensor]) -> EncoderConfig:
     in_chans, stem_stride = (stem.shape[1], stem.shape[2]) if stem is not None and stem.ndim == 4 else (3, 4)
     shape = (tuple(depths), tuple(dims))
     names = [name for name, size in SIZES.items() if size.grn == grn and (size.depths, size.dims) == shape]
-    # Without a name of its own it is called as the size whose pointwise layers timm would give it (see `writer`).
+    # A shape without a name is called after the size whose pointwise layers timm would give it (see `writer`).
     like = "atto" if dims[0] < 96 else "tiny"
     model = names[0] if names else f"{'convnextv2' if grn else 'convnext'}_{like}"
     try:
@@ -96,7 +96,7 @@ _SCALE = re.compile(r"stages\.\d\.\d+\.gamma")
 
 
 def _widths(name: str, tensor: Tensor, stage: int) -> Iterator[int]:
-    """What a tensor says about the width of a stage."""
+    """Yield the width of a stage that a tensor implies, if any."""
     if name.startswith(f"stages.{stage}.") and tensor.ndim:
         if name.endswith(
             ("dwconv.weight", "dwconv.bias", "norm.weight", "norm.bias", "pwconv2.bias", "pwconv2.weight")
@@ -107,7 +107,7 @@ def _widths(name: str, tensor: Tensor, stage: int) -> Iterator[int]:
 
 
 def writer(layout: str, model: str) -> Layout:
-    """The layout that a model of this name in `SIZES` is written in.
+    """Return the layout that a model of this name in `SIZES` is written in.
 
     Raises KeyError for an unknown layout.
     """

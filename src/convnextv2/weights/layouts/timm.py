@@ -29,4 +29,4 @@ def _convolutions(name: str, tensor: Tensor) -> Tensor:
 
 TIMM = Layout("timm", "timm", pairs=_PAIRS, outward=flat_grn)
 TIMM_CONV_MLP = Layout("timm", "timm, with 1x1 convolutions", pairs=_PAIRS, outward=_convolutions)
-"""How timm's own models of Atto, Femto, Pico and Nano have their pointwise layers."""
+"""The layout of timm's Atto, Femto, Pico and Nano, whose pointwise layers are convolutions."""

@@ -1,1 +1,1 @@
-"""Tensors out of files of `torch.save`, without running anything."""
+"""Tensors out of files of `torch.save`, without running any code."""

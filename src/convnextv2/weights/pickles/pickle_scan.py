@@ -1,4 +1,4 @@
-"""What a pickle's instructions would do, read without executing any of them."""
+"""A scan of a pickle's instructions for what they would do, without executing any of them."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _PLAIN = _Value(weight=1, depth=1)
 
 
 def imports(instructions: bytes) -> set[str]:
-    """What a pickle names to be imported, as "module name"; protocol 2, which torch.save writes, names it openly.
+    """Return what a pickle would import, as "module name"; protocol 2, which torch.save writes, names it openly.
 
-    Raises ValueError for instructions that are none, that nest too deep, or that stand for far more values than they
-    are: a tuple of ten tuples of ten, and so on, each written once, takes no room here and all of the memory where it
-    is printed, or the whole day where it is hashed.
+    Raises ValueError for invalid instructions, for those that nest too deep, and for exponentially expanding ones
+    ("billion laughs"): a tuple of ten tuples of ten, and so on, each written once, is small here, but fills the memory
+    when it is printed and takes a day to hash.
     """
     wanted: set[str] = set()
     stack: list[_Value] = []
@@ -113,7 +113,7 @@ def _pop(stack: list[_Value]) -> _Value:
 
 
 def _weigh(value: _Value) -> None:
-    """Set weight and depth of a value and of all in it. ValueError where it holds itself, or is too deep."""
+    """Set weight and depth of a value and of all in it. ValueError if it holds itself, or is too deep."""
     open_, work = set[int](), [(value, False)]
     while work:
         here, done = work.pop()

@@ -1,7 +1,7 @@
-"""Tensors out of a file that `torch.save` wrote, without running anything that the file asks for.
+"""Tensors out of a file that `torch.save` wrote, without running any code from the file.
 
-Two locks: what the pickle would import is read from its instructions before anything is executed, and then
-`torch.load` reads it with `weights_only`. Sizes are checked, too: an archive must be as large as it says, and no
+Two safeguards: what the pickle would import is read from its instructions before anything is executed, and then
+`torch.load` reads it with `weights_only`. Sizes are checked, too: an archive must not expand beyond its size, and no
 tensor may be larger than the file.
 """
 
@@ -40,37 +40,37 @@ _AVERAGES = ("model_ema", "state_dict_ema")
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether it begins as a zip archive or as a pickle does, and not as safetensors, whose first number may be any."""
+    """Whether it begins as a zip archive or a pickle, and not as safetensors, whose first number may be any."""
     with path.open("rb") as file:
         start = file.read(9)
     return start[8:] != b"{" and (start.startswith(b"PK\x03\x04") or start[:1] == b"\x80")
 
 
 def load_pickle(path: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a model in a file of `torch.save`, by name, in memory of their own; and what is said of them.
+    """Read the tensors (any shapes) of a model in a `torch.save` file, by name, as copies; and its metadata as text.
 
-    They lie under "model", "state_dict" or alone; with `averaged`, an average of the weights beside them is taken
-    instead ("model_ema", as official fine-tuning writes it). What else the file holds (optimiser, settings) is left;
-    "averaged" is said of them, true or false, and as text what it says of licence, classes and statistics.
+    They are under "model", "state_dict" or at the top; with `averaged`, an EMA of the weights beside them is taken
+    instead ("model_ema", as official fine-tuning writes it). The rest of the file (optimiser, settings) is ignored.
+    The metadata has "averaged", true or false, and licence, classes and statistics if the file has them.
 
-    Raises LoadError for a file that is damaged, is larger inside than outside, holds no tensors, or wants to run code.
+    Raises LoadError for a file that is damaged, expands beyond its size, holds no tensors, or would run code.
     """
     size = path.stat().st_size
     _check_archive(path, size)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            # mmap: a storage that says it is larger than its record cannot reach beyond the file.
+            # mmap: a storage that claims to be larger than its record cannot reach beyond the file.
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch's reader raises all kinds on a damaged file
         raise LoadError(f"{path} cannot be read: {_one_line(error)}; it is damaged, fetch or write it again") from error
     tensors, from_average = _tensors(found, averaged)
     if not tensors:
-        raise LoadError(f"{path} holds no weights of a model, under none of {', '.join(_CONTAINERS)}")
+        raise LoadError(f"{path} holds no weights of a model under any of {', '.join(_CONTAINERS)}")
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > 2 * size:
         raise LoadError(f"{path} is damaged: its tensors are larger than the file")
     said = {"averaged": json.dumps(from_average)}
     for name in _SAID:
-        with contextlib.suppress(TypeError, ValueError, RecursionError):  # of another kind, and meant for others
+        with contextlib.suppress(TypeError, ValueError, RecursionError):  # of another kind, for other readers
             if name in found:
                 said[name] = found[name] if isinstance(found[name], str) else json.dumps(found[name])
     return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}, said
@@ -97,7 +97,7 @@ def _check_archive(path: Path, size: int) -> None:
             instructions = archive.read(pickles[0])
         if instructions != torch._C.PyTorchFileReader(str(path)).get_record("data.pkl"):
             raise LoadError(f"{path} is refused: it holds two directories, and readers differ in which they see")
-    except LoadError:  # a ValueError, too, that already says it all
+    except LoadError:  # also a ValueError, already complete
         raise
     except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, EOFError) as error:
         raise LoadError(f"{path} is damaged: {_one_line(error)}; fetch or write it again") from error
@@ -108,13 +108,13 @@ def _check_archive(path: Path, size: int) -> None:
     if wanted:
         named = ", ".join(repr(name.replace(" ", ".")[:60]) for name in wanted[:5])
         raise LoadError(
-            f"{path} is refused: it wants to run {named}, and weights alone need none of that. If you trust where it "
-            "comes from, load it with torch yourself, and save its state dict alone with safetensors"
+            f"{path} is refused: it would run {named}, which weights do not need. If you trust its source, load it "
+            "with torch yourself, and save only its state dict with safetensors"
         )
 
 
 def _tensors(found: Any, averaged: bool) -> tuple[dict[str, Tensor], bool]:
-    """The first dictionary of tensors, at the top or under a usual name, and whether it is one of averages."""
+    """Return the first dictionary of tensors, at the top or under a usual name, and whether it is one of averages."""
     if not isinstance(found, Mapping):
         return {}, False
     taken = ""
@@ -128,6 +128,6 @@ def _tensors(found: Any, averaged: bool) -> tuple[dict[str, Tensor], bool]:
 
 
 def _one_line(error: BaseException) -> str:
-    """What an error says, without what torch advises its programmers before it comes to the point."""
+    """Return the text of an error, without the general advice that torch puts before it."""
     text = " ".join(str(error).rpartition("WeightsUnpickler error:")[2].split()) or type(error).__name__
     return text if len(text) <= 160 else f"{text[:160]}..."

@@ -1,4 +1,4 @@
-"""Files from the network into a folder of the user's, whole or not at all."""
+"""Download files into a folder of the user's, complete or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from convnextv2.atomic import flush_to_disk, write_text_atomically
 from convnextv2.errors import LoadError, RunFailedError, UserError
 
 Progress = Callable[[int, int | None], None]
-"""Called with the bytes that are there, and with all there will be where the server says so."""
+"""Called with the bytes received so far, and with the total if the server reports it."""
 
 _BLOCK = 2**20
 _TIMEOUT = 30.0
@@ -28,7 +28,7 @@ _PAUSE = 1.0
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $CONVNEXTV2_CACHE, else convnextv2 in $XDG_CACHE_HOME or ~/.cache."""
+    """Return where downloads are kept: $CONVNEXTV2_CACHE, else convnextv2 in $XDG_CACHE_HOME or ~/.cache."""
     given = os.environ.get("CONVNEXTV2_CACHE")
     if given:
         return Path(given).expanduser()
@@ -36,13 +36,13 @@ def cache_folder() -> Path:
 
 
 def fetch(url: str, *, folder: Path | None = None, progress: Progress | None = None) -> Path:
-    """The file of an address in the cache, downloaded where it is not there yet.
+    """Return the cached file of an address, downloaded if it is not there yet.
 
-    The hash of what came first is kept beside it (`NAME.sha256`), and the file must have it ever after. A download
-    that was cut off goes on where it stopped, also in another process; nobody sees half a file.
+    The hash of the first download is kept beside it (`NAME.sha256`), and the file must match it from then on. An
+    interrupted download resumes where it stopped, also in another process; a partial file is never visible.
 
-    Raises UserError where the server cannot be reached or has no such file, with what to do by hand; LoadError where
-    the file has changed since it first came.
+    Raises UserError if the server cannot be reached or has no such file, with what to do by hand; LoadError if the
+    file has changed since its first download.
     """
     folder = folder or cache_folder()
     target = folder / url.rpartition("/")[2]
@@ -61,7 +61,7 @@ def fetch(url: str, *, folder: Path | None = None, progress: Progress | None = N
             _check(target, target)
     except (OSError, RunFailedError) as error:
         raise UserError(
-            f"{folder} cannot keep downloads ({error}); set CONVNEXTV2_CACHE to a folder that can"
+            f"{folder} cannot be used for downloads ({error}); set CONVNEXTV2_CACHE to a folder that can"
         ) from error
     return target
 
@@ -75,7 +75,7 @@ def _alone(target: Path) -> Iterator[None]:
 
 
 def _check(file: Path, target: Path) -> None:
-    """The hash of `file` is the one recorded for `target`, or is recorded now."""
+    """Compare the hash of `file` with the one recorded for `target`, or record it."""
     recorded, found = target.with_name(f"{target.name}.sha256"), _sha256(file)
     if not recorded.is_file():
         write_text_atomically(recorded, f"{found}  {target.name}\n")
@@ -84,8 +84,8 @@ def _check(file: Path, target: Path) -> None:
     if expected != [found]:
         file.unlink() if file != target else None
         raise LoadError(
-            f"{target.name}: its SHA-256 is {found}, not {' '.join(expected)} as when it first came, so it is damaged "
-            f"or was replaced. Remove {target} to fetch it again, and {recorded.name} beside it if you trust a change"
+            f"{target.name}: its SHA-256 is {found}, not {' '.join(expected)} as at its first download, so it is "
+            f"damaged or was replaced. Remove {target} to fetch it again, and {recorded.name} beside it if you trust a change"
         )
 
 
@@ -95,7 +95,7 @@ def _sha256(file: Path) -> str:
 
 
 def _download(url: str, partial: Path, target: Path, progress: Progress | None) -> None:
-    """Fill `partial`, from where it ends; it is given up after several tries in a row that bring nothing."""
+    """Fill `partial`, from where it ends; give up after several tries in a row without progress."""
     reason, tries = "", 0
     while tries < _TRIES:
         tries += 1
@@ -103,18 +103,18 @@ def _download(url: str, partial: Path, target: Path, progress: Progress | None) 
         try:
             if _go_on(url, partial, progress):
                 return
-            reason = "the connection was cut"
+            reason = "the connection was interrupted"
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing lies beyond what is there: it is whole, or it is of another file
+            if error.code == 416:  # no bytes beyond those received: the file is complete, or it is another one
                 if error.headers.get("Content-Range") == f"bytes */{there}":
                     return
                 partial.unlink(missing_ok=True)
                 reason = "the file there has changed"
             elif error.code == 429 or error.code >= 500:
-                reason = f"the server says {error.code} {error.reason}"
+                reason = f"the server returned {error.code} {error.reason}"
                 time.sleep(_PAUSE * tries)
             else:
-                raise UserError(f"{url}: the server says {error.code} {error.reason}; check the address") from error
+                raise UserError(f"{url}: the server returned {error.code} {error.reason}; check the address") from error
         except (urllib.error.URLError, HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
             reason = str(getattr(error, "reason", "")) or str(error) or type(error).__name__
         if _size(partial) > there:
@@ -130,8 +130,8 @@ def _size(partial: Path) -> int:
 
 
 def _go_on(url: str, partial: Path, progress: Progress | None) -> bool:
-    """Append what the server still has to give; whether that was all."""
-    version = partial.with_name(f"{partial.name}.version")  # what the server called the file when we began
+    """Append the rest of the file; return whether it is complete."""
+    version = partial.with_name(f"{partial.name}.version")  # the server's version of the file when the download began
     began = version.read_text(encoding="latin-1") if version.is_file() else ""
     there = partial.stat().st_size if began and partial.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={there}-", "If-Range": began} if there else {})
@@ -152,6 +152,6 @@ def _go_on(url: str, partial: Path, progress: Progress | None) -> bool:
 
 
 def _whole(response: HTTPResponse, there: int) -> int | None:
-    """Bytes of the whole file, where the server says."""
+    """Return the bytes of the whole file, if the server reports them."""
     length = response.headers.get("Content-Length", "")
     return there + int(length) if length.isdigit() else None

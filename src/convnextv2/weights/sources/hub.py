@@ -18,17 +18,19 @@ def is_address(source: str) -> bool:
 
 
 def parts(source: str) -> tuple[str, str | None]:
-    """OWNER/NAME of an address, and its revision where it names one. UserError for what is no address."""
+    """Return OWNER/NAME of an address, and its revision if it names one. Raises UserError for an invalid address."""
     match = _ADDRESS.fullmatch(source)
     if match is None:
-        raise UserError(f"{source} is no repository of the hub: give hf:OWNER/NAME, as hf:timm/convnextv2_tiny.fcmae")
+        raise UserError(
+            f"{source} is not a repository of the hub: give hf:OWNER/NAME, as hf:timm/convnextv2_tiny.fcmae"
+        )
     return match[1], match[2]
 
 
 def fetch_folder(source: str) -> Path:
-    """The local folder with a repository's weights, config and card, downloaded where they are not there yet.
+    """Return the local folder with a repository's weights, config and card, downloaded if they are not there yet.
 
-    Safetensors are preferred to a pickle. Raises UserError where the address is none, the library is not installed,
+    Safetensors are preferred to a pickle. Raises UserError if the address is invalid, the library is not installed,
     the hub cannot be reached, or the repository has no weights.
     """
     repository, revision = parts(source)
@@ -43,5 +45,5 @@ def fetch_folder(source: str) -> Path:
                 return folder
     except Exception as error:  # the library's and its network library's own
         said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{source} cannot be fetched ({said}); download it by hand and name the folder") from error
+        raise UserError(f"{source} cannot be fetched ({said}); download it by hand and give the folder") from error
     raise UserError(f"{source} has neither {' nor '.join(WEIGHTS)}")

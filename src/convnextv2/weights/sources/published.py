@@ -41,7 +41,7 @@ class Published:
 
     @property
     def crop_pct(self) -> float | None:
-        """Of the published evaluation: a centre crop below 384 pixels; None, the whole picture, from there on."""
+        """Of the published evaluation: a centre crop below 384 pixels; None, the whole image, from there on."""
         return 0.875 if self.image_size < 384 else None
 
     @property
@@ -123,7 +123,7 @@ PUBLISHED: dict[str, Published] = {entry.name: entry for entry in _all()}
 
 
 def published(name: str) -> Published:
-    """The entry of a name. UserError for an unknown one, with the nearest."""
+    """Return the entry of a name. Raises UserError for an unknown one, with the nearest."""
     if name not in PUBLISHED:
         near = difflib.get_close_matches(name, PUBLISHED, n=3, cutoff=0.5)
         meant = f"did you mean {', '.join(near)}?" if near else "`convnextv2 zoo` lists them"
@@ -132,7 +132,7 @@ def published(name: str) -> Published:
 
 
 def of_folder(folder: Path) -> Published | None:
-    """The published weights of a folder that has the name of their repository, or lies in the hub's own cache."""
+    """Return the published weights of a folder named as their repository, or in the hub's own cache; else None."""
     cached = [
         part.removeprefix("models--").replace("--", "/", 1) for part in folder.parts if part.startswith("models--")
     ]
@@ -141,7 +141,7 @@ def of_folder(folder: Path) -> Published | None:
 
 
 def of_repository(repository: str) -> Published | None:
-    """The published weights that a repository of the hub holds in timm's or in transformers' layout, if it does."""
+    """Return the published weights that a hub repository holds in timm's or transformers' layout; None for others."""
     owner, _, name = repository.partition("/")
     if owner == "timm":
         return PUBLISHED.get(name)

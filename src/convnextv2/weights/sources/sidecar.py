@@ -1,4 +1,4 @@
-"""What lies beside weights in a folder as hubs have them: config.json, the preprocessor's settings, the card."""
+"""The files beside weights in a folder as hubs have them: config.json, the preprocessor's settings, the card."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LICENCE = re.compile(
 
 @dataclass(frozen=True)
 class About:
-    """What is said of weights besides their values.
+    """What is known of weights besides their values.
 
-    image_size: pixels on a side.  preprocessing: None where nothing is said.  crop_pct: see `data.geometry.CenterFit`.
-    classes: names in the order of the head's rows; empty where none are said.  licence: an identifier, or empty.
+    image_size: pixels on a side.  preprocessing: None if not given.  crop_pct: see `CenterFit`.
+    classes: names in the order of the head's rows; empty if not given.  licence: an identifier, or empty.
     """
 
     image_size: int = 224
@@ -40,7 +40,7 @@ class About:
 
 
 def weights_in(folder: Path) -> Path | None:
-    """The weights of a folder that has a config.json beside them; None for another folder."""
+    """Return the weights of a folder that has a config.json beside them; None for another folder."""
     if (folder / CONFIG).is_file():
         for name in WEIGHTS:
             if (folder / name).is_file():
@@ -49,9 +49,9 @@ def weights_in(folder: Path) -> Path | None:
 
 
 def about(folder: Path) -> About:
-    """What the files in a folder say, in timm's or in transformers' words; nothing where config.json is of neither.
+    """Read what the files in a folder hold, in timm's or transformers' format; nothing if config.json is in neither.
 
-    Raises LoadError where one of them cannot be read, or has a value that cannot be meant.
+    Raises LoadError if one of them cannot be read, or has an invalid value.
     """
     config = _read(folder / CONFIG)
     if isinstance(config.get("pretrained_cfg"), dict):
@@ -64,9 +64,9 @@ def about(folder: Path) -> About:
 
 
 def in_file(file: Path, metadata: Mapping[str, str]) -> About | None:
-    """What birder writes into its files besides tensors; None for the files of others.
+    """Read what birder writes into its files besides tensors; None for the files of others.
 
-    Raises LoadError where a value cannot be meant.
+    Raises LoadError if a value is invalid.
     """
     return _checked(file, _birder, metadata) if "birder_version" in metadata else None
 
@@ -126,7 +126,7 @@ def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Ab
 
 
 def _of_card(card: Path) -> str:
-    """The licence in the front matter of a model's card."""
+    """Return the licence in the front matter of a model's card; empty if there is none."""
     try:
         with card.open(encoding="utf-8-sig", errors="replace") as file:
             text = file.read(2**16)
@@ -137,17 +137,17 @@ def _of_card(card: Path) -> str:
 
 
 def licence(value: object) -> str:
-    """A licence as a file says it; empty for what cannot be one."""
+    """Return a licence as a file gives it; empty for an invalid one."""
     return value if isinstance(value, str) and value.isprintable() and 2 <= len(value) <= 100 else ""
 
 
 def identifier(licence: str) -> str:
-    """A licence in the spelling of the hub: "CC BY-NC 4.0" and "cc-by-nc-4.0" are the same."""
+    """Return a licence in the spelling of the hub: "CC BY-NC 4.0" and "cc-by-nc-4.0" are the same."""
     return re.sub(r"[\s_]+", "-", licence.strip().lower())
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """A file's JSON object; empty where there is no such file, or where it holds something else."""
+    """Return a file's JSON object; empty if there is no such file, or it holds something else."""
     if not path.is_file():
         return {}
     try:
