@@ -184,7 +184,7 @@ def test_timm_prepares_pictures_as_the_weights_want(pixels, crop, expected, tmp_
         ({"pretrained": True}, "has no weights of its own: give weights=SOURCE"),
         ({"features_only": True, "out_indices": (4,)}, "the stages are 0 to 3"),
         ({"global_pool": "max"}, "give 'avg'"),
-        ({"features_only": True, "feature_cls": "fx"}, "by 'getter' alone"),
+        ({"features_only": True, "feature_cls": "fx"}, "only by 'getter'"),
     ],
 )
 def test_what_is_not_had_is_said(arguments, message):

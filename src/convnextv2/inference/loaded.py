@@ -20,9 +20,9 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel(Generic[M]):
-    """A model in evaluation mode, and what its file says of it.
+    """A model in evaluation mode, and the metadata of its file.
 
-    info: all that the file says.  averaged: whether the weights are an EMA.  said: what was adapted or left out.
+    info: the metadata.  averaged: whether the weights are an EMA.  said: what was adapted or left out.
     """
 
     model: M
@@ -64,7 +64,7 @@ class LoadedModel(Generic[M]):
     def input_spec(
         self, *, image_size: int | None = None, crop_pct: float | None = None, resize: Resize = "auto"
     ) -> InputSpec:
-        """How image files become its input, as in training unless said otherwise."""
+        """Return how image files become its input: as in training, except for what is given."""
         return InputSpec(
             in_chans=self.info.architecture.in_chans,
             image_size=image_size or self.image_size,
@@ -74,7 +74,7 @@ class LoadedModel(Generic[M]):
         )
 
     def predictor(self, *, image_size: int | None = None) -> Predictor:
-        """The model with its preprocessing, for images of `image_size` pixels on a side (by default as trained).
+        """Return the model with its preprocessing, for images of `image_size` pixels on a side (by default as trained).
 
         Raises UserError if the model takes no images of that size.
         """
@@ -82,7 +82,7 @@ class LoadedModel(Generic[M]):
         return predictor if image_size is None else predictor.at_size(image_size)
 
     def with_random_weights(self, seed: int) -> LoadedModel[M]:
-        """The same architecture as it was before any training, drawn from `seed`."""
+        """Return the same architecture with random weights drawn from `seed`."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             fresh: M = kinds.build(self.info).eval()  # pyright: ignore[reportAssignmentType]

@@ -39,7 +39,7 @@ class InputSpec:
 class Normalise(nn.Module):
     """`(x / 255 - mean) / std` per channel, in float32; the statistics move with the module.
 
-    Not part of any state dict: a model file says them in its metadata.
+    Not part of any state dict: a model file has them in its metadata.
     """
 
     mean: Tensor
@@ -51,7 +51,7 @@ class Normalise(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (..., C, H, W), 0 to 255.  Returns float32 of the same shape."""
+        """Return float32 of the same shape.  images: (..., C, H, W), 0 to 255."""
         return (images.float() / 255 - self.mean) / self.std
 
 
@@ -61,8 +61,8 @@ class Predictor(nn.Module):
         predictor = convnextv2.load("run").predictor()
         logits = predictor(predictor.read("image.jpg")[None])
 
-    It can be pickled and moved as any module, and takes batches: `model` is what it was trained as, `spec` says how
-    files become its input.
+    It can be pickled and moved as any module, and takes batches: `model` is the trained module, `spec` how files become
+    its input.
     """
 
     def __init__(self, model: nn.Module, spec: InputSpec) -> None:
@@ -71,16 +71,16 @@ class Predictor(nn.Module):
         self.normalise = Normalise(spec.preprocessing)
 
     def forward(self, images: Tensor) -> Any:
-        """images: uint8 (B, in_chans, H, W), as `read` gives them.  Returns what the model returns."""
+        """Return what the model returns.  images: uint8 (B, in_chans, H, W), as `read` gives them."""
         return self.model(self.normalise(images))
 
     def pooled_features(self, images: Tensor) -> Tensor:
-        """images: uint8 (B, in_chans, H, W).  Returns the backbone's pooled features, (B, D)."""
+        """Return the backbone's pooled features, (B, D).  images: uint8 (B, in_chans, H, W)."""
         model: Any = self.model
         return model.pooled_features(self.normalise(images))
 
     def read(self, path: str | Path) -> Tensor:
-        """Decode an image file and fit it to the model's input: uint8 (in_chans, image_size, image_size).
+        """Decode an image file and fit it to the model's input: uint8 (C, image_size, image_size).
 
         Raises BadImageError if the file is not a readable image.
         """
@@ -92,9 +92,9 @@ class Predictor(nn.Module):
 
     @torch.no_grad()
     def at_size(self, image_size: int) -> Predictor:
-        """The same model for images of another size, in pixels on a side.
+        """Return the same model for images of another size, in pixels on a side.
 
-        Raises UserError if the model takes no such images; some are built for one size.
+        Raises UserError if the model does not accept them; some are built for one size.
         """
         if image_size == self.spec.image_size:
             return self

@@ -55,7 +55,7 @@ class ImageReader:
 
     @staticmethod
     def of(images: ImageList, spec: InputSpec, settings: InferenceSettings, *, keep: bool = False) -> ImageReader:
-        """A reader as the settings of a verb ask for."""
+        """Return a reader with the settings of a verb."""
         return ImageReader(
             images,
             spec,
@@ -81,7 +81,7 @@ class ImageReader:
             self._kept = {wanted: kept}
 
     def image(self, index: int) -> Tensor:
-        """Image `index` as the model sees it, uint8 (C, size, size). Raises BadImageError if it cannot be read."""
+        """Return image `index` as the model sees it, uint8 (C, size, size). Raises BadImageError if unreadable."""
         dataset = ImageSet(self.images, self._transform, channels=self.spec.in_chans, max_pixels=self.max_pixels)
         return self._fit(dataset.read(index))
 
@@ -103,9 +103,9 @@ class ImageReader:
 
 
 def worker_count(workers: int | None, batches: int) -> int:
-    """How many processes read so many batches: never more than can be busy beside the model.
+    """Return how many processes read so many batches: never more than can be busy beside the model.
 
-    workers: as asked for; None for one per core less one, 1 to 8.
+    workers: the requested number; None for one per core less one, 1 to 8.
     """
     if workers is None:
         workers = min(max(1, machine.processors() - 1), 8)

@@ -22,7 +22,7 @@ class InferenceSettings(Settings):
     """Images of more pixels count as unreadable (decompression bombs)."""
 
     def rules(self) -> Iterator[tuple[bool, str]]:
-        """As `Settings.rules`."""
+        """Yield rules, as `Settings.rules`."""
         yield from self.in_range("batch_size", 1, float("inf"))
         yield from self.in_range("workers", 0, float("inf"))
         yield from self.in_range("max_pixels", 1, float("inf"))

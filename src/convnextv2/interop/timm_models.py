@@ -1,4 +1,4 @@
-"""Our models by timm's `create_model`, for all that is built on it: names that begin with `fcmae_`."""
+"""Our models through timm's `create_model`, for all that is built on it: names that begin with `fcmae_`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREFIX = "fcmae_"
 
 
 class TimmConvNeXt(ConvNeXt):
-    """A `ConvNeXt` with the methods that timm asks of a model; tensors and their names are the same.
+    """A `ConvNeXt` with the methods that timm requires of a model; tensors and their names are the same.
 
     global_pool: "avg", or "" for maps in place of pooled features.  drop_rate: dropout before the head.
     """
@@ -33,7 +33,7 @@ class TimmConvNeXt(ConvNeXt):
         in_chans: int | None = None,
         **arguments: Any,
     ) -> None:
-        """in_chans: as timm passes it on from what it keeps about the model, which is the config's."""
+        """in_chans: passed on by timm from what it keeps about the model; the same as in the config."""
         assert in_chans in (None, config.in_chans)
         super().__init__(config, **arguments)
         self.num_features = self.head_hidden_size = self.dims[3]
@@ -45,15 +45,15 @@ class TimmConvNeXt(ConvNeXt):
         self._set_pool(global_pool)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (B, in_chans, H, W).  Returns logits (B, num_classes); features or maps where there is no head."""
+        """Return logits (B, num_classes); features or maps if there is no head.  images: (B, in_chans, H, W)."""
         return self.forward_head(self.forward_features(images))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """The last stage: (B, dims[3], H / stride, W / stride)."""
+        """Return the map of the last stage, (B, dims[3], H / stride, W / stride)."""
         return self.feature_maps(x)[-1]
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Pool, norm, dropout and head of what `forward_features` gives; the last is left out with `pre_logits`."""
+        """Apply pool, norm, dropout and, unless `pre_logits`, head to the map x, (B, dims[3], H, W)."""
         if not self.global_pool:
             x = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
             return x if pre_logits or isinstance(self.head, nn.Identity) else self.head(x.mean((2, 3)))
@@ -69,7 +69,9 @@ class TimmConvNeXt(ConvNeXt):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """The maps of the stages in `indices` (an int takes the last so many), and the last map before them.
+        """Return the last map, and those of the stages s in `indices`, (B, dims[s], H, W).
+
+        indices: an int takes the last so many, None all.  intermediates_only: leave out the last map.
 
         norm, stop_early: as timm has them for a ConvNeXt, whose stages have no norm of their own.
         """
@@ -94,11 +96,11 @@ class TimmConvNeXt(ConvNeXt):
         return taken
 
     def get_classifier(self) -> nn.Module:
-        """The head."""
+        """Return the head."""
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new head of so many classes, or none with 0."""
+        """Replace the head by a new one of so many classes, or none with 0."""
         if global_pool is not None:
             self._set_pool(global_pool)
         self.num_classes = num_classes
@@ -107,11 +109,11 @@ class TimmConvNeXt(ConvNeXt):
         self.head = nn.Linear(self.dims[3], num_classes, **place) if num_classes else nn.Identity()
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters besides norms and biases that do not decay: GRN's, which have four axes here."""
+        """Return the parameters besides norms and biases that do not decay: GRN's, which have four axes here."""
         return {name for name, _ in self.named_parameters() if ".grn." in name}
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Groups of layers, for timm's layer-wise decay."""
+        """Return groups of layers, for timm's layer-wise decay."""
         if coarse:
             return {"stem": r"^downsample_layers\.0", "blocks": r"^(?:downsample_layers|stages)\.(\d+)"}
         return {
@@ -124,7 +126,7 @@ class TimmConvNeXt(ConvNeXt):
         }
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Not had: AssertionError, as timm's own models without it."""
+        """Raise AssertionError if enabled: not supported, as in timm's own models without it."""
         assert not enable, "gradient checkpointing not supported"
 
     def _set_pool(self, global_pool: str) -> None:
@@ -147,10 +149,10 @@ def register_with_timm() -> list[str]:
         convnextv2.register_with_timm()
         timm.create_model("fcmae_convnextv2_tiny", features_only=True, weights="run")
 
-    `weights` is a source as `load` takes it; the architecture is then the source's where the call does not say it,
+    `weights` is a source as `load` takes it; the architecture is then the source's unless the call gives it,
     and its head stays if the number of classes does. timm's own `checkpoint_path` takes a state dict in official names.
 
-    Raises UserError where timm is not installed.
+    Raises UserError if timm is not installed.
     """
     try:
         from timm.models import is_model, register_model
@@ -164,7 +166,7 @@ def register_with_timm() -> list[str]:
 
 
 def _builder(name: str) -> Any:
-    """The function that timm calls by its own name; it lives in this module, where timm looks for its settings."""
+    """Return the function that timm calls by its own name; it is in this module, where timm looks for its settings."""
 
     def build(pretrained: bool = False, **arguments: Any) -> nn.Module:
         return _build(name, pretrained, arguments)
@@ -191,7 +193,7 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
         arguments.setdefault("num_classes", len(held.info.classes))
     getter = arguments.pop("feature_cls", None)
     if getter not in (None, "getter"):
-        raise UserError(f"feature_cls={getter!r}: these models give features by 'getter' alone")
+        raise UserError(f"feature_cls={getter!r}: these models give features only by 'getter'")
     overlay = arguments.pop("pretrained_cfg_overlay", None) or {}
     for unused in ("img_size", "pretrained_cfg", "cache_dir", "scriptable", "exportable"):
         arguments.pop(unused, None)
@@ -215,7 +217,7 @@ def _build(name: str, pretrained: bool, arguments: dict[str, Any]) -> nn.Module:
 
 
 def _getter(held: ModelFile | None) -> Any:
-    """timm's extractor of features; the weights are filled in before it cuts stages off."""
+    """Return timm's feature extractor; the weights are loaded before it cuts stages off."""
     from timm.models._features import FeatureGetterNet
 
     if held is None:
@@ -230,7 +232,7 @@ def _getter(held: ModelFile | None) -> Any:
 
 
 def _settings(config: EncoderConfig, num_classes: int, held: ModelFile | None) -> dict[str, Any]:
-    """What timm keeps about a model: its input, and the names of its first and last layer."""
+    """Return what timm keeps about a model: its input, and the names of its first and last layer."""
     in_chans, stem_stride = config.in_chans, config.stem_stride
     size, crop = (56 * stem_stride, None) if held is None else (held.info.image_size, held.info.crop_pct)
     statistics = preprocessing_for(in_chans, held)

@@ -21,7 +21,7 @@ class Depthwise(nn.Conv2d):
         super().__init__(dim, dim, kernel_size=7, padding=3, groups=dim)
 
     def forward(self, input: Tensor, grid: Grid) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """input: (B, ..., C) in the layout of `grid`; returns the same."""
+        """Convolve over the sites.  input: (B, ..., C) in the layout of `grid`; returns the same."""
         assert self.bias is not None
         return grid.depthwise(input, self.weight, self.bias)
 
@@ -56,10 +56,10 @@ class Block(nn.Module):
         self.drop_path_rate = drop_path_rate
 
     def forward(self, x: Tensor, grid: Grid, keep: Tensor | None = None) -> Tensor:
-        """x: (B, ..., C) in the layout of `grid`; returns the same.
+        """Apply the block.  x: (B, ..., C) in the layout of `grid`; returns the same.
 
-        keep: numbers of the sites whose output is wanted, counted over all but the channel axis; then
-        (len(keep), C) comes back. Only without drop path, which needs whole pictures.
+        keep: numbers of the sites whose output is needed, counted over all but the channel axis; then
+        (len(keep), C) is returned. Only without drop path, which needs whole images.
         """
         if self.training and self.drop_path_rate:
             assert keep is None
@@ -72,7 +72,7 @@ class Block(nn.Module):
         return x + self._branch(x, grid)
 
     def _at_once(self, x: Tensor, grid: Grid, grn: GRN) -> Tensor:
-        """The whole block with its pointwise half as one operation, which needs no memory of what lies between."""
+        """Apply the block with its pointwise half as one operation, which keeps no intermediate tensors."""
         expand, project = self.pwconv1, self.pwconv2
         y = self.norm(self.dwconv(x, grid))
         return ops.residual_mlp(
@@ -80,7 +80,7 @@ class Block(nn.Module):
         )
 
     def _is_plain(self) -> bool:
-        """False if someone has replaced a part of the pointwise half or hooks into it, and so must be asked."""
+        """Whether no part of the pointwise half has been replaced or has hooks, which must be called."""
         parts = (self.pwconv1, self.grn, self.pwconv2)
         return all(
             type(part) is kind and not part._forward_hooks and not part._forward_pre_hooks
@@ -104,7 +104,7 @@ def drop_path(x: Tensor, branch: Callable[[Tensor], Tensor], rate: float, *, ski
     It is dropped with probability `rate`, and the others are scaled up to keep the mean.
 
     x: (B, ...), one image an entry of the first axis.  branch: must treat each image separately.  rate: at least 0,
-    below 1.  skip: do not compute what is dropped while training on a CPU; a graphics card would have to wait for the
+    below 1.  skip: do not compute what is dropped while training on a CPU; a GPU would have to wait for the
     number of images left, and a compiler would have to compile for each.
     """
     kept = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - rate)

@@ -24,7 +24,7 @@ class EncoderConfig:
     in_chans: channels of the images.
     stem_stride: 4 as published, 2 or 1 for small images; the total stride is 8 times that.
 
-    Raises UserError for values that no encoder has.
+    Raises UserError for invalid values.
     """
 
     name: str
@@ -56,9 +56,9 @@ class EncoderConfig:
         in_chans: int = 3,
         stem_stride: int = 4,
     ) -> EncoderConfig:
-        """The encoder of a name in `SIZES`, with its own depths or dims if given.
+        """Return the encoder of a name in `SIZES`, with its own depths or dims if given.
 
-        Raises UserError for an unknown name, with the nearest known ones, and for values that no encoder has.
+        Raises UserError for an unknown name, with the nearest known ones, and for invalid values.
         """
         size = size_of(name)
         return EncoderConfig(
@@ -78,7 +78,7 @@ class EncoderConfig:
 
     @property
     def patch_size(self) -> int:
-        """Pixels on a side of one patch, the cell that masked pre-training shows or hides: the total stride."""
+        """Pixels on a side of one patch, the cell that is masked as a whole in pre-training: the total stride."""
         return self.strides[-1]
 
     @property
@@ -101,11 +101,11 @@ class EncoderConfig:
         return f"{self.family} of depths {depths} and widths {dims}"
 
     def with_input(self, *, in_chans: int, stem_stride: int) -> EncoderConfig:
-        """The same for images of other channels, or with a stem of another stride."""
+        """Return the same for images of other channels, or with a stem of another stride."""
         return replace(self, in_chans=in_chans, stem_stride=stem_stride)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON. depths and dims are None if they are those of the name."""
+        """Return it for JSON; depths and dims are None if they are those of the name."""
         size = SIZES[self.name]
         return {
             "model": self.name,
@@ -135,18 +135,18 @@ class TimmConfig:
         return self.name
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, under the keys of `EncoderConfig.to_dict`; what timm decides by itself is left at its default."""
+        """Return it for JSON, under the keys of `EncoderConfig.to_dict`; what timm decides is left at its default."""
         return {"model": self.name, "in_chans": self.in_chans, "stem_stride": 4, "depths": None, "dims": None}
 
 
 BackboneConfig = EncoderConfig | TimmConfig
-"""Any architecture that tasks train: ours, or one of timm."""
+"""Any architecture that tasks train: ours or timm's."""
 
 
 def config_from_dict(saved: Mapping[str, Any]) -> BackboneConfig:
-    """The record that `to_dict` wrote.
+    """Read the record that `to_dict` wrote.
 
-    Raises KeyError if an entry is missing, TypeError or ValueError (UserError) for values that cannot be meant.
+    Raises KeyError if an entry is missing, TypeError or ValueError (UserError) for invalid values.
     """
     name, in_chans, stem_stride = saved["model"], saved["in_chans"], saved["stem_stride"]
     depths, dims = saved["depths"], saved["dims"]
@@ -158,7 +158,7 @@ def config_from_dict(saved: Mapping[str, Any]) -> BackboneConfig:
 
 
 def size_of(name: str) -> Size:
-    """The entry of `SIZES`. Raises UserError for an unknown name, with the nearest known ones."""
+    """Return the entry of `SIZES`. Raises UserError for an unknown name, with the nearest known ones."""
     if name not in SIZES:
         near = difflib.get_close_matches(str(name), SIZES, n=3, cutoff=0.5) or list(SIZES)
         raise UserError(f"no model is called {name!r}; did you mean {', '.join(near)}?")

@@ -12,20 +12,20 @@ from convnextv2.models.config import EncoderConfig
 from convnextv2.models.grid import DenseGrid, Grid
 
 CELL_UNIT = 8
-"""First-stage sites on a side of one last-stage site: the cell that masked pre-training shows or hides."""
+"""First-stage sites on a side of one last-stage site: the cell that is masked as a whole in pre-training."""
 
 
 class PatchConv(nn.Conv2d):
-    """A convolution whose stride is its kernel, as the linear map of patches that it is.
+    """A convolution whose stride is its kernel size, computed as a linear map of patches.
 
-    Patches do not overlap, so it is local: it works on whole pictures and on separate cells alike.
+    Patches do not overlap, so it is local: it works on whole images and on separate cells alike.
     """
 
     def __init__(self, in_channels: int, out_channels: int, patch: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=patch, stride=patch)
 
     def forward(self, input: Tensor) -> Tensor:
-        """input: (..., H, W, in).  Returns (..., H // patch, W // patch, out); a remainder of pixels is dropped."""
+        """Map (..., H, W, in) to (..., H // patch, W // patch, out); a remainder of pixels is dropped."""
         x, patch = input, self.kernel_size[0]
         *lead, height, width, channels = x.shape
         rows, columns = height // patch, width // patch
@@ -84,23 +84,23 @@ class ConvNeXt(nn.Module):
                 self.head.weight.mul_(head_init_scale)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (B, in_chans, H, W), normalised.  Returns logits (B, num_classes)."""
+        """Return logits (B, num_classes).  images: (B, in_chans, H, W), normalised."""
         return self.head(self.pooled_features(images))
 
     def pooled_features(self, images: Tensor) -> Tensor:
-        """Average of the last stage over all sites, then LayerNorm.  Returns (B, dims[3])."""
+        """Return the average of the last stage over all sites, then LayerNorm, (B, dims[3])."""
         last = self.stage_outputs(self._pixels(images), DenseGrid())[-1]
         return self.norm(last.mean((1, 2)))
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """The output of each stage, (B, dims[s], H // strides[s], W // strides[s]), without a norm."""
+        """Return the output of each stage, (B, dims[s], H // strides[s], W // strides[s]), without a norm."""
         return [x.permute(0, 3, 1, 2) for x in self.stage_outputs(self._pixels(images), DenseGrid())]
 
     def stage_outputs(self, pixels: Tensor, grid: Grid) -> list[Tensor]:
-        """The four stages over the sites of a grid.
+        """Run the four stages over the sites of a grid.
 
         pixels: channels last, (B, H, W, in_chans) for dense grids and (B, V, p, p, in_chans), with p pixels on
-        a side of a cell, for packed ones.  Returns one tensor a stage in the layout of the grid.
+        a side of a cell, for packed ones.  Returns one tensor per stage in the layout of the grid.
         """
         x, outputs = pixels, []
         for stage, (downsample, blocks) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
@@ -125,7 +125,7 @@ class ConvNeXt(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Truncated normal of std 0.02 for convolutions and linear maps, zero for their biases (paper, appendix A)."""
+    """Initialise convolutions and linear maps: truncated normal of std 0.02, zero biases (paper, appendix A)."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -31,10 +31,10 @@ def create_model(
     layer_scale: float = 1e-6,
     head_init_scale: float = 1.0,
 ) -> ConvNeXt:
-    """A randomly initialised ConvNeXt by name: `convnextv2_atto` .. `convnextv2_huge`, `convnext_atto` .. `_xlarge`.
+    """Create a randomly initialised ConvNeXt: `convnextv2_atto` .. `convnextv2_huge`, `convnext_atto` .. `_xlarge`.
 
-    depths, dims: numbers of blocks and channels in place of the named size's; the name then only says whether the
-    blocks are V2 or V1. The other arguments are those of `EncoderConfig` and `ConvNeXt`.
+    depths, dims: numbers of blocks and channels in place of the named size's; the name then only selects V2 or V1
+    blocks. The other arguments are those of `EncoderConfig` and `ConvNeXt`.
 
     Raises UserError for an unknown name, with the nearest known ones.
     """
@@ -56,7 +56,7 @@ def build_backbone(
     drop_path_rate: float = 0.0,
     head_init_scale: float = 1.0,
 ) -> ConvNeXt | TimmBackbone:
-    """A randomly initialised backbone: one of ours, or one of timm.
+    """Create a randomly initialised backbone: one of ours, or one of timm.
 
     num_classes: 0 for no head.  image_size: pixels on a side of the images; ours take any.
 
@@ -76,12 +76,12 @@ def build_backbone(
 
 
 def shapes_of(make: Callable[[], nn.Module]) -> Shapes:
-    """The shapes of a model's state dict. It is made on the meta device: nothing is allocated and nothing drawn."""
+    """Return the shapes of a model's state dict. It is made on the meta device: nothing is allocated or drawn."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
 
 
 @lru_cache(maxsize=64)
 def encoder_shapes(config: EncoderConfig, num_classes: int) -> Shapes:
-    """The shapes of a `ConvNeXt` with its final norm, and with a head unless `num_classes` is 0; not to be changed."""
+    """Return the shapes of a `ConvNeXt` with final norm, and with a head unless `num_classes` is 0; do not modify."""
     return shapes_of(lambda: ConvNeXt(config, num_classes=num_classes))

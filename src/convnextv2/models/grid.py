@@ -1,6 +1,6 @@
-"""Grids: which sites exist, who their neighbours are, and which image they belong to.
+"""Grids: which sites exist, which are neighbours, and which image they belong to.
 
-A block is written once, over sites, and asks its grid for three things only, besides `dense`:
+A block is written once, over sites, and needs only three functions of its grid, besides `dense`:
 
     depthwise(x, weight, bias)   the 7x7 convolution; neighbours that do not exist count as zero
     zero_absent(x)               x with zeros at sites that do not exist, so that sums over sites are right
@@ -30,11 +30,17 @@ class Grid(Protocol):
 
     dense: ClassVar[bool]
 
-    def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor: ...
+    def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Return the 7x7 depthwise convolution.  x: (B, ..., C); weight: (C, 1, 7, 7); bias: (C,)."""
+        ...
 
-    def zero_absent(self, x: Tensor) -> Tensor: ...
+    def zero_absent(self, x: Tensor) -> Tensor:
+        """Return x, (B, ..., C), with zeros at sites that do not exist."""
+        ...
 
-    def coarser(self) -> Grid: ...
+    def coarser(self) -> Grid:
+        """Return the grid after a 2x2 downsampling."""
+        ...
 
 
 class DenseGrid:
@@ -43,12 +49,15 @@ class DenseGrid:
     dense: ClassVar[bool] = True
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Convolve whole images."""
         return ops.depthwise(x, weight, bias)
 
     def zero_absent(self, x: Tensor) -> Tensor:
+        """Return x unchanged."""
         return x
 
     def coarser(self) -> DenseGrid:
+        """Return the same grid: it has no size."""
         return self
 
 
@@ -65,12 +74,15 @@ class MaskedGrid:
         self.masked = mask.repeat_interleave(unit, 1).repeat_interleave(unit, 2)[..., None]  # (B, H, W, 1)
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Convolve with masked sites at zero, before and after."""
         return self.zero_absent(ops.depthwise(self.zero_absent(x), weight, bias))
 
     def zero_absent(self, x: Tensor) -> Tensor:
+        """Return x with zeros at masked sites."""
         return x.masked_fill(self.masked, 0)
 
     def coarser(self) -> MaskedGrid:
+        """Return the grid of cells with half as many sites on a side."""
         return MaskedGrid(self.mask, self.unit // 2)
 
 
@@ -81,8 +93,8 @@ class Cells:
     The number of a cell is `image * grid_h * grid_w + row * grid_w + column`.
 
     Ragged masks: images may have different numbers of visible cells. Every image then has as many places as the one
-    with the most; `exists` tells the places that hold a cell, and the others stand for any cell, blanked. `gather`,
-    `scatter`, `real` and `spread` take care of it, so that nothing else needs to know.
+    with the most; `exists` is True at the places that hold a cell; the others repeat any cell, zeroed. `gather`,
+    `scatter`, `real` and `spread` take care of it; nothing else has to.
 
     shape: (B, grid_h, grid_w).  visible: (B, V).  exists: (B, V) boolean, or None if every place holds a cell.
     masked: (number of masked cells,).
@@ -148,7 +160,7 @@ class PackedGrid:
     """Only visible cells are stored. Features (B, V, u, u, C), V cells an image of u x u sites.
 
     Everything but the depthwise convolution is local to a site or, for the 2x2 downsampling, to a cell.
-    For the convolution the cells are laid out on an empty canvas (B, H, W, C) and taken off it afterwards.
+    For the convolution the cells are laid out on an empty canvas (B, H, W, C) and gathered from it afterwards.
     """
 
     dense: ClassVar[bool] = False
@@ -158,8 +170,8 @@ class PackedGrid:
         batch, rows, columns = cells.shape
         self.canvas = (batch, rows * unit, columns * unit)
         # The canvas is also a table: its line `(image * H + y) * columns + column` holds the u sites that the cell
-        # in that column has on the canvas row y. So a cell is u lines, `columns` apart, and its sites lie in them
-        # as they lie in (u, u, C). `lines` are the lines of all visible cells, in order.
+        # in that column has on the canvas row y. So a cell is u lines, `columns` apart, and its sites are ordered
+        # as in (u, u, C). `lines` are the lines of all visible cells, in order.
         visible = cells.real(cells.visible)
         image_row = torch.div(visible, columns, rounding_mode="floor")  # image * grid_h + row
         first = image_row * (unit * columns) + visible % columns
@@ -167,11 +179,14 @@ class PackedGrid:
         self.lines = (first[..., None] + steps).flatten()
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Convolve the cells on an empty canvas."""
         cells = self.cells.real(x).view(-1, *x.shape[2:])  # (n, u, u, C)
         return self.cells.spread(ops.depthwise_cells(cells, self.lines, self.canvas, weight, bias))
 
     def zero_absent(self, x: Tensor) -> Tensor:
+        """Return x with zeros in places without a cell."""
         return self.cells.zero_absent(x)
 
     def coarser(self) -> PackedGrid:
+        """Return the grid of cells with half as many sites on a side."""
         return PackedGrid(self.cells, self.unit // 2)

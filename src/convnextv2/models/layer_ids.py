@@ -19,9 +19,9 @@ GROUPS = 12
 
 
 def layer_id(name: str, depths: Sequence[int], kind: Kind, *, prefix: str = "") -> int:
-    """The id of the parameter called `name` in a ConvNeXt of these depths, as in the published fine-tuning.
+    """Return the id of the parameter called `name` in a ConvNeXt of these depths, as in the published fine-tuning.
 
-    prefix: what stands before the encoder's own names in a model that wraps it, as "encoder.".
+    prefix: of the encoder's names in a model that wraps it, as "encoder.".
 
     single: blocks are numbered from 1 through all stages. Stem and downsamplings share the number of the first
     block after them; final norm and head come after the last block, at sum(depths) + 1. No parameter has id 0.
@@ -30,11 +30,11 @@ def layer_id(name: str, depths: Sequence[int], kind: Kind, *, prefix: str = "") 
 
     group: stem 0; stages 0, 1, 3 have 1, 2, 12; three blocks of stage 2 at a time have 3, 4, .. 11; downsamplings
     after the stem have 2, 3, 12; final norm and head 13. Fewer than 27 blocks in stage 2 leave ids out (9 blocks:
-    3 to 5), and what is beyond the 27th stays at 11, where the published code has no answer.
+    3 to 5), and blocks beyond the 27th, which the published code does not cover, stay at 11.
 
     Source: `optim_factory.py` of the official repository; the paper (appendix A) names both kinds.
 
-    Raises UserError for a name that no such encoder has: a wrong prefix must not turn the decay off in silence.
+    Raises UserError for a name that no such encoder has: a wrong prefix must not turn the decay off silently.
     """
     match = _NAME.fullmatch(name.removeprefix(prefix)) if name.startswith(prefix) else None
     in_stage, block, before_stage = match.groups("") if match else ("", "", "")
@@ -56,11 +56,11 @@ def layer_id(name: str, depths: Sequence[int], kind: Kind, *, prefix: str = "") 
 def lr_scales(
     model: nn.Module, depths: Sequence[int], decay: float, kind: Kind, *, prefix: str = ""
 ) -> dict[str, float]:
-    """Every parameter's name and the factor on its learning rate: decay ** (last id - its id), 1 for norm and head.
+    """Return the factor on the learning rate by parameter name: decay ** (last id - its id), 1 for norm and head.
 
-    model: a ConvNeXt of these depths, or a model that holds one under `prefix`; what lies outside of it has factor 1.
+    model: a ConvNeXt of these depths, or a model that holds one under `prefix`; all other parameters have factor 1.
 
-    The factor acts on the whole schedule, its floor included. Examples, of the stem: `single` 0.9 gives
+    The factor applies to the whole schedule, its floor included. Examples, of the stem: `single` 0.9 gives
     0.9 ** 12 = 0.2824 for Atto and 0.9 ** 18 = 0.1501 for Tiny; `group` 0.6 gives 0.6 ** 13 = 0.00131, and 0.6
     for stage 3.
 

@@ -24,14 +24,14 @@ class TimmBackbone(nn.Module):
     config: timm's name of the architecture, and the channels of the images. Trained weights are never fetched.
     num_classes: 0 for no head; `model(images)` then gives pooled features.
     image_size: pixels on a side that the model is built for if it depends on them (ViT, Swin, ...), and tried with one
-    black picture; None for timm's own size, untried.
+    black image; None for timm's own size, untried.
     drop_path_rate: in place of timm's default, also if 0.
     head_init_scale: factor on weight and bias of the head's last linear map.
 
     num_features: dimension of the pooled features.
-    ignored: which of "drop_path_rate" and "head_init_scale" were asked for and have no place in this model.
+    ignored: which of "drop_path_rate" and "head_init_scale" were requested but do not apply to this model.
 
-    Raises UserError if timm is not installed, does not know the name, or the model does not fit the pictures.
+    Raises UserError if timm is not installed, does not know the name, or the model does not fit the images.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class TimmBackbone(nn.Module):
         self.ignored = tuple(argument for argument, missing in without.items() if missing)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: (B, in_chans, H, W), normalised.  Returns logits (B, num_classes)."""
+        """Return logits (B, num_classes).  images: (B, in_chans, H, W), normalised."""
         return self.net(self._checked(images)) if self.num_classes else self.pooled_features(images)
 
     def pooled_features(self, images: Tensor) -> Tensor:
-        """What the head's last linear map works on.  Returns (B, num_features)."""
+        """Return the input of the head's last linear map, (B, num_features)."""
         return self.net.forward_head(self.net.forward_features(self._checked(images)), pre_logits=True)
 
     def classifiers(self) -> list[nn.Module]:
-        """What makes the logits: one module, or several whose logits timm averages (heads for distillation)."""
+        """Return the modules that make the logits: one, or several whose logits timm averages (distillation heads)."""
         found = self.net.get_classifier() if self.num_classes else ()
         return list(found) if isinstance(found, tuple | list | nn.ModuleList) else [found]
 
@@ -105,18 +105,18 @@ class TimmBackbone(nn.Module):
 
 
 def lr_scales(model: TimmBackbone, decay: float) -> dict[str, float]:
-    """Factor on the learning rate of each parameter, by name: `decay` to the number of layers that follow its own.
+    """Return the factor on the learning rate by parameter name: `decay` to the number of layers after its own.
 
-    What a layer is, timm says model by model (`group_matcher`); the head is the last one. In some families, ViT and
+    timm defines the layers of each model (`group_matcher`); the head is the last one. In some families, ViT and
     Swin among them, the norm before the head counts to the last block.
 
-    Raises UserError if timm does not say, and `decay` is not 1.
+    Raises UserError if timm does not define them and `decay` is not 1.
     """
     names = [name for name, _ in model.net.named_parameters()]
     if decay == 1:
         return {f"net.{name}": 1.0 for name in names}
     if not hasattr(model.net, "group_matcher"):
-        raise UserError(f"timm does not say what the layers of {PREFIX}{model.name} are: give --layer-decay 1")
+        raise UserError(f"timm does not define what the layers of {PREFIX}{model.name} are: give --layer-decay 1")
     from timm.models import group_parameters
 
     layers: Any = group_parameters(model.net, model.net.group_matcher(coarse=False), reverse=True)
@@ -125,7 +125,7 @@ def lr_scales(model: TimmBackbone, decay: float) -> dict[str, float]:
 
 
 def _build(name: str, needed: dict[str, Any], optional: dict[str, Any]) -> tuple[nn.Module, set[str]]:
-    """The timm model, and which of the optional arguments (None: not given) its constructor does not know."""
+    """Return the timm model, and which of the optional arguments (None: not given) its constructor does not know."""
     import timm
 
     optional, unknown = dict(optional), set()
@@ -171,11 +171,11 @@ def _check(num_classes: int, image_size: int | None, drop: float) -> None:
 
 
 def _does_not_fit(name: str, in_chans: int, image_size: int | None, error: Exception) -> str:
-    """One line: what was asked for, what timm said, and the pictures that the model is made for."""
+    """Return one line: what was requested, timm's error, and the images that the model is made for."""
     from timm.models import get_pretrained_cfg
 
     said = " ".join(str(error).split()) or type(error).__name__
     pixels = f"{image_size}x{image_size} pixels" if image_size else "its own size"
     known = get_pretrained_cfg(name)
     hint = f"; it is made for {known.input_size[0]} channels and --image-size {known.input_size[1]}" if known else ""
-    return f"{PREFIX}{name} does not work for pictures of {in_chans} channels and {pixels} (timm: {said}){hint}"
+    return f"{PREFIX}{name} does not work for images of {in_chans} channels and {pixels} (timm: {said}){hint}"

@@ -25,7 +25,7 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def depthwise_cells(x: Tensor, lines: Tensor, canvas: tuple[int, int, int], weight: Tensor, bias: Tensor) -> Tensor:
     """Return the depthwise convolution of cells that lie on an otherwise empty (zero) canvas.
 
-    x: (n, u, u, C), n cells of u x u sites.  lines: (n * u,) int64, where each line of u sites of each cell lies
+    x: (n, u, u, C), n cells of u x u sites.  lines: (n * u,) int64, the position of each line of u sites of each cell
     on the canvas, counted in runs of u sites in row-major order; none twice.  canvas: its size, (B, H, W), W a
     multiple of u.  weight, bias: as for `depthwise`.  Returns (n, u, u, C), the convolution at the cells' sites.
     """
@@ -88,7 +88,7 @@ class _FusedDepthwise(torch.autograd.Function):
 
 
 class _FusedCells(torch.autograd.Function):
-    """`_FusedDepthwise` on the canvas; zeros are written once and nothing is copied that is thrown away."""
+    """`_FusedDepthwise` on the canvas; zeros are written once, without a copy that is discarded."""
 
     @staticmethod
     def forward(

@@ -26,7 +26,7 @@ def grn(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     x: (B, ..., C), one image an entry of the first axis; sites that do not exist must hold zero.
     gamma, beta: C values each, in any shape, for instance (1, 1, 1, C).
 
-    The statistics are taken in float32 or better. Where a channel of an image is zero everywhere its norm
+    The statistics are taken in float32 or better. If a channel of an image is zero everywhere, its norm
     has no derivative; the subgradient zero is taken, so gradients stay finite (GELU underflows to exact zeros
     in bf16, and the plain root of a zero sum would turn the run into NaN).
     """
@@ -47,7 +47,7 @@ def _exact(x: Tensor) -> torch.dtype:
 
 
 def _forward(h: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """The output and the norms (B, 1, C) of h (B, S, C), a few images at a time.
+    """Return the output and the norms (B, 1, C) of h (B, S, C), a few images at a time.
 
     All passes but the first find their values in the cache.
     """
@@ -67,7 +67,7 @@ def _forward(h: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _backward(dy: Tensor, h: Tensor, gamma: Tensor, norm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of h, gamma and beta.
+    """Return the gradients of h, gamma and beta.
 
     With `x = gelu(h)` and the scale `s = gamma * n + 1` the layer is `y = x * s + beta`. Backward, with
     `d_s = sum over sites of d_y * x` and `m = mean(g) + eps`:  `d_gamma = sum_b d_s * n`,  `d_n = d_s * gamma`,
@@ -157,7 +157,7 @@ def _accepts(*_: Any) -> str | None:
 
 
 def _chunks(h: Tensor) -> Iterator[slice]:
-    """Slices over images. A graphics card gets all of them at once."""
+    """Slices over images. A GPU gets all of them at once."""
     batch, sites, channels = h.shape
     step = max(1, _CHUNK // (sites * channels)) if h.device.type == "cpu" else batch
     for start in range(0, batch, step):

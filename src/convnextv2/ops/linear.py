@@ -39,7 +39,7 @@ def residual_mlp(
 
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 1x1 convolution: its library uses all of a CPU's vector instructions whoever made the CPU."""
+    """A 1x1 convolution: its library uses all vector instructions on CPUs of any vendor."""
     *lead, channels = x.shape
     rows = x.reshape(1, -1, 1, channels).permute(0, 3, 1, 2)  # (1, in, rows, 1), channels last
     y = F.conv2d(rows, weight[:, :, None, None], bias)

@@ -1,8 +1,8 @@
 """Operations and their implementations: which there are, what each accepts, and which one a call takes.
 
 An operation has a reference in plain torch, which reads like the definition and accepts every call, and further
-implementations in order of preference. The first one that accepts a call takes it; `explain` tells why. Code outside
-the package adds implementations with `register`, and tests choose one with `force`.
+implementations in order of preference. The first one that accepts a call is used; `explain` gives the reasons. Code
+outside the package adds implementations with `register`, and tests choose one with `force`.
 
 Compilers and exporters: `torch.export` sees the reference, so that graphs are portable. `torch.compile` sees the
 first implementation that accepts the call and has a custom operator (`torch.library`), else the reference.
@@ -151,7 +151,7 @@ def explain(op: str, *args: Any, **kwargs: Any) -> str:
 
 @contextmanager
 def force(name: str = REFERENCE, *, op: str | None = None) -> Iterator[None]:
-    """Run one implementation inside a `with` block, whatever it says that it accepts.
+    """Run one implementation inside a `with` block, whatever it accepts.
 
     name: of the implementation.  op: of the operation; None for every operation that has an implementation of this
     name, so `force()` runs the reference of all. Raises UserError if there is no such operation or implementation.

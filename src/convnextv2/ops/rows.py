@@ -22,7 +22,7 @@ def scatter_rows(selected: Tensor, rows: Tensor, length: int) -> Tensor:
 
 
 def zeros_with(selected: Tensor, rows: Tensor, length: int) -> Tensor:
-    """As `scatter_rows`, without a gradient and without a copy of the zeros: for hand-written passes."""
+    """Return the result of `scatter_rows`, (length, F), without autograd or a copy of the zeros."""
     return selected.new_zeros(length, selected.shape[1]).index_copy_(0, rows, selected)
 
 

@@ -1,7 +1,7 @@
 """The model file that a run writes: its kind, its tensors, and one typed record of its metadata.
 
 `model.safetensors` holds a model's state dict, beside it perhaps the same tensors again under `ema/` (their exponential
-moving average), and text metadata, which `ModelInfo` alone reads and writes.
+moving average), and text metadata, which only `ModelInfo` reads and writes.
 """
 
 from __future__ import annotations

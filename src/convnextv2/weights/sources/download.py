@@ -85,7 +85,8 @@ def _check(file: Path, target: Path) -> None:
         file.unlink() if file != target else None
         raise LoadError(
             f"{target.name}: its SHA-256 is {found}, not {' '.join(expected)} as at its first download, so it is "
-            f"damaged or was replaced. Remove {target} to fetch it again, and {recorded.name} beside it if you trust a change"
+            f"damaged or was replaced. Remove {target} to fetch it again, and {recorded.name} beside it if you trust "
+            "the change"
         )
 
 
