@@ -1,4 +1,4 @@
-"""One process or many: who am I, which device is mine, and sums over all of us."""
+"""One process or many: rank, device, and values over all processes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class DistributedContext:
 
     @property
     def is_main(self) -> bool:
-        """The one process that writes files and speaks."""
+        """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
     def mean(self, values: list[float]) -> list[float]:
-        """The average of each value over all processes."""
+        """Return the average of each value over all processes."""
         if self.world_size == 1:
             return values
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -38,7 +38,7 @@ class DistributedContext:
         return (tensor / self.world_size).tolist()
 
     def gather(self, value: T) -> list[T]:
-        """Everybody's value, on every process."""
+        """Return the values of all processes, on every process."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -46,7 +46,7 @@ class DistributedContext:
         return values
 
     def broadcast(self, decide: Callable[[], T]) -> T:
-        """What the main process decides, on every process; its error of ours is everybody's."""
+        """Return what the main process decides, on every process; an error of ours there is raised on all."""
         outcome: list[Any] = [None]
         if self.is_main:
             try:
@@ -60,18 +60,18 @@ class DistributedContext:
         return outcome[0]
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the main one's buffers: running statistics differ, as each has its own pictures."""
+        """Copy the main process's buffers to all: running statistics differ, as each process has its own images."""
         if self.world_size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
     def barrier(self) -> None:
-        """Until every process has come here."""
+        """Wait until every process has reached this call."""
         if self.world_size > 1:
             dist.barrier()
 
     def local_share(self, amount: int) -> int:
-        """This process's share of something that the processes of one machine divide, at least 1."""
+        """Return this process's share of something that the processes of one machine divide, at least 1."""
         return max(1, amount // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class DistributedContext:
 
 
 def init(device: str = "auto") -> DistributedContext:
-    """Take one's context: under `torchrun` in its group of processes, otherwise alone.
+    """Return this process's context: in the process group under `torchrun`, otherwise of one process.
 
     device: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", ...
     """
@@ -100,7 +100,7 @@ def _device(name: str, local_rank: int) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise UserError(f"--device {name} is no device; use auto, cpu, cuda or cuda:N")
+        raise UserError(f"--device {name} is not a device; use auto, cpu, cuda or cuda:N")
     if kind == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count()
@@ -110,5 +110,7 @@ def _device(name: str, local_rank: int) -> torch.device:
         raise UserError(f"--device {name}: each of several processes takes a GPU of its own; use --device cuda")
     index = int(number) if number else local_rank
     if index >= count:
-        raise UserError(f"--device {name}: this machine has {count} GPUs, numbered from 0; number {index} is not there")
+        raise UserError(
+            f"--device {name}: this machine has {count} GPUs, numbered from 0; number {index} does not exist"
+        )
     return torch.device("cuda", index)

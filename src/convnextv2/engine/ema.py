@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights that fine-tuning is judged by."""
+"""The exponential moving average of a model's weights, which fine-tuning evaluates."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 def average_of(model: nn.Module, decay: float, *, warmup: bool) -> AveragedModel:
-    """A copy of `model` that `update_parameters(model)`, called after each optimiser step, moves towards it.
+    """Return a copy of `model` that `update_parameters(model)`, called after each optimiser step, moves towards it.
 
     average = d * average + (1 - d) * weights, from the weights after the first step on; buffers too, of which those
     that hold whole numbers (counters, indices) are copied.
 
     decay: d, 0.9999 in the paper.  warmup: d is `min(decay, (1 + n) / (10 + n))` at the n-th update after the
-    first (n from 1), so that a short run's average is not still made of its random beginning.
+    first (n from 1), so that the average of a short run does not keep its random initial weights.
     """
 
     def update(average: Any, current: Any, updates: Tensor | int) -> None:
@@ -32,5 +32,5 @@ def average_of(model: nn.Module, decay: float, *, warmup: bool) -> AveragedModel
 
 
 def decay_at(update: int, decay: float) -> float:
-    """The decay of the n-th update under warm-up."""
+    """Return the decay of the n-th update under warm-up."""
     return min(decay, (1 + update) / (10 + update))

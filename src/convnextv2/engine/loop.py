@@ -1,4 +1,4 @@
-"""The training loop: every promise that all tasks share is kept here once.
+"""The training loop: what all tasks share, implemented once.
 
 Exact resume, kill safety, clean stops, accumulation, several processes, bf16, progress, metrics, report.
 """
@@ -37,12 +37,12 @@ from convnextv2.weights.files import checkpoint_of
 class LoopSettings:
     """All that the loop needs to know; every number resolved.
 
-    batch_size: pictures of one optimiser step over all processes.  accumulate: micro-batches of a process a step.
+    batch_size: images of one optimiser step over all processes.  accumulate: micro-batches of a process per step.
     lr_scales: factor on the rate by parameter name, for layer-wise decay.  ema_decay: of the average of weights.
-    log_every: in steps.  eval_every, samples_every: in steps, 0 for at the end alone.
-    checkpoint_every: in steps, or 0 for by the clock alone.
+    log_every: in steps.  eval_every, samples_every: in steps, 0 for only at the end.
+    checkpoint_every: in steps, or 0 for time-based only.
     best: name of the evaluated value, the higher the better, whose best checkpoint is kept; of the average's
-    evaluation where there is an average.  patience: evaluations without a new best after which the run ends; 0
+    evaluation if there is an average.  patience: evaluations without a new best after which the run ends; 0
     for never.
     """
 
@@ -75,7 +75,7 @@ def fit(task: Task, settings: LoopSettings, log: RunLog, context: DistributedCon
     """Train until `total_steps` in the folder of `log`, and return the folder of the last checkpoint.
 
     Raises StoppedError after a SIGTERM or Ctrl-C, when everything is saved, and RunFailedError on a loss or a gradient
-    that is not finite. With `resume` the run goes on bit for bit from its newest checkpoint, if it has one.
+    that is not finite. With `resume` the run continues bit for bit from its newest checkpoint, if it has one.
     """
     if context.device.type == "cuda":
         torch.backends.cudnn.deterministic = True  # or a resumed run would not be bit for bit
@@ -87,7 +87,7 @@ def fit(task: Task, settings: LoopSettings, log: RunLog, context: DistributedCon
 
 
 def seconds_per_step(task: Task, settings: LoopSettings, context: DistributedContext) -> float:
-    """Measure one optimiser step, reading of its pictures included; leaves weights and buffers as they were.
+    """Measure one optimiser step, reading of its images included; leaves weights and buffers as they were.
 
     A few micro-batches, more if they are quick, of which the first half warms up; the slowest process counts.
     """
@@ -158,7 +158,7 @@ class _Loop:
                 self.average.n_averaged.fill_(where.averaged)
             if self.context.is_main:
                 state.point_to_best(self.checkpoints, where)
-            self.log.say(f"going on from {found} (step {self.step} of {self.settings.total_steps})")
+            self.log.say(f"resuming from {found} (step {self.step} of {self.settings.total_steps})")
         self.context.broadcast(lambda: rewind(self.run, self.step))
 
     def train(self, request: StopRequest) -> Path:
@@ -195,12 +195,12 @@ class _Loop:
         return 0 < self.settings.patience <= self.stale
 
     def _step(self, batches: Iterator[TaskBatch], request: StopRequest) -> tuple[dict[str, float], float, bool]:
-        """One optimiser step: the loss and its parts, averaged over everything; the gradient's norm; whether to stop.
+        """Run one step; return the loss and its parts, averaged over everything, the gradient's norm, whether to stop.
 
         All processes learn of a stop in the same step, with the same sum that gives them the loss.
         """
         s, lr = self.settings, self.schedule.at(self.step)
-        # What randomness a model has of its own (drop path) follows from the step, so a resume needs no state.
+        # The model's own randomness (drop path) follows from the step, so resuming needs no state.
         torch.manual_seed(hash((s.seed, self.step, self.context.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
         sums: dict[str, Tensor] = {}
         names: list[str] = []
@@ -254,17 +254,17 @@ class _Loop:
         self.log.progress(self.step, s.total_steps, epoch, values["loss"], rate)
 
     def _evaluate(self) -> bool:
-        """Log what the task says of the weights, and of their average; whether there is a new best."""
+        """Evaluate and log the weights and their average; return whether there is a new best."""
         values = self._values(self.task.model)
-        judged = values
+        scored = values
         if self.average is not None:
-            judged = self._values(self.average.module)
-            values |= {f"ema_{name}": value for name, value in judged.items()}
+            scored = self._values(self.average.module)
+            values |= {f"ema_{name}": value for name, value in scored.items()}
         if values:
             self.log.metrics(self.step, self.step / self.settings.steps_per_epoch, "eval", self.seconds, values)
         if self.settings.best is None:
             return False
-        value = self.context.broadcast(lambda: judged.get(self.settings.best or ""))
+        value = self.context.broadcast(lambda: scored.get(self.settings.best or ""))
         improved = value is not None and (self.best is None or value > self.best)
         if improved:
             self.best, self.best_step, self.stale = value, self.step, 0
@@ -274,7 +274,7 @@ class _Loop:
         return improved
 
     def _values(self, model: nn.Module) -> dict[str, float]:
-        """An evaluation, of which the next step notices nothing."""
+        """Evaluate, without an effect on the next step."""
         model.eval()
         self.context.share_buffers(model)
         with torch.no_grad(), _memory(), autocast(self.settings.precision, self.context.device):
@@ -298,9 +298,9 @@ class _Loop:
         with torch.no_grad(), autocast(self.settings.precision, self.context.device):
             folder = self.run / "pictures"
             folder.mkdir(exist_ok=True)
-            for name, picture in self.task.samples(model):
+            for name, image in self.task.samples(model):
                 target = folder / f"{state.name_of(self.step)}-{name}.png"
-                write_atomically(target, lambda partial, picture=picture: picture.save(partial, format="PNG"))
+                write_atomically(target, lambda partial, image=image: image.save(partial, format="PNG"))
         self.task.model.train()
 
     def _due(self) -> bool:
@@ -339,7 +339,7 @@ class _Loop:
 
 @dataclass
 class _Meter:
-    """Sums between two lines of the log; a checkpoint takes them along."""
+    """Sums between two lines of the log; a checkpoint includes them."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -356,7 +356,7 @@ class _Meter:
 
 @contextmanager
 def _memory() -> Iterator[None]:
-    """Say what to type when the device's memory is full."""
+    """Raise RunFailedError with advice if the device's memory is full."""
     try:
         yield
     except torch.OutOfMemoryError as error:

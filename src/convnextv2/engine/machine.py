@@ -34,7 +34,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def bytes_kept(compute: Callable[[], Tensor]) -> int:
-    """Bytes of all tensors that autograd keeps for the backward pass of what `compute` gives."""
+    """Return the bytes of all tensors, of any shape, that autograd keeps for the backward pass of `compute()`."""
     kept: dict[tuple[int, int], int] = {}
 
     def note(tensor: Tensor) -> Tensor:

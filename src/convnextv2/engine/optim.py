@@ -9,10 +9,10 @@ from torch import nn
 
 
 def decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay acts on a parameter: on the weights of convolutions and linear maps alone.
+    """Whether weight decay acts on a parameter: only on the weights of convolutions and linear maps.
 
     Not on norms, biases, GRN, LayerScale or tokens. (The published pre-training code decays GRN and the mask
-    token by accident of their shapes; fine-tuning there was mended later.)
+    token by accident of their shapes; this was fixed there later for fine-tuning.)
     """
     return name.endswith(".weight") and parameter.ndim > 1
 
@@ -25,7 +25,7 @@ def adamw(
     betas: tuple[float, float],
     lr_scales: Mapping[str, float] | None = None,
 ) -> torch.optim.AdamW:
-    """AdamW over all parameters that require a gradient, in groups of equal decay and equal rate.
+    """Return AdamW over all parameters that require a gradient, in groups of equal decay and equal rate.
 
     lr_scales: factor on the rate by name of parameter (layer-wise decay); 1 for names that are not in it. Each
     group keeps its factor as `group["lr_scale"]`.

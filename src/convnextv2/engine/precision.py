@@ -1,4 +1,4 @@
-"""Number formats: float32, or bf16 autocast where the machine computes in it."""
+"""Number formats: float32, or bf16 autocast if the machine computes in it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 def resolve(precision: Precision, device: torch.device) -> tuple[Literal["fp32", "bf16"], str]:
-    """The precision to use on a device, and why."""
+    """Return the precision to use on a device, and the reason."""
     if precision != "auto":
-        return precision, "asked for"
+        return precision, "requested"
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -23,5 +23,5 @@ def resolve(precision: Precision, device: torch.device) -> tuple[Literal["fp32",
 
 
 def autocast(precision: Literal["fp32", "bf16"], device: torch.device) -> torch.autocast:
-    """The context in which a step runs."""
+    """Return the context in which a step runs."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

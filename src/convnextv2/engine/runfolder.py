@@ -18,9 +18,9 @@ _BEFORE_CONFIG = {"log.txt", ".lock", ".config.json.partial"}
 
 
 def open_new(run: Path, *, resume: bool = False) -> None:
-    """Make the folder of a new run. UserError where it holds anything: nothing is ever overwritten.
+    """Make the folder of a new run. Raises UserError if it holds anything: nothing is ever overwritten.
 
-    resume: whether the user asked to go on with a run, and there is none.
+    resume: whether the user requested to resume a run, and there is none.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def open_new(run: Path, *, resume: bool = False) -> None:
 
 @contextlib.contextmanager
 def locked(run: Path, context: DistributedContext) -> Iterator[None]:
-    """While inside, no other command works on this run. A killed process holds no lock."""
+    """Lock the run: inside, no other command works on it. A killed process holds no lock."""
     if not context.is_main:
         yield
         return
@@ -49,7 +49,7 @@ def locked(run: Path, context: DistributedContext) -> Iterator[None]:
 
 
 def abandon(run: Path) -> None:
-    """Take back the folder of a run that never began, so that the same command can be typed again, mended."""
+    """Remove the folder of a run that never started, so that a corrected command can use it."""
     if not (run / "config.json").exists():
         for name in _BEFORE_CONFIG:
             (run / name).unlink(missing_ok=True)
@@ -63,7 +63,7 @@ def write_config(run: Path, config: Mapping[str, Any]) -> None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A run's config.json. UserError where it is missing or damaged."""
+    """Read a run's config.json. Raises UserError if it is missing or damaged."""
     if not path.is_file():
         raise UserError(f"no run at {path.parent}: it has no config.json")
     try:

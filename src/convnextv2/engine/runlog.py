@@ -1,4 +1,4 @@
-"""What a run tells: to the console, to log.txt, to metrics.jsonl, and to TensorBoard where it is installed."""
+"""The output of a run: console, log.txt, metrics.jsonl, and TensorBoard if it is installed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class RunLog:
-    """The files and the voice of one run. Only the main process has one that writes (`quiet` otherwise)."""
+    """The log files and console output of one run. Only the main process has one that writes (`quiet` otherwise)."""
 
     def __init__(self, run: Path, *, quiet: bool = False) -> None:
         self.run, self.quiet = run, quiet
@@ -43,7 +43,7 @@ class RunLog:
                 file.close()
 
     def say(self, text: str) -> None:
-        """One line to the console and to log.txt."""
+        """Write one line to the console and to log.txt."""
         if self.quiet:
             return
         text = encodable(text)
@@ -51,20 +51,20 @@ class RunLog:
         self.note(text)
 
     def warn(self, text: str) -> None:
-        """As `say`, but a process that is otherwise quiet tells the console, too: nothing is passed over silently."""
+        """Write a line as `say`, on the console also from quiet processes: no warning is lost."""
         if self.quiet:
             print(encodable(text), file=sys.stderr, flush=True)
         self.say(text)
 
     def note(self, text: str) -> None:
-        """One line to log.txt alone."""
+        """Write one line to log.txt only."""
         if self.quiet:
             return
         with (self.run / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {encodable(text)}\n")
 
     def metrics(self, step: int, epoch: float, phase: str, seconds: float, values: Mapping[str, float]) -> None:
-        """One object to metrics.jsonl; the values to TensorBoard as `phase/name`."""
+        """Write one object to metrics.jsonl, and its values to TensorBoard as `phase/name`."""
         if self.quiet:
             return
         if self._metrics is None:
@@ -78,7 +78,7 @@ class RunLog:
                 self._board.add_scalar(f"{phase}/{name}", value, step)
 
     def progress(self, step: int, total: int, epoch: float, loss: float, rate: float) -> None:
-        """A bar on a terminal; elsewhere a plain line now and then, and always the last.
+        """Show a bar on a terminal; elsewhere a plain line now and then, and always the last.
 
         step: optimiser steps done of `total`.  rate: images a second, over all processes.
         """
@@ -111,7 +111,7 @@ class RunLog:
 
 
 def rewind(run: Path, step: int) -> None:
-    """Drop what metrics.jsonl holds beyond `step`, the line of its end, and one that a killed process left torn."""
+    """Drop the lines of metrics.jsonl beyond `step`, the one of its end, and a partial one of a killed process."""
     path = run / "metrics.jsonl"
     if not path.is_file():
         return
@@ -127,7 +127,7 @@ def rewind(run: Path, step: int) -> None:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in words: `40 s`, `12 min`, `3 h 20 min`, `2 d 5 h`."""
+    """Return a length of time as text: `40 s`, `12 min`, `3 h 20 min`, `2 d 5 h`."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -16,7 +16,7 @@ class CosineSchedule:
     total_steps: int
 
     def at(self, step: int) -> float:
-        """The rate of the optimiser step `step`, counted from 0."""
+        """Return the rate of the optimiser step `step`, counted from 0."""
         if step < self.warmup_steps:
             return self.peak * step / self.warmup_steps
         done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)

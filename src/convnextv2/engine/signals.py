@@ -9,7 +9,7 @@ from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """While entered, remembers in `signal` the first SIGTERM or SIGINT instead of dying of it."""
+    """While entered, records the first SIGTERM or SIGINT in `signal` instead of ending the process."""
 
     def __init__(self) -> None:
         self.signal: int | None = None

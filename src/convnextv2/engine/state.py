@@ -1,10 +1,10 @@
 """Checkpoints of a run: complete or absent, the newest two kept, and the best.
 
 checkpoints/step-00001200/model.safetensors       the weights that users pass around, and their average
-checkpoints/step-00001200/optimizer.safetensors   what the optimiser remembers
-checkpoints/step-00001200/state.json              where the loop stood
+checkpoints/step-00001200/optimizer.safetensors   the state of the optimiser
+checkpoints/step-00001200/state.json              the state of the loop
 checkpoints/latest                                the name of the newest, moved last
-checkpoints/best                                  the name of the best, where the task says what is good
+checkpoints/best                                  the name of the best, if the task has a metric for it
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class LoopState:
-    """Where a run stands.
+    """The progress of a run.
 
     step: optimiser steps done.  seconds: of training so far.  best, best_step: the highest value so far of the
-    metric that the run is judged by, and where.  stale: evaluations since then.  averaged: updates of the average.
-    meter: sums since the last line of the log.
+    metric that selects the best checkpoint, and its step.  stale: evaluations since then.  averaged: updates of the
+    average.  meter: sums since the last line of the log.
     """
 
     step: int
@@ -53,7 +53,7 @@ def save(
     metadata: Mapping[str, str],
     average: nn.Module | None = None,
 ) -> Path:
-    """Write a checkpoint below `folder` (the run's `checkpoints/`); returns its own folder.
+    """Write a checkpoint below `folder` (the run's `checkpoints/`); return its own folder.
 
     average: the model with averaged weights, saved beside the plain ones under names that begin with `ema/`.
     """
@@ -73,19 +73,21 @@ def save(
     flush_to_disk(folder)
     write_text_atomically(folder / "latest", name)
     best = point_to_best(folder, state)
-    kept = [other for other in checkpoints_in(folder) if other <= name][-KEPT:]  # later ones are of a run gone back on
+    kept = [other for other in checkpoints_in(folder) if other <= name][
+        -KEPT:
+    ]  # later ones are of a run that was rewound
     for other in set(checkpoints_in(folder)) - {*kept, best}:
         shutil.rmtree(folder / other, ignore_errors=True)
     return final
 
 
 def name_of(step: int) -> str:
-    """What the folder of a checkpoint is called."""
+    """Return the name of a checkpoint's folder."""
     return f"step-{step:08d}"
 
 
 def point_to_best(folder: Path, state: LoopState) -> str | None:
-    """Let `best` say what `state` says, and return it. Only for the process that owns the run."""
+    """Point `best` to the best checkpoint of `state`, and return its name. Only for the process that owns the run."""
     if state.best is None or not (folder / name_of(state.best_step)).is_dir():
         (folder / "best").unlink(missing_ok=True)
         return None
@@ -105,7 +107,7 @@ def repair(folder: Path) -> None:
 def load(
     checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
 ) -> LoopState:
-    """Fill model, optimiser and average from a checkpoint's folder; returns where the run stood."""
+    """Fill model, optimiser and average from a checkpoint's folder; return the progress of the run."""
     weights, _ = load_tensors(checkpoint / "model.safetensors")
     model.load_state_dict({name: value for name, value in weights.items() if not name.startswith(EMA_PREFIX)})
     if average is not None:
@@ -116,7 +118,7 @@ def load(
     for key, value in flat.items():
         name, _, field = key.rpartition("/")
         parameter = names[name]
-        # AdamW keeps its count of steps on the CPU unless the fused kernel wants it on the device.
+        # AdamW keeps its count of steps on the CPU unless the fused kernel needs it on the device.
         optimizer.state[parameter][field] = value.to(parameter.device)
     try:
         state = LoopState(**json.loads((checkpoint / "state.json").read_text(encoding="utf-8")))
