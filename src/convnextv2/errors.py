@@ -1,25 +1,77 @@
 """Every exception this package raises, in one tree.
 
 ConvNeXtV2Error
-├── UserError          a mistake in what was asked for: one line, exit code 2
-│   └── LoadError      weights that do not fit the model they were meant for
-├── BadImageError           one file that is not a readable picture (skipped and counted)
+├── UserError               a mistake in a call or a command: one line, exit code 2
+│   └── LoadError           weights that do not fit the model they were meant for
+├── BadImageError           one file that is not a readable image (skipped and counted)
 ├── RunFailedError          a run that had to stop: exit code 1
 └── StoppedError            a run that was asked to stop and saved first: exit code 128 + signal
+
+Messages are written with options as the command spells them (`--mask-ratio 0.6`). A caller in Python reads them in
+Python's spelling (`mask_ratio=0.6`); the command line asks for its own with `spelled_for_command`.
 """
 
 from __future__ import annotations
 
+import re
 import signal as _signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+_for_command = ContextVar("_for_command", default=False)
+
+
+@contextmanager
+def spelled_for_command() -> Iterator[None]:
+    """Inside, errors name options as the command spells them."""
+    token = _for_command.set(True)
+    try:
+        yield
+    finally:
+        _for_command.reset(token)
+
+
+def spelled(message: str) -> str:
+    """Return a message with the options in it as the caller spells them, in Python or in the command."""
+    return message if _for_command.get() else spelled_for_python(message)
+
+
+# A command in backquotes stays; else an option, and what follows it up to a punctuation mark or a space.
+_OPTION = re.compile(r"`[^`]*`|(?<![^\s(])--([a-z][a-z0-9-]*)(?: (\([^()]*\)|(?!--)[^\s`]+?)(?=([:;,)]?)(?:\s|$)))?")
+
+
+def spelled_for_python(message: str) -> str:
+    """Return a message with the options in it as Python spells them: `--image-size 96` becomes `image_size=96`.
+
+    A word after an option is its value if it is a number, a tuple, a placeholder in capitals, or ends a clause; so a
+    message says "leave out --split", and not "leave --split out".
+    """
+
+    def spell(found: re.Match[str]) -> str:
+        option, value, mark = found.groups()
+        if option is None:
+            return found[0]
+        name = option.replace("-", "_")
+        if value is None:
+            return name
+        if re.fullmatch(r"-?(\d[\d.e+-]*|inf|nan)|[A-Z]+|\(.*\)", value):
+            return f"{name}={value}"
+        return f"{name}={value!r}" if mark or found.end() == len(message) else f"{name} {value}"
+
+    return _OPTION.sub(spell, message)
 
 
 class ConvNeXtV2Error(Exception):
     """Base of every exception raised by convnextv2."""
 
+    def __str__(self) -> str:
+        return spelled(super().__str__())
+
 
 class UserError(ConvNeXtV2Error, ValueError):
-    """A user's mistake: says what was wrong, where, and what to type instead."""
+    """A user's mistake: what is wrong, where, and what to type instead."""
 
 
 class LoadError(UserError):
@@ -27,12 +79,12 @@ class LoadError(UserError):
 
 
 class BadImageError(ConvNeXtV2Error):
-    """A file that cannot be read as a picture."""
+    """A file that cannot be read as an image."""
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
-        self.reason = reason
+        self.reason = spelled(reason)
 
 
 class RunFailedError(ConvNeXtV2Error, RuntimeError):
@@ -40,13 +92,13 @@ class RunFailedError(ConvNeXtV2Error, RuntimeError):
 
 
 class Notice(UserWarning):
-    """No error: something about the weights that the user should know, as a warning."""
+    """A warning about weights: nothing is wrong, but the user should know."""
 
 
 class StoppedError(ConvNeXtV2Error):
     """A run that was asked to stop by a signal, finished its step and saved a checkpoint."""
 
     def __init__(self, signal: int, saved: Path) -> None:
-        super().__init__(f"stopped by {_signal.Signals(signal).name}; saved {saved}; go on with --resume")
+        super().__init__(f"stopped by {_signal.Signals(signal).name}; saved {saved}; continue with --resume")
         self.signal = signal
         self.saved = saved

@@ -31,7 +31,7 @@ def test_the_limit_itself_is_allowed_and_one_more_is_not(images):
         ledger.add([(9, "empty")])
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("4 of 10", "0.3", "0.jpg: r", "9.jpg: empty", "--max-bad-fraction"):
+    for part in ("4 of 10", "0.3", "0.jpg: r", "9.jpg: empty", "max_bad_fraction"):
         assert part in message
     assert "..." not in message
 

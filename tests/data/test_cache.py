@@ -84,7 +84,7 @@ def test_pixel_limit_holds_for_the_cache(make_folder):
     cache = decode_all(images, max_pixels=52 * 40, budget_bytes=10**8)
     assert cache is not None
     cache.get(0)
-    with pytest.raises(BadImageError, match="--max-pixels"):
+    with pytest.raises(BadImageError, match="max_pixels"):
         cache.get(1)
 
 

@@ -88,7 +88,7 @@ def test_of_several_columns_the_most_telling_is_taken_and_the_others_noted(tmp_p
         (("a.png,x", "b.png,y"), {"group_column": "who"}, "needs a column of paths"),
         (("path,label,who", "a.png,x,1", "b.png,y,"), {"group_column": "who"}, "line 3 of"),
         (("path,label,who", "a.png,x,1", "b.png,y,1"), {"group_column": "who"}, "of the group '1'"),
-        (("path,label", "a.png,x", "b.png,y"), {"label_separator": ""}, "empty --label-separator"),
+        (("path,label", "a.png,x", "b.png,y"), {"label_separator": ""}, "empty label_separator"),
         (("path,label", "a.png,x", "b.png,y"), {"group_pattern": "("}, "is not a valid regular expression"),
         (("path,label", "a.png,x", "b.png,y"), {"group_pattern": "a"}, "finds no group in 1 of 2 names (b.png)"),
     ],

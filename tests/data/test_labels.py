@@ -114,13 +114,13 @@ def test_refusals_of_folders(tmp_path):
     assert "single image" in refusal(tmp_path / "one.png")
     flat = refusal(fill(tmp_path / "flat", train=3, val=2))
     assert f"{tmp_path / 'flat' / 'train'} lie in no class folders: put them into one folder per class" in flat
-    assert "--group-column is for a CSV" in refusal(tmp_path, group_column="x")
+    assert "group_column is for a CSV" in refusal(tmp_path, group_column="x")
     assert "give one of them" in refusal(tmp_path, group_column="x", group_pattern="x")
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, float("nan")])
 def test_fractions_out_of_range(tmp_path, fraction):
-    assert f"--val-fraction {fraction:g}" in refusal(tmp_path, val_fraction=fraction)
+    assert f"val_fraction={fraction:g}" in refusal(tmp_path, val_fraction=fraction)
 
 
 def test_one_class_says_what_to_give_instead(tmp_path):

@@ -155,7 +155,7 @@ def test_off_is_off():
 
 
 @pytest.mark.parametrize(
-    ("mixup", "cutmix", "named"), [(-1, 0, "--mixup -1"), (0, -0.5, "--cutmix -0.5"), (float("nan"), 0, "--mixup nan")]
+    ("mixup", "cutmix", "named"), [(-1, 0, "mixup=-1"), (0, -0.5, "cutmix=-0.5"), (float("nan"), 0, "mixup=nan")]
 )
 def test_a_negative_parameter_is_refused(mixup, cutmix, named):
     with pytest.raises(UserError, match=f"{named}: give 0 for none"):

@@ -69,7 +69,7 @@ def test_mistakes_say_what_to_type():
         return str(caught.value)
 
     message = refusal(7, 8)
-    for part in ("7 images", "zero steps", "--recipe auto", "--batch-size 7"):
+    for part in ("7 images", "zero steps", "recipe='auto'", "batch_size=7"):
         assert part in message
-    assert "--batch-size 12" in refusal(100, 10, world_size=3, accumulate=2)
-    assert "--batch-size" in refusal(100, 0)
+    assert "batch_size=12" in refusal(100, 10, world_size=3, accumulate=2)
+    assert "batch_size" in refusal(100, 0)

@@ -63,7 +63,7 @@ def test_channels_limits_and_targets(make_folder, workers):
     assert batch.tensors["images"].shape == (3, 1, 16, 16)
     assert batch.tensors["index"].tolist() == batch.indices.tolist() == [0, 1, 2]
     assert [tuple(part.shape) for part in batch.lists["whole"]] == [(1, 40, 52), (1, 41, 53), (1, 42, 54)]
-    assert batch.bad == ((3, "55 x 43 = 2365 pixels, more than 2268 (raise --max-pixels to allow it)"),)
+    assert batch.bad == ((3, "55 x 43 = 2365 pixels, more than 2268 (raise max_pixels to allow it)"),)
 
 
 def test_the_callers_generator_is_left_alone(make_folder):

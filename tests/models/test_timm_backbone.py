@@ -148,7 +148,7 @@ def test_lr_scales_are_those_of_timm(name, layers, first, last):
 
 def test_without_layers_there_is_no_layer_decay():
     model = backbone("pit_ti_224", num_classes=5, image_size=64)
-    with pytest.raises(UserError, match=r"layers of timm:pit_ti_224 .*: give --layer-decay 1$"):
+    with pytest.raises(UserError, match=r"layers of timm:pit_ti_224 .*: give layer_decay=1$"):
         lr_scales(model, 0.9)
     assert lr_scales(model, 1.0) == {name: 1.0 for name, _ in model.named_parameters()}
 
@@ -160,9 +160,9 @@ def test_without_layers_there_is_no_layer_decay():
         ("vit_tiny_p", {}, "did you mean timm:vit_tiny_patch16_"),
         ("", {}, "''; did you mean timm:"),
         ("hf-hub:timm/resnet18.a1_in1k", {}, "no model called 'hf-hub:timm/resnet18.a1_in1k'"),
-        ("resnet18.a1_in1k", {}, r"trained weights \(a1_in1k\).* give --model timm:resnet18$"),
-        ("crossvit_tiny_240", {}, r"3 channels and 64x64 pixels \(timm: .*tensor.*\); .* --image-size 240"),
-        ("vit_tiny_patch16_224", {"image_size": 8}, r"8x8 pixels \(timm: .+\); .* --image-size 224"),
+        ("resnet18.a1_in1k", {}, r"trained weights \(a1_in1k\).* give model='timm:resnet18'$"),
+        ("crossvit_tiny_240", {}, r"3 channels and 64x64 pixels \(timm: .*tensor.*\); .* image_size=240"),
+        ("vit_tiny_patch16_224", {"image_size": 8}, r"8x8 pixels \(timm: .+\); .* image_size=224"),
         ("resnet18", {"num_classes": -1}, "num_classes must be 0 .* got -1"),
         ("resnet18", {"in_chans": 0}, "in_chans must be at least 1, got 0"),
         ("resnet18", {"image_size": 0}, "image_size must be at least 1, got 0"),
@@ -187,7 +187,7 @@ def test_without_timm_the_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError) as error:
         backbone("resnet50", num_classes=5, image_size=64)
-    assert str(error.value) == "--model timm:resnet50 needs timm: pip install 'convnextv2[timm]'"
+    assert str(error.value) == "model timm:resnet50 needs timm: pip install 'convnextv2[timm]'"
 
 
 def test_timm_is_not_imported_before_it_is_needed():
@@ -225,9 +225,9 @@ def test_a_backbone_is_ours_or_theirs_by_its_configuration():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("timm:resnet18", {"stem_stride": 2}, "--stem-stride 2 .*timm:resnet18 .*: leave it out$"),
-        ("timm:resnet18", {"depths": (1, 1, 1, 1)}, r"--depths \(1, 1, 1, 1\) .*timm:resnet18 .*: leave it out$"),
-        ("timm:resnet18", {"dims": (8, 8, 8, 8)}, r"--dims \(8, 8, 8, 8\) .*timm:resnet18 .*: leave it out$"),
+        ("timm:resnet18", {"stem_stride": 2}, "stem_stride=2 .*timm:resnet18 .*: leave it out$"),
+        ("timm:resnet18", {"depths": (1, 1, 1, 1)}, r"depths=\(1, 1, 1, 1\) .*timm:resnet18 .*: leave it out$"),
+        ("timm:resnet18", {"dims": (8, 8, 8, 8)}, r"dims=\(8, 8, 8, 8\) .*timm:resnet18 .*: leave it out$"),
         ("resnet18", {}, "no model is called 'resnet18'"),
     ],
 )

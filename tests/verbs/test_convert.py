@@ -140,7 +140,7 @@ def test_the_licence_goes_along(official, tmp_path):
         ("flax", "model.safetensors", r"'flax' is not a layout: give one of convnextv2, official, minkowski, timm, "),
         ("official", "model.safetensors", r"official is written to a name that ends in .pt or .pth"),
         ("timm", "model", r"timm is written to a name that ends in .safetensors"),
-        ("timm", "there.pt", r"there.pt exists: name a new --out"),
+        ("timm", "there.pt", r"there.pt exists: name a new out"),
     ],
 )
 def test_a_wrong_target_is_refused(to, out, message, official, tmp_path):

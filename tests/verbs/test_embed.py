@@ -86,5 +86,5 @@ def test_a_model_of_one_size_refuses_another():
     model = build_backbone(TimmConfig(name="timm:test_coatnet"), image_size=64, num_classes=2)
     predictor = Predictor(model, InputSpec(in_chans=3, image_size=64, preprocessing=Preprocessing()))
     assert predictor.at_size(64) is predictor
-    with pytest.raises(UserError, match=r"image.size 96 does not suit the model .*; leave it out for 64"):
+    with pytest.raises(UserError, match=r"image_size=96 does not suit the model .*; leave it out for 64"):
         predictor.at_size(96)

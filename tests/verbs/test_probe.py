@@ -206,7 +206,7 @@ def test_labels_that_are_several_have_no_neighbours(run, picture_folder, tmp_pat
     assert 0 < result.rows[0].linear.mean <= 1
     assert "k-NN" not in result.sentence
     assert result.sentence.endswith("its uncertainty is not known.")
-    with pytest.raises(UserError, match="--label-fraction"):
+    with pytest.raises(UserError, match="label_fraction"):
         probe(run, tmp_path / "labels.csv", labels_per_class=2)
 
 
@@ -267,14 +267,14 @@ def test_pictures_that_cannot_be_read_are_told_and_left_out(run, picture_folder,
         ({"data": "absent"}, "absent does not exist"),
         ({"against": "absent"}, "no run and no file at absent"),
         ({"val_fraction": 0.0}, "no test images to evaluate on"),
-        ({"split": "test"}, "leave out --split"),
-        ({"labels_per_class": 0}, "--labels-per-class 0"),
+        ({"split": "test"}, "leave out split"),
+        ({"labels_per_class": 0}, "labels_per_class=0"),
         ({"labels_per_class": 3, "label_fraction": 0.5}, "give one of them"),
-        ({"label_fraction": 0.0}, "--label-fraction 0"),
-        ({"neighbours": 0}, "--neighbours 0"),
-        ({"batch_size": 0}, "--batch-size 0"),
+        ({"label_fraction": 0.0}, "label_fraction=0"),
+        ({"neighbours": 0}, "neighbours=0"),
+        ({"batch_size": 0}, "batch_size=0"),
         ({"out": "probe.txt"}, "ends in .json"),
-        ({"group_column": "patient"}, "give --group-pattern"),
+        ({"group_column": "patient"}, "give group_pattern"),
         ({"group_column": "patient", "group_pattern": "."}, "give one of them"),
     ],
 )

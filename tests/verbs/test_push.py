@@ -92,7 +92,7 @@ def test_a_dry_run_sends_nothing(run, hub, command):
 
 
 def test_a_licence_must_be_said_and_cannot_be_changed(run, tmp_path):
-    with pytest.raises(UserError, match=r"--licence apache-2.0, cc-by-nc-4.0"):
+    with pytest.raises(UserError, match=r"licence='apache-2.0', cc-by-nc-4.0"):
         push(run, "someone/cats", dry_run=True)
     with pytest.raises(UserError, match=r"give an identifier"):
         push(run, "someone/cats", licence="all rights: mine", dry_run=True)

@@ -97,5 +97,5 @@ def test_what_fits_is_left_as_it_is():
 
 @pytest.mark.parametrize("how", ["twice", "0,1", "0,1,2,3", "0,1,2,-1", "", "0,1,2,", "0,,1,2"])
 def test_other_maps_are_refused(how):
-    with pytest.raises(UserError, match=r"--inflate"):
+    with pytest.raises(UserError, match=r"inflate"):
         inflate(torch.zeros(8, 3, 4, 4), 4, how)

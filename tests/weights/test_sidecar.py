@@ -170,7 +170,7 @@ def test_a_licence_may_be_spelt_in_several_ways(folder):
     for asked in (None, "cc-by-nc-4.0", "CC-BY-NC-4.0"):
         with pytest.warns(UserWarning, match="commercial"):
             assert "license: cc-by-nc-4.0" in push(folder, "someone/cats", licence=asked, dry_run=True).card
-    with pytest.warns(UserWarning, match="commercial"), pytest.raises(UserError, match=r"--licence cc-by-nc"):
+    with pytest.warns(UserWarning, match="commercial"), pytest.raises(UserError, match=r"licence='cc-by-nc-4.0'"):
         push(folder, "someone/cats", licence="mit", dry_run=True)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 import convnextv2
 from convnextv2.cli import options
-from convnextv2.errors import ConvNeXtV2Error, RunFailedError, StoppedError, UserError
+from convnextv2.errors import ConvNeXtV2Error, RunFailedError, StoppedError, UserError, spelled_for_command
 
 VERBS = {  # title of the group: verb, and the first line of its docstring, which is only imported when it runs
     "Learn": {
@@ -73,6 +73,11 @@ def main(arguments: list[str] | None = None) -> None:
     options.show_all = options.HELP_ALL in tokens
     tokens = ["--help" if token == options.HELP_ALL else token for token in tokens if token != "--debug"]
     warnings.showwarning = _note
+    with spelled_for_command():
+        _run(tokens, debug)
+
+
+def _run(tokens: list[str], debug: bool) -> None:
     try:
         build_app(tokens[0] if tokens else None)(tokens, exit_on_error=True, print_error=True)
     except ConvNeXtV2Error as error:

@@ -48,7 +48,9 @@ def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str]) -> tuple
             if name not in _FREE_ON_RESUME and (before := first_given.get(name, getattr(recorded, name))) != value
         ]
         if changed:
-            raise UserError(f"--resume goes on with the run as it was: {'; '.join(changed)}. Name a new --out instead")
+            raise UserError(
+                f"--resume continues the run as it was: {'; '.join(changed)}; name a new --out for another run"
+            )
         return replace(recorded, **{name: values[name] for name in given & _FREE_ON_RESUME}), True
     if requested.config is not None:
         requested = _like(spec, requested.config, values)

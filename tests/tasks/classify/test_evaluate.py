@@ -136,7 +136,7 @@ def test_which_pictures_are_judged_and_that_it_is_said(run, split_folder, pictur
     table.write_text("\n".join(["path,label", *rows]))
     assert judged(table)[:2] == ("all", 40)
     for split in ("train", "val", "test"):
-        with pytest.raises(UserError, match=rf"--split {split}: .*labels.csv is not split: leave --split out"):
+        with pytest.raises(UserError, match=rf"split='{split}': .*labels.csv is not split: leave out split"):
             judged(table, split=split)
     splits = ["train", "train", "test", "test", "test"] * 8
     table.write_text("\n".join(["path,label,split", *(f"{row},{s}" for row, s in zip(rows, splits, strict=True))]))
@@ -240,7 +240,7 @@ def test_a_name_may_hold_what_separates_labels_elsewhere(run, picture_folder, tm
     paths = sorted(picture_folder.rglob("*.png"))[:12]
     rows = [f"{path},{path.parent.name.replace('cats', 'cats; grey')},test" for path in paths]
     (tmp_path / "labels.tsv").write_text("\n".join(["path,label,split", *rows]).replace(",", "\t"))
-    with pytest.raises(UserError, match="another --label-separator"):
+    with pytest.raises(UserError, match="another label_separator"):
         evaluate(file, tmp_path / "labels.tsv", **PLAIN)
     found = evaluate(file, tmp_path / "labels.tsv", label_separator="|", **PLAIN)
     assert [found.data.classes[label] for label in found.data.labels.tolist()] == [row.split(",")[1] for row in rows]
@@ -250,15 +250,15 @@ def test_a_name_may_hold_what_separates_labels_elsewhere(run, picture_folder, tm
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"crop_pct": 0.0}, "--crop-pct 0.0: give more than 0"),
+        ({"crop_pct": 0.0}, "crop_pct=0.0: give more than 0"),
         ({"crop_pct": 0.9, "resize": "whole"}, "give one of them"),
-        ({"image_size": 4}, "--image-size 4: give 8 or more"),
-        ({"batch_size": 0}, "--batch-size 0: give 1 or more"),
-        ({"workers": -1}, "--workers -1: give 0 or more"),
-        ({"device": "tpu"}, "--device tpu"),
+        ({"image_size": 4}, "image_size=4: give 8 or more"),
+        ({"batch_size": 0}, "batch_size=0: give 1 or more"),
+        ({"workers": -1}, "workers=-1: give 0 or more"),
+        ({"device": "tpu"}, "device='tpu'"),
         ({"split": "dev"}, "no split is called 'dev'"),
-        ({"split": "val"}, "is not split: leave --split out to evaluate on all of it, or name data with a val split"),
-        ({"label_separator": "", "split": None, "data": "labels.csv"}, "an empty --label-separator"),
+        ({"split": "val"}, "is not split: leave out split to evaluate on all of it, or name data with a val split"),
+        ({"label_separator": "", "split": None, "data": "labels.csv"}, "an empty label_separator"),
     ],
 )
 def test_a_mistake_gets_one_line_and_leaves_no_folder(run, picture_folder, tmp_path, options, words):
@@ -290,7 +290,7 @@ def test_what_does_not_fit_the_model_is_refused(run, picture_folder, split_folde
 
 def test_a_picture_too_small_for_the_strides_is_refused_before_any_is_read(picture_folder, tmp_path):
     classify(picture_folder, tmp_path / "run", **SMALL_CLASSIFIER | {"stem_stride": 4}, epochs=0.25)
-    with pytest.raises(UserError, match=r"--image-size 16 does not suit .*; leave it out for 32"):
+    with pytest.raises(UserError, match=r"image_size=16 does not suit .*; leave it out for 32"):
         evaluate(tmp_path / "run", picture_folder, image_size=16, **PLAIN)
 
 

@@ -161,11 +161,11 @@ def test_outputs_that_are_not_finite_are_an_error_that_names_the_picture(run, pi
         (["absent.png"], {}, "there is nothing at absent.png"),
         (["empty"], {}, "no images in empty"),
         (["notes.txt"], {}, "none of the 1 files named in notes.txt exists"),
-        (["few"], {"top": 0}, "--top 0: give 1 or more"),
-        (["few"], {"threshold": 1.5}, "--threshold 1.5: give 0 or more and at most 1"),
-        (["few"], {"threshold": 0.3}, "--threshold 0.3 is for models of several labels"),
-        (["few"], {"batch_size": 0}, "--batch-size 0: give 1 or more"),
-        (["few"], {"device": "gpu"}, "--device gpu"),
+        (["few"], {"top": 0}, "top=0: give 1 or more"),
+        (["few"], {"threshold": 1.5}, "threshold=1.5: give 0 or more and at most 1"),
+        (["few"], {"threshold": 0.3}, "threshold=0.3 is for models of several labels"),
+        (["few"], {"batch_size": 0}, "batch_size=0: give 1 or more"),
+        (["few"], {"device": "gpu"}, "device='gpu'"),
     ],
 )
 def test_a_mistake_gets_one_line_at_once(run, few, tmp_path, monkeypatch, images, options, words):

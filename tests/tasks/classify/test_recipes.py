@@ -138,7 +138,7 @@ def test_a_model_gets_the_column_of_its_size(recipe, model):
     size = model.split("_")[1]
     if recipe.startswith("in22k") and size in ("atto", "femto", "pico"):
         message = (
-            f"recipe {recipe} is not published for {size}.* nano, tiny, small, base, large, huge: use --recipe in1k"
+            f"recipe {recipe} is not published for {size}.* nano, tiny, small, base, large, huge: use recipe='in1k'"
         )
         with pytest.raises(UserError, match=message):
             recipes.named(recipe, model, 1_281_167, pretrained=True)
@@ -167,7 +167,7 @@ def test_every_name_gives_a_recipe():
 @pytest.mark.parametrize(
     ("recipe", "model", "message"),
     [
-        ("in1", "convnextv2_atto", "'in1': give --recipe in1k, in22k, in22k-to-in1k, supervised or small-data"),
+        ("in1", "convnextv2_atto", "'in1': give recipe='in1k', in22k, in22k-to-in1k, supervised or small-data"),
         (
             "in1k",
             "convnextv2_atom",
@@ -220,7 +220,7 @@ def test_a_larger_folder_has_no_smaller_batch_and_no_more_epochs(pictures):
 
 @pytest.mark.parametrize("pictures", [0, -1])
 def test_small_data_of_no_pictures_is_refused(pictures):
-    with pytest.raises(UserError, match=f"{pictures} images to train on: give --data"):
+    with pytest.raises(UserError, match=f"{pictures} images to train on: give data"):
         recipes.small_data(pictures, pretrained=False)
 
 

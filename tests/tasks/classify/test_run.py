@@ -103,7 +103,7 @@ def test_stopped_and_resumed_is_bitwise_the_same(picture_folder, tmp_path, unint
 
     with monkeypatch.context() as patch:
         patch.setattr(ClassifyTask, "step", interrupt)
-        with pytest.raises(StoppedError, match=rf"SIGTERM; saved .*step-{step:08d}; go on with --resume"):
+        with pytest.raises(StoppedError, match=rf"SIGTERM; saved .*step-{step:08d}; continue with resume"):
             classify(picture_folder, run, **settings, epochs=4)
     classify(out=run, resume=True)
     assert same(saved_weights(run), saved_weights(uninterrupted))
@@ -228,7 +228,7 @@ def test_patience_ends_a_run_that_gets_no_better(picture_folder, tmp_path):
     assert checkpoint_of(run).name == "step-00000012"
     classify(out=run, resume=True)  # ended: nothing is left to do
     assert checkpoint_of(run).name == "step-00000012"
-    with pytest.raises(UserError, match="--patience needs images to validate with"):
+    with pytest.raises(UserError, match="patience needs images to validate with"):
         classify(picture_folder, tmp_path / "none", **settings, val_fraction=0)
 
 
@@ -247,7 +247,7 @@ def test_several_labels_a_picture(picture_folder, tmp_path):
     assert load_classifier(run).classes == ("cat", "dog", "even")
     assert json.loads((run / "config.json").read_text())["settings"]["multi_label"]
     assert "mAP" in (run / "report.html").read_text()
-    with pytest.raises(UserError, match="--balanced-sampling draws images by their one class"):
+    with pytest.raises(UserError, match="balanced_sampling draws images by their one class"):
         classify(table, tmp_path / "other", **SMALL_CLASSIFIER, balanced_sampling=True)
 
 
@@ -290,9 +290,9 @@ def test_a_model_of_timm_trains_and_comes_back(picture_folder, tmp_path):
     found = load_classifier(run)
     assert found.model(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
     again = classify(picture_folder, tmp_path / "again", init=run, batch_size=8, epochs=1).run
-    with pytest.raises(UserError, match=r"model timm:test_vit there, convnextv2_atto asked for\. Leave out --model"):
+    with pytest.raises(UserError, match=r"model timm:test_vit there, convnextv2_atto asked for\. Leave out model"):
         classify(picture_folder, tmp_path / "wrong", init=run, model="convnextv2_atto", batch_size=8)
-    with pytest.raises(UserError, match=r"pos_embed .*Leave out --image-size 48: those weights are for 32 pixels"):
+    with pytest.raises(UserError, match=r"pos_embed .*Leave out image_size=48: those weights are for 32 pixels"):
         classify(picture_folder, tmp_path / "wrong", init=run, image_size=48, batch_size=8)
     assert json.loads((again / "config.json").read_text())["settings"]["model"] == "timm:test_vit"
 
@@ -307,9 +307,9 @@ def test_a_wrong_init_says_what_differs_and_what_to_type(picture_folder, tmp_pat
 
     text = line(model="convnextv2_tiny")
     assert "dims 8/8/16/16 there, 96/192/384/768 asked for" in text
-    assert "Leave out --model" in text
-    assert "--inflate 0,1: give 1 numbers from 0 to 2, one for each channel" in line(in_chans=1, inflate="0,1")
-    assert "--inflate twice: give repeat, mean" in line(in_chans=1, inflate="twice")
+    assert "Leave out model" in text
+    assert "inflate='0,1': give 1 numbers from 0 to 2, one for each channel" in line(in_chans=1, inflate="0,1")
+    assert "inflate='twice': give repeat, mean" in line(in_chans=1, inflate="twice")
     assert "model convnextv2_atto there, convnext_atto asked for" in line(
         model="convnext_atto", dims=(8, 8, 16, 16), depths=(1, 1, 1, 1)
     )
@@ -335,12 +335,12 @@ def test_another_stem_is_adapted_and_the_log_says_so(picture_folder, tmp_path, p
     ("changes", "message"),
     [
         ({"batch_size": 64}, "32 training images make zero steps with a batch of 64"),
-        ({"recipe": "in1k", "batch_size": None}, "zero steps with a batch of 1024: use --recipe small-data"),
+        ({"recipe": "in1k", "batch_size": None}, "zero steps with a batch of 1024: use recipe='small-data'"),
         ({"recipe": "in22k"}, "not published for atto"),
         ({"model": "convnextv3"}, "no model is called|no recipe for"),
-        ({"multi_label": True, "balanced_sampling": True}, "use --class-weights balanced"),
-        ({"smoothing": 1.0}, "--smoothing 1.0: give 0 or more and below 1"),
-        ({"val_fraction": 1.0}, "--val-fraction"),
+        ({"multi_label": True, "balanced_sampling": True}, "use class_weights='balanced'"),
+        ({"smoothing": 1.0}, "smoothing=1.0: give 0 or more and below 1"),
+        ({"val_fraction": 1.0}, "val_fraction=1"),
         ({"learning_rate": 1}, "classify has no setting 'learning_rate'"),
     ],
 )

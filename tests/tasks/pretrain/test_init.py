@@ -115,7 +115,7 @@ def test_a_run_that_saved_nothing_begins_again_with_the_same_weights_only(pictur
     shutil.rmtree(out / "checkpoints")
     content = torch.load(file)
     torch.save({"model": {name: tensor + 1 for name, tensor in content["model"].items()}}, file)
-    with pytest.raises(UserError, match=r"--resume: .*encoder.pt is not what the run began with"):
+    with pytest.raises(UserError, match=r"resume: .*encoder.pt is not what the run began with"):
         pretrain(picture_folder, out, resume=True)
     file.write_bytes(official.read_bytes())
     pretrain(picture_folder, out, resume=True)
@@ -124,8 +124,8 @@ def test_a_run_that_saved_nothing_begins_again_with_the_same_weights_only(pictur
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "convnextv2_tiny"}, r"dims 8/8/16/16 there, 96/192/384/768 asked for. Leave out --model"),
-        ({"image_size": 44}, r"--image-size 44 does not fit the mask patch of 8 pixels .* use --image-size 48"),
+        ({"model": "convnextv2_tiny"}, r"dims 8/8/16/16 there, 96/192/384/768 asked for. Leave out model"),
+        ({"image_size": 44}, r"image_size=44 does not fit the mask patch of 8 pixels .* use image_size=48"),
         ({"init": "nothing"}, r"no run and no file at nothing"),
         ({"init": "convnextv2_atto.fcmea"}, r"no published weights are called .* did you mean convnextv2_atto.fcmae"),
         ({"init": "hf:nowhere"}, r"hf:nowhere is not a repository of the hub: give hf:OWNER/NAME"),

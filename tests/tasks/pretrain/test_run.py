@@ -95,7 +95,7 @@ def test_stopped_in_the_middle_of_an_epoch_and_resumed_is_bitwise_the_same(
 
     with monkeypatch.context() as patch:
         patch.setattr(PretrainTask, "step", interrupt)
-        with pytest.raises(StoppedError, match=r"SIGTERM; saved .*step-00000007; go on with --resume"):
+        with pytest.raises(StoppedError, match=r"SIGTERM; saved .*step-00000007; continue with resume"):
             pretrain(picture_folder, run, **SMALL, epochs=4)
     assert (run / "report.html").is_file()
     pretrain(picture_folder, run, **SMALL, epochs=4, resume=True)
@@ -110,7 +110,7 @@ def test_resume_needs_only_the_run(picture_folder, uninterrupted):
 
 
 def test_resume_with_other_settings_is_refused(picture_folder, uninterrupted):
-    with pytest.raises(UserError, match=r"--epochs was 4.*now 5"):
+    with pytest.raises(UserError, match=r"epochs was 4.*now 5"):
         pretrain(picture_folder, uninterrupted, **SMALL, epochs=5, resume=True)
 
 
@@ -125,7 +125,7 @@ def test_resume_with_the_same_command_works_when_time_decided_the_epochs(picture
 def test_a_default_that_is_named_counts_as_named(picture_folder, tmp_path, uninterrupted):
     """Naming convnextv2_atto is a contradiction where another model is resumed, though it is the default."""
     run = pretrain(picture_folder, tmp_path / "run", **SMALL | {"model": "convnext_atto"}, epochs=1).run
-    with pytest.raises(UserError, match="--model was convnext_atto, now convnextv2_atto"):
+    with pytest.raises(UserError, match="model was convnext_atto, now convnextv2_atto"):
         pretrain(out=run, model="convnextv2_atto", resume=True)
     again = pretrain(out=tmp_path / "again", config=uninterrupted / "config.json", minutes=0.01).run
     config = json.loads((again / "config.json").read_text())["settings"]
@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_files(picture_fol
         pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=4, lr=1e20, warmup_epochs=0)
     assert str(error.value).count(".png") == 8
     assert "failed: the loss is not finite" in (tmp_path / "run" / "log.txt").read_text()
-    assert "Failed on 40 pictures" in (tmp_path / "run" / "report.html").read_text()
+    assert "Failed on 40 images" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_broken_files_are_named_once_and_too_many_stop_the_run(picture_folder, tmp_path):
@@ -179,7 +179,7 @@ def test_broken_files_are_named_once_and_too_many_stop_the_run(picture_folder, t
         assert "2 files could not be read" in log
         pretrain(out=run, resume=True)  # tells of them no second time
         assert (run / "log.txt").read_text().count("skipped 01.png") == 1
-        with pytest.raises(RunFailedError, match=r"of 40 files cannot be read.*--max-bad-fraction"):
+        with pytest.raises(RunFailedError, match=r"of 40 files cannot be read.*max_bad_fraction"):
             pretrain(folder, tmp_path / f"stopped-{cache}", **SMALL, epochs=4, cache=cache)
 
 
@@ -187,15 +187,15 @@ def test_broken_files_are_named_once_and_too_many_stop_the_run(picture_folder, t
     ("changes", "message"),
     [
         ({"model": "convnextv2_at"}, "did you mean convnextv2_atto"),
-        ({"image_size": 30}, "use --image-size 32"),
+        ({"image_size": 30}, "use image_size=32"),
         ({"recipe": "paper", "batch_size": None}, "zero steps with the paper's batch of 4096"),
         ({"batch_size": 64}, "40 images make zero steps"),
-        ({"batch_size": 9, "micro_batch": 4}, "use --batch-size 8"),
-        ({"device": "cuda"} if not torch.cuda.is_available() else {"device": "tpu0"}, "--device"),
+        ({"batch_size": 9, "micro_batch": 4}, "use batch_size=8"),
+        ({"device": "cuda"} if not torch.cuda.is_available() else {"device": "tpu0"}, "device"),
         ({"epochs": 1, "minutes": 1}, "not both"),
-        ({"weight_decay": -1}, "--weight-decay -1"),
+        ({"weight_decay": -1}, "weight_decay=-1"),
         ({"dims": (8, 8, 16)}, "dims must be 4 numbers"),
-        ({"decoder_dim": 0}, "--decoder-dim"),
+        ({"decoder_dim": 0}, "decoder_dim=0"),
         ({"masking": 0.5}, "pretrain has no setting 'masking'"),
     ],
 )
@@ -207,7 +207,7 @@ def test_mistakes_get_one_line_and_leave_nothing_behind(picture_folder, tmp_path
 
 
 def test_a_folder_that_is_not_empty_is_never_written_into(picture_folder, tmp_path, uninterrupted):
-    with pytest.raises(UserError, match="add --resume to go on with that run"):
+    with pytest.raises(UserError, match="add resume to go on with that run"):
         pretrain(picture_folder, uninterrupted, **SMALL)
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="is not empty"):

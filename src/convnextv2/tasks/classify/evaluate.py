@@ -148,7 +148,7 @@ def _images(
         said += " (1000 folders of WordNet ids, in order the model's classes)"
     if split and not there:
         raise UserError(
-            f"--split {split}: {here} is not split: leave --split out to evaluate on all of it, or name data with "
+            f"--split {split}: {here} is not split: leave out --split to evaluate on all of it, or name data with "
             f"a {split} split"
         )
     return labelled, name, said

@@ -35,7 +35,7 @@ def reconstruct(
     Raises UserError for a file that is not a readable image, after the others are done.
     """
     if not images:
-        raise UserError("name at least one image: convnextv2 reconstruct --run RUN IMAGE...")
+        raise UserError("name at least one image: `convnextv2 reconstruct --run RUN IMAGE...`")
     loaded, out = load_pretrained(run), Path(out)
     model, predictor = loaded.model, loaded.predictor()
     ratio = model.mask_ratio if mask_ratio is None else mask_ratio

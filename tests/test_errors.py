@@ -1,0 +1,51 @@
+"""Errors name an argument as Python spells it, and an option as the command does."""
+
+import pickle
+
+import pytest
+from small_run import SMALL
+
+import convnextv2
+from convnextv2.cli import main
+from convnextv2.errors import StoppedError, UserError, spelled_for_command, spelled_for_python
+
+
+@pytest.mark.parametrize(
+    ("command", "python"),
+    [
+        ("--image-size 100 does not fit: use --image-size 96", "image_size=100 does not fit: use image_size=96"),
+        ("--dims (8, 8, 8, 8) is for our models", "dims=(8, 8, 8, 8) is for our models"),
+        ("--lr nan: give 0 or more", "lr=nan: give 0 or more"),
+        ("--device gpu is no device; use --device cpu", "device gpu is no device; use device='cpu'"),
+        ("say where the run goes: --out RUN, a new folder", "say where the run goes: out=RUN, a new folder"),
+        ("leave out --split, or name a new --out", "leave out split, or name a new out"),
+        ("(raise --max-pixels to allow it)", "(raise max_pixels to allow it)"),
+        ("give --epochs or --minutes, not both", "give epochs or minutes, not both"),
+        (
+            "train with `convnextv2 classify --init a --data DIR`",
+            "train with `convnextv2 classify --init a --data DIR`",
+        ),
+        ("data/a--b.png, x--y 3 and '--z' cannot be read", "data/a--b.png, x--y 3 and '--z' cannot be read"),
+    ],
+)
+def test_options_become_arguments(command, python):
+    assert spelled_for_python(command) == python
+    assert str(UserError(command)) == python
+    with spelled_for_command():
+        assert str(UserError(command)) == command
+    assert str(pickle.loads(pickle.dumps(UserError(command)))) == python
+
+
+def test_the_same_mistake_in_python_and_in_the_command(picture_folder, tmp_path, capsys):
+    with pytest.raises(UserError, match=r"^mask_ratio=1.5: give more than 0 and below 1$"):
+        convnextv2.pretrain(picture_folder, tmp_path / "run", **SMALL, mask_ratio=1.5)
+    with pytest.raises(SystemExit) as left:
+        main(["pretrain", "--data", str(picture_folder), "--out", str(tmp_path / "run"), "--mask-ratio", "1.5"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "convnextv2: --mask-ratio 1.5: give more than 0 and below 1\n"
+    with pytest.raises(UserError, match="mask_ratio=2"):  # the command's spelling ends with the command
+        convnextv2.pretrain(picture_folder, tmp_path / "run", **SMALL, mask_ratio=2.0)
+
+
+def test_other_kinds_of_errors_are_spelled_alike(tmp_path):
+    assert str(StoppedError(15, tmp_path)).endswith("continue with resume")
