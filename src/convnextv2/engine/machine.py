@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -58,13 +59,18 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
             buffer.copy_(value)
 
 
+@cache
 def keep_freed_memory() -> bool:
-    """Have the C library keep memory that this process frees, for its next step to take; True if it can be told to.
+    """Have the C library keep memory that this process frees, for its next step; return whether it does.
 
-    A training step on a CPU frees hundreds of megabytes and asks for the same again. glibc maps blocks of 32 MiB and
+    A training step on a CPU frees hundreds of megabytes and allocates the same again. glibc maps blocks of 32 MiB and
     more from the kernel and gives them back each time, and the free end of its heap, too, so that the kernel zeroes
     the same pages at every step: up to half of a processor's time. Afterwards the process keeps its largest size.
+    Runs on a CPU call it, and so does `FCMAE` at its first training step there. glibc's own variables, such as
+    `MALLOC_TRIM_THRESHOLD_=131072` in the environment, have precedence: then nothing is changed.
     """
+    if os.environ.keys() & {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_"}:
+        return False
     trim_threshold, mmap_max = -1, -4  # names of glibc's malloc.h
     try:
         mallopt = ctypes.CDLL(None).mallopt

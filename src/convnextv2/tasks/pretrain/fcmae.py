@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convnextv2 import ops
+from convnextv2.engine import machine
 from convnextv2.errors import UserError
 from convnextv2.models import CELL_UNIT, ConvNeXt, init_weights
 from convnextv2.models.block import Block
@@ -73,7 +74,11 @@ class FCMAE(nn.Module):
         images: (B, C, H, W), H and W multiples of the cell.  mask: (B, H/cell, W/cell) boolean, True is masked,
         used as it is; drawn at random if not given.  sparse: False takes the dense-masked path, which is the
         same function, slower and easier to read.
+
+        The first training step on a CPU calls `machine.keep_freed_memory`.
         """
+        if images.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            machine.keep_freed_memory()  # a loop of the user's own is as fast as the command
         mask, cells = self._cells(images, mask)
         tokens = self._encode(images, mask, cells, sparse)  # (B, h, w, decoder_dim)
         decoded = self._decode(tokens, keep=cells.masked)  # (masked cells, decoder_dim)
