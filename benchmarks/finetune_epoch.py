@@ -8,21 +8,21 @@
 Contestants:
 
     ours                       what a run does for its steps: the classifier's task in the engine's loop
-    ours-cached                the same with every picture decoded before the clock starts, as a run does where they fit
-    timm                       timm's model, folder data set, loader, augmentation, mixing, optimiser, schedule, average
+    ours-cached                the same with every image decoded before the clock starts, as a run does where they fit
+    timm                       timm's model, folder data set, loader, augmentation, mixing, optimiser, schedule, EMA
     timm-channels-last         the same in the memory layout that most CPUs convolve faster
-    timm-prefetcher            the same with pictures normalised and erased after the worker, and mixed inside it
+    timm-prefetcher            the same with images normalised and erased after the worker, and mixed inside it
     timm-channels-last-prefetcher
 
-Equal: the pictures, their labels, the batch and what is left over of an epoch; the recipe (that of in1k for Tiny:
+Equal: the images, their labels, the batch and what is left over of an epoch; the recipe (that of in1k for Tiny:
 crops of 8 to 100 % bicubic, flip, RandAugment 9, erasing, Mixup or CutMix, smoothing, fused AdamW with layer decay,
-cosine, average of the weights at every step, drop path); starting weights; precision, threads, worker processes;
+cosine, EMA at every step, drop path); starting weights; precision, threads, worker processes;
 that workers start inside the clock, and that the C library keeps freed memory (a setting of the whole process, which
 our runs make). Before it starts, logits and loss of one batch must agree within 1e-5.
 
 Not equal, each side does it its own way: which random numbers are drawn; RandAugment's interpolation (ours bilinear,
 timm's bicubic), and so the time it takes; how layers are counted for their decay; ours checks at every step that loss
-and gradient are finite, and which of the mixed pictures were right. Neither side logs, evaluates, draws or saves
+and gradient are finite, and which of the mixed images were right. Neither side logs, evaluates, draws or saves
 inside the clock. Times are medians over rounds in which the contestants take turns, each round in another order,
 after one that is thrown away. `times_timm` is against the fastest of timm's rows. Needs `pip install timm`. Prints a
 table and writes JSON.
@@ -76,6 +76,7 @@ from convnextv2.tasks.classify.run import lr_scales
 from convnextv2.tasks.classify.settings import ClassifySettings
 from convnextv2.tasks.classify.task import ClassifyTask, min_side
 from convnextv2.weights.model_file import ModelInfo
+from processor import processor
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SETS = {  # folder, and pixels on a side of a crop
@@ -393,8 +394,9 @@ def measure(args: argparse.Namespace, data: LabelledImages, image_size: int, lin
         cache, decoding = decode_before(case)
         print(f"decoding {len(data)} pictures before the clock of ours-cached: {decoding:.1f} s")
         if cache is None:
-            print("ours-cached is left out: the decoded pictures take more than a quarter of the free memory")
+            print("ours-cached is left out: the decoded images take more than a quarter of the free memory")
             names.remove("ours-cached")
+    print("  ".join(f"{key}: {value}" for key, value in processor().items()))
     results = []
     for model in args.model or ["convnextv2_atto"]:
         case = replace(case, model=model)
@@ -411,7 +413,7 @@ def measure(args: argparse.Namespace, data: LabelledImages, image_size: int, lin
     about = {"pictures": len(data), "classes": case.classes, "workers": args.workers, "rounds": args.rounds}
     about |= {"decode_seconds": decoding, "data": data.images.source.name, "recipe": asdict(recipe)}
     versions = {**machine.versions(), "timm": timm.__version__, "pillow": pillow_version}
-    return {**about, "machine": machine.describe(HERE.device), "versions": versions, "results": results}
+    return {**about, "machine": machine.describe(HERE.device) | processor(), "versions": versions, "results": results}
 
 
 def main() -> None:
@@ -436,10 +438,10 @@ def main() -> None:
     try:
         source = args.data or SHARED / folder
         if not source.is_dir():
-            raise UserError(f"no folder of pictures at {source}: give --data FOLDER (make bench DATA=FOLDER)")
+            raise UserError(f"no folder of images at {source}: give --data FOLDER (make bench DATA=FOLDER)")
         data = read_pictures(source, args.pictures)
         if args.batch < 2 or args.batch % 2 or args.batch > len(data):
-            raise UserError(f"--batch {args.batch} of {len(data)} pictures: give an even number up to theirs")
+            raise UserError(f"--batch {args.batch} of {len(data)} images: give an even number up to theirs")
         if args.rounds < 1:
             raise UserError(f"--rounds {args.rounds}: give 1 or more")
         with tempfile.TemporaryDirectory() as linked:

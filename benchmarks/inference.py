@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,24 +23,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+from processor import again_with_avx2, processor
+
 SIZES = ("atto", "tiny")
 BATCHES = (1, 16)
 CALLS = {1: 5, 16: 1}  # calls a round: a single small one is too short to time
-
-
-def processor() -> dict[str, str]:
-    """Name of the processor, its widest vector instructions, and those that the libraries may use now."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = fields.get("flags", "").split()
-    has = [name for name in ("amx_tile", "avx512f", "avx512_bf16", "avx2", "fma") if name in flags]
-    return {
-        "processor": fields.get("model name", "unknown"),
-        "instructions": " ".join(has),
-        "in_force": torch.backends.cpu.get_cpu_capability(),
-        "limits": " ".join(f"{name}={os.environ[name]}" for name in AVX2 if name in os.environ) or "none",
-    }
 
 
 def contestants(size: str) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -106,8 +90,8 @@ def main() -> None:
     parser.add_argument("--avx2", action="store_true", help="limit the libraries to AVX2")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     args = parser.parse_args()
-    if args.avx2 and any(os.environ.get(name) != value for name, value in AVX2.items()):
-        raise SystemExit(subprocess.run([sys.executable, *sys.argv], env=os.environ | AVX2).returncode)
+    if args.avx2:
+        again_with_avx2()
     torch.set_num_threads(args.threads)
 
     machine = processor()

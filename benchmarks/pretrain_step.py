@@ -2,17 +2,19 @@
 
     python benchmarks/pretrain_step.py                       # Atto (batch 16) and Tiny (batch 8), fp32 and bf16
     python benchmarks/pretrain_step.py --size atto --precision fp32 --rounds 10
+    python benchmarks/pretrain_step.py --precision fp32 --avx2   # the libraries limited to AVX2, see processor.py
 
-Every contestant does the whole step on the same pictures with the same optimiser: draw masks, forward, backward,
-AdamW. Times are medians over rounds in which the contestants take turns; peak memory is that of a process of its
-own that does nothing else. Needs `pip install birder`. Prints a table and writes JSON.
+Every contestant does the whole step on the same images with the same optimiser, called from a plain loop: draw masks,
+forward, backward, AdamW. Times are medians over rounds in which the contestants take turns; peak memory is that of a
+process of its own that does nothing else. That the C library keeps freed memory, which our model asks it for, is a
+setting of the whole process, and so holds for every contestant. Needs `pip install birder`. Prints a table and writes
+JSON, each figure with the processor and the instruction set in force.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,6 +24,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from processor import again_with_avx2, processor
 
 BATCH = {"atto": 16, "tiny": 8}
 CONTESTANTS = ("packed", "dense-masked", "birder")
@@ -115,14 +119,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
     parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--avx2", action="store_true", help="limit the libraries to AVX2")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.avx2:
+        again_with_avx2()
     torch.set_num_threads(args.threads)
     if args.child:
         _child(args.child, args.size[0], args.precision[0])
         return
 
+    machine = processor()
+    print("  ".join(f"{key}: {value}" for key, value in machine.items()))
     results = []
     for size in args.size or sorted(BATCH):
         for precision in args.precision or ["fp32", "bf16"]:
@@ -132,11 +141,12 @@ def main() -> None:
                     row["times_birder"] = row["images_per_second"] / rates["birder"]["images_per_second"]
                 if not args.no_memory:
                     row["peak_mib"] = peak_memory(name, size, precision)
-                results.append({"size": size, "batch": BATCH[size], "precision": precision, "name": name, **row})
+                about = {"size": size, "batch": BATCH[size], "precision": precision, "name": name}
+                results.append(about | row | {"in_force": machine["in_force"]})
                 print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{v}" for k, v in results[-1].items()))
     if args.out:
-        machine = {"processor": platform.machine(), "torch": torch.__version__, "threads": args.threads}
-        args.out.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
+        versions = {"torch": torch.__version__, "threads": args.threads}
+        args.out.write_text(json.dumps({"machine": machine | versions, "results": results}, indent=1))
 
 
 if __name__ == "__main__":
