@@ -2,11 +2,11 @@
 
     python benchmarks/few_labels.py --data DIR --init PRETRAINED_RUN --label-fraction 0.1 --out FOLDER
 
-Both sides: the same labelled pictures for a seed, the same seed, and the same recipe but for the weights they start
+Both sides: the same labelled images for a seed, the same seed, and the same recipe but for the weights they start
 from and the layer-wise decay, which small-data uses for pre-trained weights alone (`--set layer_decay 1` gives it to
 neither); the script checks that nothing else differs. What is reported, as mean and standard deviation over seeds, is
-the accuracy of the averaged weights: on the test pictures with the checkpoint that was best on the validation pictures,
-where DIR has both; otherwise on the validation pictures after the last epoch, never that of the best epoch. Finished
+the accuracy of the averaged weights: on the test images with the checkpoint that was best on the validation images,
+where DIR has both; otherwise on the validation images after the last epoch, never that of the best epoch. Finished
 runs in --out are read and not made again, if they were made with the same settings, so that several processes can each
 make the runs of some seeds. Writes results.json and curves.png into --out.
 """
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _made(data: Path, run: Path, settings: dict[str, Any]) -> bool:
-    """Whether a run is there, finished, and made with these settings of these pictures."""
+    """Whether a run is there, finished, and made with these settings of these images."""
     if not (run / "scores.json").is_file():
         return False
     given = json.loads((run / "config.json").read_text())["given"]
@@ -64,10 +64,10 @@ def _read(run: Path) -> dict[str, Any]:
     curve = [line for line in lines if line["phase"] == "eval"]
     settings = json.loads((run / "config.json").read_text())["settings"]
     scores = json.loads((run / "scores.json").read_text())
-    top1, on = curve[-1].get("ema_top1", curve[-1]["top1"]), "validation pictures, last epoch"
+    top1, on = curve[-1].get("ema_top1", curve[-1]["top1"]), "validation images, last epoch"
     if "test" in scores:
         test = scores["test"]
-        top1, on = test.get("average", test["plain"])["top1"], "test pictures, best checkpoint on validation"
+        top1, on = test.get("average", test["plain"])["top1"], "test images, best checkpoint on validation"
     epochs = [line["epoch"] for line in curve]
     return {"top1": top1, "on": on, "epochs": epochs, "curve": curve, "settings": settings}
 

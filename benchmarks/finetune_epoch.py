@@ -120,7 +120,7 @@ class Case:
 
 
 def read_pictures(source: Path, most: int | None) -> LabelledImages:
-    """The training pictures of a folder of class folders; of a flat folder, each picture as a class of its own.
+    """The training images of a folder of class folders; of a flat folder, each image as a class of its own.
 
     most: so many of them, drawn the same way every time; None for all. Raises UserError.
     """
@@ -134,7 +134,7 @@ def read_pictures(source: Path, most: int | None) -> LabelledImages:
 
 
 def link(data: LabelledImages, folder: Path) -> None:
-    """The same pictures as links in one folder a class, named by the number of the class."""
+    """The same images as links in one folder a class, named by the number of the class."""
     for index, label in enumerate(data.labels.tolist()):
         target = folder / f"{label:05d}" / f"{index:07d}{Path(data.images.names[index]).suffix.lower()}"
         target.parent.mkdir(exist_ok=True)
@@ -184,7 +184,7 @@ def our_task(case: Case, model: ConvNeXt, cache: PixelCache | None) -> Clocked:
 
 
 def our_epoch(case: Case, cache: PixelCache | None) -> float:
-    """Seconds of the optimiser steps of one epoch in the engine's loop, the reading of pictures included."""
+    """Seconds of the optimiser steps of one epoch in the engine's loop, the reading of images included."""
     recipe, model = case.recipe, case.new_model()
     task = our_task(case, model, cache)
     settings = LoopSettings(
@@ -215,7 +215,7 @@ def timm_model(case: Case, ours: ConvNeXt) -> nn.Module:
 
 
 def keep_one_bit() -> None:
-    """timm may posterise to no bits at all, a black picture, which newer Pillow refuses: to one bit in that case."""
+    """timm may posterise to no bits at all, a black image, which newer Pillow refuses: to one bit in that case."""
 
     def posterize(image: Image, bits: int, **options: Any) -> Image:
         return auto_augment.posterize(image, max(1, bits), **options)
@@ -226,11 +226,11 @@ def keep_one_bit() -> None:
 
 
 def timm_loader(case: Case, *, prefetcher: bool) -> tuple[Any, Mixup | None]:
-    """Batches of pictures and labels, and what mixes them; with the prefetcher the loader mixes them itself."""
+    """Batches of images and labels, and what mixes them; with the prefetcher the loader mixes them itself."""
     recipe, classes = case.recipe, {f"{number:05d}": number for number in range(case.classes)}
     dataset: Any = create_dataset("", root=str(case.linked), split="train", is_training=True, class_map=classes)
     if len(dataset) != len(case.data):
-        raise UserError(f"timm reads {len(dataset)} of these {len(case.data)} pictures: give --data a folder of JPEG")
+        raise UserError(f"timm reads {len(dataset)} of these {len(case.data)} images: give --data a folder of JPEG")
     mixing: dict[str, Any] = {"mixup_alpha": recipe.mixup, "cutmix_alpha": recipe.cutmix}
     mixing |= {"label_smoothing": recipe.smoothing, "num_classes": case.classes}
     loader = create_loader(
@@ -292,7 +292,7 @@ def timm_epoch(case: Case, layout: torch.memory_format, *, prefetcher: bool) -> 
     seconds = time.perf_counter() - started
 
     if next(batches, None) is not None:
-        raise RunFailedError(f"timm's epoch has more than {case.steps} steps of {case.batch} pictures")
+        raise RunFailedError(f"timm's epoch has more than {case.steps} steps of {case.batch} images")
     return seconds
 
 
@@ -355,7 +355,7 @@ def interleaved(case: Case, names: list[str], rounds: int, cache: PixelCache | N
 
 
 def show(case: Case, rows: dict[str, dict[str, Any]]) -> None:
-    print(f"{case.model}, {case.precision}, {case.steps} steps of {case.batch} pictures, {case.image_size} px")
+    print(f"{case.model}, {case.precision}, {case.steps} steps of {case.batch} images, {case.image_size} px")
     print(f"  {'':30}{'images/s':>10}{'lowest':>10}{'highest':>10}{'x timm':>9}")
     for name, row in rows.items():
         times = "" if row["times_timm"] is None else f"{row['times_timm']:9.2f}"
@@ -363,7 +363,7 @@ def show(case: Case, rows: dict[str, dict[str, Any]]) -> None:
 
 
 def decode_before(case: Case) -> tuple[PixelCache | None, float]:
-    """All pictures decoded, if they fit as they must in a run, and the seconds that it took."""
+    """All images decoded, if they fit as they must in a run, and the seconds that it took."""
     started = time.perf_counter()
     cache = decode_all(
         case.data.images,
@@ -392,7 +392,7 @@ def measure(args: argparse.Namespace, data: LabelledImages, image_size: int, lin
     names, cache, decoding = list(args.contestants), None, None
     if "ours-cached" in names:
         cache, decoding = decode_before(case)
-        print(f"decoding {len(data)} pictures before the clock of ours-cached: {decoding:.1f} s")
+        print(f"decoding {len(data)} images before the clock of ours-cached: {decoding:.1f} s")
         if cache is None:
             print("ours-cached is left out: the decoded images take more than a quarter of the free memory")
             names.remove("ours-cached")
@@ -420,8 +420,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(SIZES), action="append", metavar="convnextv2_SIZE")
     parser.add_argument("--precision", choices=["fp32", "bf16"], action="append")
-    parser.add_argument("--set", choices=SETS, default="imagenet", help="pictures and their size, from ../shared")
-    parser.add_argument("--data", type=Path, help="a folder of class folders, or of pictures, in context of --set")
+    parser.add_argument("--set", choices=SETS, default="imagenet", help="images and their size, from ../shared")
+    parser.add_argument("--data", type=Path, help="a folder of class folders, or of images, in context of --set")
     parser.add_argument("--image-size", type=int, help="pixels on a side of a crop; by default that of --set")
     parser.add_argument("--pictures", type=int, help="only so many, drawn the same way every time")
     parser.add_argument("--batch", type=int, default=16, help="even, as timm's Mixup wants it")

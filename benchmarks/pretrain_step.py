@@ -5,9 +5,9 @@
     python benchmarks/pretrain_step.py --precision fp32 --avx2   # the libraries limited to AVX2, see processor.py
 
 Every contestant does the whole step on the same images with the same optimiser, called from a plain loop: draw masks,
-forward, backward, AdamW. Times are medians over rounds in which the contestants take turns; peak memory is that of a
-process of its own that does nothing else. That the C library keeps freed memory, which our model asks it for, is a
-setting of the whole process, and so holds for every contestant. Needs `pip install birder`. Prints a table and writes
+forward, backward, AdamW. Each lives in a process of its own, as the memory that a process keeps is a setting of the
+whole process: our model asks the C library to keep what a step frees, birder does not. Times are medians over rounds
+in which the contestants take turns. Needs `pip install birder`. Prints a table and writes
 JSON, each figure with the processor and the instruction set in force.
 """
 
@@ -57,52 +57,71 @@ class Contestant:
         self.model.train()
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
         self.bf16 = precision == "bf16"
-        self.seconds: list[float] = []
 
     def step(self, images: Tensor) -> float:
-        start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             loss = self.loss(self.model, images)
         loss.backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        value = loss.item()
-        self.seconds.append(time.perf_counter() - start)
-        return value
+        return loss.item()
 
 
-def interleaved(size: str, precision: str, rounds: int, names: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """Median and quartiles of images/s for each contestant."""
-    images = torch.randn(BATCH[size], 3, 224, 224)
-    contestants = [Contestant(name, size, precision) for name in names]
-    for _ in range(2):
-        for contestant in contestants:
-            contestant.step(images)
-            contestant.seconds.clear()
-    for _ in range(rounds):
-        for contestant in contestants:
-            contestant.step(images)
+class Process:
+    """A contestant in a process of its own, which keeps its memory as it likes and steps when it is told to."""
+
+    def __init__(self, name: str, size: str, precision: str, threads: int) -> None:
+        command = [sys.executable, __file__, "--child", name, "--size", size, "--precision", precision]
+        command += ["--threads", str(threads)]
+        self.child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.seconds: list[float] = []
+        self.peak_mib = 0.0
+
+    def step(self) -> None:
+        assert self.child.stdin is not None
+        assert self.child.stdout is not None
+        self.child.stdin.write("step\n")
+        self.child.stdin.flush()
+        answer = json.loads(self.child.stdout.readline())
+        self.seconds.append(answer["seconds"])
+        self.peak_mib = answer["peak_mib"]
+
+    def close(self) -> None:
+        self.child.communicate()
+
+
+def interleaved(
+    size: str, precision: str, rounds: int, names: tuple[str, ...], threads: int
+) -> dict[str, dict[str, float]]:
+    """Median and quartiles of images/s for each contestant, and MiB at its peak less what it held before a step."""
+    contestants = {name: Process(name, size, precision, threads) for name in names}
+    order = list(contestants.values())
+    for turn in range(rounds + 2):  # the first two warm up
+        for contestant in order:
+            contestant.step()
+            if turn < 2:
+                contestant.seconds.clear()
+        order = [*order[1:], order[0]]
     result = {}
-    for c in contestants:
-        low, middle, high = statistics.quantiles(c.seconds, n=4)
+    for name, contestant in contestants.items():
+        contestant.close()
+        low, middle, high = statistics.quantiles(contestant.seconds, n=4)
         rates = [round(BATCH[size] / s, 2) for s in (middle, high, low)]
-        result[c.name] = dict(zip(("images_per_second", "quartile_low", "quartile_high"), rates, strict=True))
+        result[name] = dict(zip(("images_per_second", "quartile_low", "quartile_high"), rates, strict=True))
+        result[name]["peak_mib"] = contestant.peak_mib
     return result
 
 
-def peak_memory(name: str, size: str, precision: str) -> float:
-    """MiB at the peak of three steps in a process of its own, less what it held before the first."""
-    command = [sys.executable, __file__, "--child", name, "--size", size, "--precision", precision]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-
-
 def _child(name: str, size: str, precision: str) -> None:
+    """Step for every line of the input, and answer with what it took."""
     contestant = Contestant(name, size, precision)
     images = torch.randn(BATCH[size], 3, 224, 224)
     before = _memory("VmRSS")
-    for _ in range(3):
+    for _ in sys.stdin:
+        start = time.perf_counter()
         contestant.step(images)
-    print(_memory("VmHWM") - before)
+        seconds = time.perf_counter() - start
+        print(json.dumps({"seconds": seconds, "peak_mib": _memory("VmHWM") - before}), flush=True)
 
 
 def _memory(kind: str) -> float:
@@ -118,7 +137,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=CONTESTANTS)
-    parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--avx2", action="store_true", help="limit the libraries to AVX2")
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -135,12 +153,10 @@ def main() -> None:
     results = []
     for size in args.size or sorted(BATCH):
         for precision in args.precision or ["fp32", "bf16"]:
-            rates = interleaved(size, precision, args.rounds, tuple(args.contestants))
+            rates = interleaved(size, precision, args.rounds, tuple(args.contestants), args.threads)
             for name, row in rates.items():
                 if "birder" in rates:
                     row["times_birder"] = row["images_per_second"] / rates["birder"]["images_per_second"]
-                if not args.no_memory:
-                    row["peak_mib"] = peak_memory(name, size, precision)
                 about = {"size": size, "batch": BATCH[size], "precision": precision, "name": name}
                 results.append(about | row | {"in_force": machine["in_force"]})
                 print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{v}" for k, v in results[-1].items()))
