@@ -1,13 +1,14 @@
 """Errors name an argument as Python spells it, and an option as the command does."""
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from small_run import SMALL
 
 import convnextv2
 from convnextv2.cli import main
-from convnextv2.errors import StoppedError, UserError, spelled_for_command, spelled_for_python
+from convnextv2.errors import BadImageError, StoppedError, UserError, spelled_for_command, spelled_for_python
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,10 @@ from convnextv2.errors import StoppedError, UserError, spelled_for_command, spel
         ("say where the run goes: --out RUN, a new folder", "say where the run goes: out=RUN, a new folder"),
         ("leave out --split, or name a new --out", "leave out split, or name a new out"),
         ("(raise --max-pixels to allow it)", "(raise max_pixels to allow it)"),
+        (
+            "nothing is kept for val (--val-fraction 0)): add some",
+            "nothing is kept for val (val_fraction=0)): add some",
+        ),
         ("give --epochs or --minutes, not both", "give epochs or minutes, not both"),
         (
             "train with `convnextv2 classify --init a --data DIR`",
@@ -47,5 +52,15 @@ def test_the_same_mistake_in_python_and_in_the_command(picture_folder, tmp_path,
         convnextv2.pretrain(picture_folder, tmp_path / "run", **SMALL, mask_ratio=2.0)
 
 
-def test_other_kinds_of_errors_are_spelled_alike(tmp_path):
-    assert str(StoppedError(15, tmp_path)).endswith("continue with resume")
+def test_errors_with_parts_are_spelled_alike_and_can_be_pickled(tmp_path):
+    stopped = pickle.loads(pickle.dumps(StoppedError(15, tmp_path)))
+    assert str(stopped).endswith("continue with resume")
+    assert (stopped.signal, stopped.saved) == (15, tmp_path)
+    bad = pickle.loads(pickle.dumps(BadImageError("a.png", "raise --max-pixels to allow it")))
+    assert (bad.path, bad.reason) == ("a.png", "raise max_pixels to allow it")
+    assert str(bad) == "a.png: raise max_pixels to allow it"
+
+
+def test_threads_of_the_command_spell_as_it_does():
+    with spelled_for_command(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: str(UserError("give --lr 1"))).result() == "give --lr 1"

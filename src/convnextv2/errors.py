@@ -17,29 +17,29 @@ import re
 import signal as _signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 
-_for_command = ContextVar("_for_command", default=False)
+_for_command = False  # of the whole process: worker threads and forked workers spell as the command does
 
 
 @contextmanager
 def spelled_for_command() -> Iterator[None]:
     """Inside, errors name options as the command spells them."""
-    token = _for_command.set(True)
+    global _for_command
+    before, _for_command = _for_command, True
     try:
         yield
     finally:
-        _for_command.reset(token)
+        _for_command = before
 
 
 def spelled(message: str) -> str:
     """Return a message with the options in it as the caller spells them, in Python or in the command."""
-    return message if _for_command.get() else spelled_for_python(message)
+    return message if _for_command else spelled_for_python(message)
 
 
 # A command in backquotes stays; else an option, and what follows it up to a punctuation mark or a space.
-_OPTION = re.compile(r"`[^`]*`|(?<![^\s(])--([a-z][a-z0-9-]*)(?: (\([^()]*\)|(?!--)[^\s`]+?)(?=([:;,)]?)(?:\s|$)))?")
+_OPTION = re.compile(r"`[^`]*`|(?<![^\s(])--([a-z][a-z0-9-]*)(?: (\([^()]*\)|(?!--)[^\s`()]+?)(?=([:;,)]*)(?:\s|$)))?")
 
 
 def spelled_for_python(message: str) -> str:
@@ -86,6 +86,9 @@ class BadImageError(ConvNeXtV2Error):
         self.path = str(path)
         self.reason = spelled(reason)
 
+    def __reduce__(self) -> tuple[type[BadImageError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
 
 class RunFailedError(ConvNeXtV2Error, RuntimeError):
     """A run that cannot go on, with the reason and the place."""
@@ -102,3 +105,6 @@ class StoppedError(ConvNeXtV2Error):
         super().__init__(f"stopped by {_signal.Signals(signal).name}; saved {saved}; continue with --resume")
         self.signal = signal
         self.saved = saved
+
+    def __reduce__(self) -> tuple[type[StoppedError], tuple[int, Path]]:
+        return type(self), (self.signal, self.saved)
