@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from convnextv2.models import ConvNeXt, build_backbone
 from convnextv2.models import create_model as create_untrained
 from convnextv2.models.config import size_of
 from convnextv2.models.timm_backbone import TimmBackbone
+from convnextv2.settings import argument, converted
+from convnextv2.text import listed
 from convnextv2.weights import kinds
 from convnextv2.weights.init import ArchitectureRequest, fill_backbone, preprocessing_for
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import Weights
-from convnextv2.weights.sources.published import published
+from convnextv2.weights.model_file import Weights, check_choice
+from convnextv2.weights.sources.published import PUBLISHED, published
 
 Backbone = ConvNeXt | TimmBackbone
 
@@ -41,9 +44,11 @@ def load(
     weights: of a file that holds both, the EMA or the weights of the last step.  checkpoint: of a run, "best" or
     "latest"; by default the best if it has one.
 
-    Warns (LicenceNotice) of weights that may not be used commercially. Raises UserError if there is no such source;
-    LoadError if it is damaged, wants to run code, or does not fill the model. Nothing is half loaded.
+    Warns (LicenceNotice) of weights that may not be used commercially. Raises UserError if there is no such source, or
+    for an argument of another type; LoadError if it is damaged, wants to run code, or does not fill the model. Nothing
+    is half loaded.
     """
+    in_chans, stem_stride = _checked(in_chans=in_chans, stem_stride=stem_stride)
     request = ArchitectureRequest(in_chans=in_chans, stem_stride=stem_stride)
     return load_backbone(
         source,
@@ -79,14 +84,22 @@ def create_model(
     weights' for a new one.  in_chans, stem_stride: 3 and 4 by default, or those of the weights; others adapt the stem.
     The other arguments are those of `EncoderConfig` and `ConvNeXt`.
 
-    Warns if the stem was adapted, and as `load`. Raises UserError for an unknown name, with the nearest known ones;
-    LoadError for weights that do not fit.
+    Warns if the stem was adapted, and as `load`. Raises UserError for an unknown name, with the nearest known ones, and
+    for an argument of another type; LoadError for weights that do not fit.
     """
+    (name,) = _checked(name=name)
     size, dot, _ = name.partition(".")
     if dot:
         if pretrained is not None:
-            raise UserError(f"{name} names weights already: leave out its tag, or pretrained={str(pretrained)!r}")
+            said = str(pretrained) if isinstance(pretrained, Path) else pretrained
+            raise UserError(f"{name} names weights already: leave out its tag, or {argument('pretrained', said)}")
         pretrained = published(name).name
+    pretrained = _weights_of(size, pretrained)
+    num_classes, in_chans, stem_stride = _checked(num_classes=num_classes, in_chans=in_chans, stem_stride=stem_stride)
+    depths, dims = _checked(depths=depths, dims=dims)
+    drop_path_rate, layer_scale, head_init_scale = _checked(
+        drop_path_rate=drop_path_rate, layer_scale=layer_scale, head_init_scale=head_init_scale
+    )
     if pretrained is None:
         return create_untrained(
             name,
@@ -123,6 +136,8 @@ def load_kind(
 
     Raises UserError if there is no such source; LoadError if it is damaged or of another kind.
     """
+    check_choice(weights, checkpoint)
+    (source,) = _checked(source=source)
     held = read(source, weights=weights, which=checkpoint)
     if held.info.kind != kind:
         raise LoadError(f"{held.path} {instead}")
@@ -143,6 +158,9 @@ def load_backbone(
     checkpoint: str | None = None,
 ) -> LoadedModel[Backbone]:
     """Load a backbone of the architecture that was asked for; see `load` for the other arguments."""
+    check_choice(weights, checkpoint)
+    source, num_classes, inflate = _checked(source=source, num_classes=num_classes, inflate=inflate)
+    drop_path_rate, head_init_scale = _checked(drop_path_rate=drop_path_rate, head_init_scale=head_init_scale)
     if num_classes is not None and num_classes < 0:
         raise UserError(f"num_classes must be 0 (no head) or more, got {num_classes}")
     held = read(source, weights=weights, which=checkpoint)
@@ -165,3 +183,31 @@ def warn_if_adapted(said: str) -> None:
     done = [part for part in said.split("; ") if part.startswith("stem ")]
     if done:
         warnings.warn("; ".join(done), Notice, 3)
+
+
+_TYPES: dict[str, object] = {
+    "name": str,
+    "source": str | Path,
+    **dict.fromkeys(("num_classes", "in_chans", "stem_stride"), int | None),
+    **dict.fromkeys(("depths", "dims"), tuple[int, ...] | None),
+    **dict.fromkeys(("drop_path_rate", "layer_scale", "head_init_scale"), float),
+    "inflate": str,
+}
+
+
+def _checked(**given: object) -> Iterator[Any]:
+    """The values of arguments, checked and converted by their types; see `settings.converted`."""
+    return (converted(name, value, _TYPES[name]) for name, value in given.items())
+
+
+def _weights_of(size: str, pretrained: object) -> Any:
+    """What `pretrained` names. Raises UserError for True and all else that names nothing."""
+    with suppress(UserError):
+        return converted("pretrained", pretrained, str | Path | None)
+    size_of(size)
+    tags = [tag for tag in PUBLISHED if tag.startswith(f"{size}.")]
+    names = f" ({listed(tags, 3)})" if tags else ""
+    raise UserError(
+        f"{argument('pretrained', pretrained)}: give a path, or the name of published weights{names}; "
+        "leave it out for random weights"
+    )

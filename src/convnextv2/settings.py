@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import difflib
 import math
+import numbers
+import operator
+import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Self
 
 from convnextv2.errors import UserError
+from convnextv2.text import shown
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Base of all settings: values are converted and checked when they are made.
 
-    Strings become paths and lists become tuples as the fields' types say. Raises UserError for a value that breaks a
-    rule.
+    Each value is checked by its field's type, and becomes what that says: strings become paths, lists tuples, numpy's
+    numbers Python's (`converted`). Raises UserError for a value of another type, and for one that breaks a rule.
     """
 
     def __new__(cls, **given: object) -> Self:
@@ -29,13 +35,9 @@ class Settings:
         return settings
 
     def __post_init__(self) -> None:
-        paths = _path_fields(type(self))
+        hints = _hints(type(self))
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in paths and value is not None and not isinstance(value, Path):
-                object.__setattr__(self, field.name, Path(value))
-            elif isinstance(value, list):  # as JSON has it
-                object.__setattr__(self, field.name, tuple(value))
+            object.__setattr__(self, field.name, converted(field.name, getattr(self, field.name), hints[field.name]))
         for holds, message in self.rules():
             if not holds:
                 raise UserError(message)
@@ -79,19 +81,117 @@ def make(settings: type[T], verb: str, given: dict[str, typing.Any]) -> T:
     """Make the settings of a verb from keyword arguments. Raises UserError for a name that it does not have."""
     for name in given:
         if name not in settings.names():
-            raise UserError(f"{verb} has no setting {name!r}; it has {', '.join(settings.names())}")
+            near = difflib.get_close_matches(name, settings.names(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(settings.names())}"
+            raise UserError(f"{verb} has no setting {name!r}; {hint}")
     return settings(**given)
 
 
 T = typing.TypeVar("T", bound=Settings)
 
 
+def converted(name: str, value: object, hint: object) -> typing.Any:
+    """Return the value of an argument as its type hint has it.
+
+    Numbers and strings of numpy become Python's; a whole float becomes an int, an int stays one where a float is
+    expected; strings become paths; any sequence becomes a tuple, whose length is left to others to check. A value stays
+    as it is if the hint is none of bool, int, float, str, Path, Literal, tuple, or a union, except that lists become
+    tuples.
+
+    Raises UserError if the value is of another type.
+    """
+    try:
+        return _as(hint, value)
+    except _MISFITS:
+        raise UserError(f"{argument(name, value)}: give {_wanted(hint)}") from None
+
+
+def argument(name: str, value: object) -> str:
+    """Return an argument and its value, on one line of a message."""
+    said = shown(" ".join(repr(value).split()))
+    return f"--{name.replace('_', '-')}={said if len(said) <= 80 else said[:77] + '...'}"
+
+
 @cache
-def _path_fields(settings: type[Settings]) -> frozenset[str]:
-    """The fields that hold a path and nothing else."""
-    hints = typing.get_type_hints(settings)
-    return frozenset(name for name, hint in hints.items() if Path in (kinds := _options(hint)) and str not in kinds)
+def _hints(settings: type[Settings]) -> dict[str, object]:
+    return typing.get_type_hints(settings)
 
 
-def _options(hint: object) -> tuple[object, ...]:
-    return typing.get_args(hint) or (hint,)
+_MISFITS = (TypeError, ValueError, OverflowError)
+_UNIONS = (typing.Union, types.UnionType)
+
+
+def _as(hint: object, value: typing.Any) -> typing.Any:
+    """`value` as a type hint has it. Raises one of `_MISFITS` if it is of another type."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in _UNIONS:
+        return _as_one_of(parts, value)
+    if origin is tuple:
+        return _as_tuple(parts, value)
+    if hint is Path:
+        return value if isinstance(value, Path) else Path(value)
+    if hint is not types.NoneType and hint not in _WORDS and origin is not typing.Literal:
+        return tuple(value) if isinstance(value, list) else value
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # of numpy, or of torch
+        value = value.item()
+    if origin is typing.Literal:
+        fits = [known for known in parts if isinstance(value, type(known)) and value == known]
+        if fits:
+            return fits[0]
+    elif hint is int and not isinstance(value, bool):
+        is_whole = isinstance(value, float) and value.is_integer()
+        return int(value) if is_whole else operator.index(typing.cast(typing.SupportsIndex, value))
+    elif hint is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return value if type(value) in (int, float) else float(value)
+    elif hint in (bool, str, types.NoneType) and isinstance(value, typing.cast(type, hint)):
+        return value
+    raise TypeError
+
+
+def _as_one_of(hints: tuple[object, ...], value: object) -> typing.Any:
+    """`value` as the first of several types that take it as it is, else as the first that take it at all."""
+    found = []
+    for hint in hints:
+        with contextlib.suppress(*_MISFITS):
+            found.append(_as(hint, value))
+    if not found:
+        raise TypeError
+    return next((one for one in found if one is value), found[0])
+
+
+def _as_tuple(hints: tuple[object, ...], value: typing.Any) -> tuple[typing.Any, ...]:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        raise TypeError
+    if hints[1:] == (...,):
+        hints = hints[:1] * len(value)
+    if len(hints) != len(value):
+        return tuple(value)
+    return tuple(_as(hint, each) for hint, each in zip(hints, value, strict=True))
+
+
+_WORDS: dict[object, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    Path: "a path",
+}
+
+
+def _wanted(hint: object) -> str:
+    """What a type hint takes, in words; None, for a setting that is not given, is left unsaid."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        *most, last = map(str, parts)
+        return f"{', '.join(most)} or {last}" if most else last
+    if origin in _UNIONS:
+        return " or ".join(_wanted(part) for part in parts if part is not types.NoneType)
+    if origin is tuple:
+        kinds = [_wanted(part) for part in parts if part is not ...]
+        if len(set(kinds)) > 1 or not kinds or not kinds[0].startswith("a "):
+            return f"({', '.join(kinds)})"
+        count = "" if ... in parts else f"{len(kinds)} "
+        return f"{count}{kinds[0].removeprefix('a ')}s"
+    return _WORDS.get(hint, "None" if hint is types.NoneType else getattr(hint, "__name__", str(hint)))

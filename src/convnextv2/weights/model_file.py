@@ -18,12 +18,16 @@ from torch import Tensor
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models.config import BackboneConfig, EncoderConfig, config_from_dict
 from convnextv2.records import Preprocessing
+from convnextv2.settings import converted
 from convnextv2.text import shown
 from convnextv2.weights import kinds, strict
 from convnextv2.weights.files import EMA_PREFIX, HASH_KEY, checkpoint_of, load_tensors, save_tensors
 
 Weights = Literal["average", "plain"]
 """For a file that holds both: the EMA of the weights, or the weights of the last step."""
+
+Checkpoint = Literal["best", "latest"]
+"""Of a run."""
 
 FORMAT = re.compile(r"convnextv2\.([a-z][a-z0-9-]*)\.1")
 _ENCODER = "encoder."
@@ -177,8 +181,10 @@ def read_model_file(source: str | Path, *, weights: Weights = "average", which: 
     weights: for a file that holds both, the EMA or the weights of the last step.  which: for a run, "best" or
     "latest"; by default the best if the run has one.
 
-    Raises UserError if there is none, LoadError if the file is damaged or of another kind.
+    Raises UserError if there is none, or for another word than these; LoadError if the file is damaged or of another
+    kind.
     """
+    check_choice(weights, which)
     path = find_weights(Path(source), which)
     return parse_model_file(path, *load_tensors(path), weights=weights)
 
@@ -187,6 +193,7 @@ def parse_model_file(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, weights: Weights = "average"
 ) -> ModelFile:
     """Parse the tensors (any shapes) and metadata of a file of ours. Raises LoadError if they do not make a model."""
+    check_choice(weights)
     if not FORMAT.fullmatch(metadata.get("format", "")):
         said = shown(str(metadata.get("format")))[:60]
         raise LoadError(f"{path} was not written by a run of convnextv2: its format is {said}")
@@ -229,6 +236,7 @@ def write_encoder(source: str | Path, target: Path, *, half: bool = True) -> Mod
 
 def find_weights(source: Path, which: str | None = None) -> Path:
     """Return the `model.safetensors` of a run's folder, of a checkpoint's folder, or the file itself."""
+    check_choice(which=which)
     if source.is_file():
         return source
     if not source.is_dir():
@@ -239,6 +247,12 @@ def find_weights(source: Path, which: str | None = None) -> Path:
     if found is None:
         raise UserError(f"{source} holds no checkpoint yet" if which != "best" else f"{source} has no best checkpoint")
     return found / "model.safetensors"
+
+
+def check_choice(weights: Weights = "average", which: str | None = None) -> None:
+    """Check which weights of a source are requested. Raises UserError for another word than the known ones."""
+    converted("weights", weights, Weights)
+    converted("checkpoint", which, Checkpoint | None)
 
 
 def _check_size(info: ModelInfo, tensors: int) -> None:
