@@ -9,30 +9,30 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import nn
 
+from convnextv2.errors import LoadError, Notice
 from convnextv2.models import build_backbone
 from convnextv2.models.config import EncoderConfig
 from convnextv2.models.create import Shapes, encoder_shapes, shapes_of
+from convnextv2.text import one_line
 
 if TYPE_CHECKING:
     from convnextv2.weights.model_file import ModelInfo
+
+T = TypeVar("T")
 
 Builder = Callable[["ModelInfo"], nn.Module]
 """Makes the randomly initialised model that a file's metadata describes."""
 
 BACKBONES = ("encoder", "classifier")
 """Kinds whose tensors have the encoder's own names: a backbone, without a head or with one."""
-
-RESERVED = frozenset(
-    {*BACKBONES, "format", "preprocessing", "image_size", "classes", "multi_label", "crop_pct", "licence"}
-)
-"""Names that no other kind can have."""
 
 PLUGINS = "convnextv2.tasks"
 """The package of our tasks, and the entry-point group in which other packages declare theirs."""
@@ -41,19 +41,18 @@ _BUILDERS: dict[str, Builder] = {}
 
 
 def register_kind(kind: str, build: Builder) -> None:
-    """Register how the model of a file of `kind` is built. A kind's options are kept in the metadata under its name."""
-    assert kind not in RESERVED, f"{kind} is an entry of every file's metadata"
+    """Register how the model of a file of `kind` is built; `runs.spec.TaskSpec` has checked the name."""
     _BUILDERS[kind] = build
 
 
 def build(info: ModelInfo) -> nn.Module:
-    """Build the model of a file, randomly initialised. Raises KeyError for a kind that is not registered."""
+    """Build the model of a file, randomly initialised. Raises LoadError for a kind that is not registered."""
+    if info.kind in BACKBONES:
+        return build_backbone(info.architecture, num_classes=len(info.classes), image_size=info.image_size)
     builder = _builder(info.kind)
-    if builder is not None:
-        return builder(info)
-    if info.kind not in BACKBONES:
-        raise KeyError(info.kind)
-    return build_backbone(info.architecture, num_classes=len(info.classes), image_size=info.image_size)
+    if builder is None:
+        raise LoadError(not_registered(info.kind))
+    return builder(info)
 
 
 def shapes(info: ModelInfo) -> Shapes | None:
@@ -66,17 +65,46 @@ def shapes(info: ModelInfo) -> Shapes | None:
     return None if builder is None else shapes_of(lambda: builder(info))
 
 
+def discover(known: Callable[[], T | None]) -> T | None:
+    """Return what `known` finds, importing tasks until it does: those of this package, then those of others.
+
+    A package that cannot be imported is left out with a warning (Notice): it may not keep others from their files.
+    """
+    for more in (None, import_own_tasks, _import_plugins):
+        if more is not None:
+            more()
+        found = known()
+        if found is not None:
+            return found
+    return None
+
+
 @cache
-def discover() -> None:
-    """Import every task once: the folders below `convnextv2.tasks`, and those that installed packages declare."""
+def import_own_tasks() -> None:
+    """Import the tasks of this package: the folders below `convnextv2.tasks`."""
     package = importlib.import_module(PLUGINS)
     for found in pkgutil.iter_modules(package.__path__, f"{PLUGINS}."):
         importlib.import_module(f"{found.name}.run")
+
+
+@cache
+def _import_plugins() -> None:
+    """Import the tasks that installed packages declare as entry points."""
     for point in entry_points(group=PLUGINS):
-        point.load()
+        try:
+            point.load()
+        except Exception as error:  # whatever goes wrong in the code of others
+            said = f"{type(error).__name__}: {one_line(error)}"
+            warnings.warn(f"the plugin {point.name} ({point.value}) is left out, it fails with {said}", Notice, 2)
+
+
+def not_registered(kind: str) -> str:
+    """Return the error message about a kind that no installed task has registered."""
+    return (
+        f"no installed task knows models of kind {kind!r}: install the package that trains them, or import its "
+        "module that calls register_task"
+    )
 
 
 def _builder(kind: str) -> Builder | None:
-    if kind not in _BUILDERS and kind not in BACKBONES:
-        discover()
-    return _BUILDERS.get(kind)
+    return discover(lambda: _BUILDERS.get(kind))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from convnextv2.errors import LoadError, Notice
+from convnextv2.errors import LoadError, Notice, UserError
 from convnextv2.models.sizes import SIZES
 from convnextv2.weights.files import HASH_KEY, check_hash
 from convnextv2.weights.foreign import read_foreign, tensors_of
@@ -41,17 +41,7 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
     Warns (LicenceNotice) of weights that may not be used commercially. Raises UserError if there is none; LoadError
     if it is damaged, would run code, or does not fill a model.
     """
-    path, entry = Path(source), None
-    if hub.is_address(str(source)):
-        path = hub.fetch_folder(str(source))
-        entry = of_repository(hub.parts(str(source))[0])
-    elif path.is_dir():
-        entry = of_folder(path.resolve())
-    elif not path.exists() and _is_name(str(source)):
-        entry = published(str(source))
-        with shown_progress(entry.file) as progress:
-            path = fetch(entry.url, progress=progress)
-    file = (weights_in(path) if path.is_dir() else None) or find_weights(path, which)
+    file, entry = _find(source, which)
     tensors, metadata = tensors_of(file, averaged=weights == "average")
     # Any one of our entries is enough: a damaged file of ours must not be taken for one without a hash.
     if _OURS & metadata.keys() or metadata.get("format", "").startswith("convnextv2."):
@@ -71,12 +61,13 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
 def kind_of(source: str | Path) -> str:
     """Return the kind of model that a source holds, from the metadata of a file of ours without reading its tensors.
 
-    "classifier" for every file of others: whether it is one is known only after reading its tensors.
+    "classifier" for every file of others: whether it is one is known only after reading its tensors. A repository of
+    the hub is fetched. Raises UserError if there is no such source.
     """
-    path = Path(source)
-    if hub.is_address(str(source)) or not path.exists() or (path.is_dir() and weights_in(path)):
+    if _is_published(source):
+        published(str(source))
         return "classifier"
-    file = find_weights(path)
+    file, _ = _find(source)
     try:
         with safe_open(file, "pt") as opened:
             match = FORMAT.fullmatch((opened.metadata() or {}).get("format", ""))
@@ -85,10 +76,36 @@ def kind_of(source: str | Path) -> str:
     return match[1] if match else "classifier"
 
 
-def _is_name(source: str) -> bool:
-    """Whether it has the form of a name of published weights: SIZE.TAG."""
-    size, dot, tag = source.partition(".")
-    return size in SIZES and bool(dot) and tag not in ("pt", "pth", "bin", "safetensors")
+def _find(source: str | Path, which: str | None = None) -> tuple[Path, Published | None]:
+    """Return the file of weights that a source names, fetched if need be, and the published weights it stands for."""
+    path, entry = Path(source), None
+    if hub.is_address(str(source)):
+        path = hub.fetch_folder(str(source))
+        entry = of_repository(hub.parts(str(source))[0])
+    elif path.is_dir():
+        entry = of_folder(path.resolve())
+    elif _is_published(source):
+        entry = published(str(source))
+        with shown_progress(entry.file) as progress:
+            path = fetch(entry.url, progress=progress)
+    elif not path.exists() and str(source) in SIZES:
+        raise UserError(_only_a_size(str(source)))
+    return (weights_in(path) if path.is_dir() else None) or find_weights(path, which), entry
+
+
+def _is_published(source: str | Path) -> bool:
+    """Whether it has the form of a name of published weights, SIZE.TAG, and is no file."""
+    size, dot, tag = str(source).partition(".")
+    is_name = size in SIZES and bool(dot) and tag not in ("pt", "pth", "bin", "safetensors")
+    return is_name and not Path(source).exists()
+
+
+def _only_a_size(size: str) -> str:
+    """The error message for the name of a size, which says nothing of weights."""
+    names = [name for name, entry in PUBLISHED.items() if entry.model == size]
+    if not names:
+        return f"{size} names a size, and no weights of it are published: `convnextv2 zoo` lists those that are"
+    return f"{size} names a size and not its weights: give one of {', '.join(names)}"
 
 
 def _as_published(held: ModelFile, entry: Published) -> ModelFile:

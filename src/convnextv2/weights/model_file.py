@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -88,24 +88,16 @@ class ModelInfo:
         )
 
     def to_metadata(self) -> dict[str, str]:
-        """Return it as text for a safetensors file; `from_metadata` reads it back."""
-        said: dict[str, str | None] = {
-            "format": self.format,
-            "encoder": json.dumps(self.architecture.to_dict()),
-            "preprocessing": json.dumps({"mean": self.preprocessing.mean, "std": self.preprocessing.std}),
-            "image_size": str(self.image_size),
-            "classes": json.dumps(list(self.classes)),
-            "multi_label": json.dumps(self.multi_label),
-            "crop_pct": json.dumps(self.crop_pct),
-            "trained_on": self.trained_on,
-            "trained_from": None if self.trained_from is None else json.dumps([vars(s) for s in self.trained_from]),
-            "published": self.published,
-            "licence": self.licence,
-            "step": None if self.step is None else str(self.step),
-        }
+        """Return it as text for a safetensors file; `from_metadata` reads it back.
+
+        Raises UserError for options of a backbone, which has none.
+        """
+        said = {name: text for name, write in _ENTRIES.items() if (text := write(self)) is not None}
         if self.options:
+            if self.kind in kinds.BACKBONES:
+                raise UserError(f"options {dict(self.options)}: a file of kind {self.kind!r} has none; leave them out")
             said[self.kind] = json.dumps(dict(self.options))
-        return {name: text for name, text in said.items() if text is not None}
+        return said
 
     @staticmethod
     def from_metadata(said: Mapping[str, str]) -> ModelInfo:
@@ -137,6 +129,28 @@ class ModelInfo:
         if not isinstance(info.multi_label, bool) or not isinstance(info.options, dict):
             raise ValueError(f"multi_label {info.multi_label}, {info.kind} {info.options}")
         return info
+
+
+_ENTRIES: Mapping[str, Callable[[ModelInfo], str | None]] = {
+    "format": lambda info: info.format,
+    "encoder": lambda info: json.dumps(info.architecture.to_dict()),
+    "preprocessing": lambda info: json.dumps({"mean": info.preprocessing.mean, "std": info.preprocessing.std}),
+    "image_size": lambda info: str(info.image_size),
+    "classes": lambda info: json.dumps(list(info.classes)),
+    "multi_label": lambda info: json.dumps(info.multi_label),
+    "crop_pct": lambda info: json.dumps(info.crop_pct),
+    "trained_on": lambda info: info.trained_on,
+    "trained_from": lambda info: (
+        None if info.trained_from is None else json.dumps([vars(step) for step in info.trained_from])
+    ),
+    "published": lambda info: info.published,
+    "licence": lambda info: info.licence,
+    "step": lambda info: None if info.step is None else str(info.step),
+}
+"""The metadata of every model file: name of an entry, and its text, or None if it is not recorded."""
+
+RESERVED = frozenset({*_ENTRIES, HASH_KEY, *kinds.BACKBONES})
+"""Names that no other kind can have, as a kind's options are kept in the metadata under its name."""
 
 
 @dataclass(frozen=True)
@@ -258,8 +272,8 @@ def check_choice(weights: Weights = "average", which: str | None = None) -> None
 def _check_size(info: ModelInfo, tensors: int) -> None:
     """Raise ValueError if metadata claims more blocks than the file can hold, before any is made."""
     assert isinstance(info.architecture, EncoderConfig)
-    claimed = [v for name, v in info.options.items() if name.endswith("depth") and isinstance(v, int)]
-    if sum(info.architecture.depths) + sum(claimed) > tensors:
+    decoder = info.options.get("decoder_depth", 0)  # other options are their task's own, whatever they are called
+    if sum(info.architecture.depths) + (decoder if isinstance(decoder, int) else 0) > tensors:
         raise ValueError("more blocks than tensors")
 
 
