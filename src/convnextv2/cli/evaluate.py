@@ -16,20 +16,37 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
     convnextv2 evaluate --run run --data images/ --out scores
     convnextv2 evaluate --run run/model.safetensors --data labels.csv --split test --weights both
 
+    A model of a task from another package takes those of the options below that its task has.
+
     Parameters
     ----------
     run
-        A classifier's run, or any other source of weights (convnextv2 zoo, hf:OWNER/NAME, a file).
+        A run, or any other source of weights (convnextv2 zoo, hf:OWNER/NAME, a file).
     data
         A folder with val/ or test/ of class folders, a folder of class folders, or a CSV of path,label.
     """
     from rich.console import Console
     from rich.table import Table
 
+    from convnextv2.tasks.classify.evaluate import Evaluation
     from convnextv2.text import shown
     from convnextv2.verbs.evaluate import evaluate as run_evaluate
+    from convnextv2.verbs.evaluate import score_rows
 
     found = run_evaluate(run, data, **(settings or EvaluateSettings()).named())
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 120
+    if not isinstance(found, Evaluation):  # of a task from another package
+        rows = score_rows(found)
+        if rows is None:
+            print(found)
+            return
+        table = Table("measure", "value")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table, markup=False)
+        return
     for name, reason in found.bad:
         print(f"skipped {shown(name)}: {reason}")
     for note in found.notes:
@@ -38,9 +55,6 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
     table = Table(*scores["columns"], caption=scores["note"], caption_justify="left")
     for row in scores["rows"]:
         table.add_row(*row)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120
     console.print(table)
     if found.files:
         print(f"written to {shown(found.files[0].parent)}: {', '.join(file.name for file in found.files)}")

@@ -22,14 +22,15 @@ def predict(
     convnextv2 predict --run run new/ one.jpg list.txt > predictions.jsonl
     convnextv2 predict --run run new/ --format sheet --out predictions.png
 
-    Files that cannot be read are named one by one, the others are done, and the exit code is 1.
+    Files that cannot be read are named one by one, the others are done, and the exit code is 1. A model of a task from
+    another package gives one JSON object per prediction; it takes those of the options below that its task has.
 
     Parameters
     ----------
     images
         Image files, folders of them, and text files of paths, mixed.
     run
-        A classifier's run, or any other source of weights (convnextv2 zoo, hf:OWNER/NAME, a file).
+        A run, or any other source of weights (convnextv2 zoo, hf:OWNER/NAME, a file).
     format
         jsonl: one object per image with the likeliest classes; csv: path,label,confidence; sheet: images to look at.
     out
@@ -39,8 +40,8 @@ def predict(
     import sys
 
     from convnextv2.errors import RunFailedError
-    from convnextv2.tasks.classify.prediction_files import write_predictions
     from convnextv2.text import shown
+    from convnextv2.verbs.predict import write_predictions
 
     try:
         done = write_predictions(
