@@ -6,12 +6,19 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from small_run import SMALL, SMALL_CLASSIFIER
+from mean_colour.run import build
+from PIL import Image
+from small_run import SMALL, SMALL_CLASSIFIER, same
 
 import convnextv2
 from convnextv2.errors import RunFailedError, UserError
 from convnextv2.models import create_model
+from convnextv2.models.config import EncoderConfig
+from convnextv2.records import Preprocessing
 from convnextv2.verbs.push import push
+from convnextv2.weights.files import save_tensors
+from convnextv2.weights.load import read
+from convnextv2.weights.model_file import ModelInfo, write_encoder
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +70,10 @@ def test_the_card_says_what_it_is(run):
     card = push(run, "someone/cats", licence="Apache-2.0", dry_run=True).card
     head, _, body = card.removeprefix("---\n").partition("---\n")
     assert "license: apache-2.0\nlibrary_name: convnextv2\npipeline_tag: image-classification\n" in head
-    assert 'convnextv2.load("hf:someone/cats")' in body
+    assert 'predictor = convnextv2.load("hf:someone/cats").predictor()\n' in body
+    assert "logits = predictor(image[None])  # (1, 2)\n" in body
+    assert "trained to classify 2 classes." in body
+    assert "- fcmae" not in head
     assert "| images | weights | top-1 |" in body
     assert "| val | average | " in body
     assert body.rstrip().endswith("cats, dogs")
@@ -77,8 +87,51 @@ def test_the_card_says_what_came_before(picture_folder, tmp_path):
     ).run
     card = push(run, "someone/cats", licence="mit", dry_run=True).card
     assert f"| before that | masked pre-training on {picture_folder.name} |" in card
+    assert "tags:\n- convnextv2\n- fcmae\n---" in card
     pushed = push(first, "someone/blobs", licence="mit", dry_run=True).card
     assert ", a masked autoencoder with its decoder." in pushed
+    assert "tags:\n- convnextv2\n- fcmae\n---" in pushed
+    assert "pipeline_tag: image-feature-extraction\n" in pushed
+    assert ".predictor()  # its encoder\n" in pushed
+    assert "features = predictor.pooled_features(image[None])  # (1, 16)\n" in pushed
+    assert "logits" not in pushed
+
+
+def test_a_model_of_a_task_from_outside(hub, tmp_path):
+    architecture = EncoderConfig.named("convnextv2_atto", depths=(1, 1, 1, 1), dims=(8, 8, 16, 16), stem_stride=1)
+    info = ModelInfo(
+        kind="mean-colour",
+        architecture=architecture,
+        preprocessing=Preprocessing.for_channels(3),
+        image_size=32,
+        options={"hidden": 8},
+    )
+    save_tensors(tmp_path / "model.safetensors", build(info).state_dict(), info.to_metadata())
+    card = push(tmp_path, to="someone/colours", licence="mit").card
+    assert "for images of 32 pixels, a model of kind mean-colour.\n" in card
+    assert "- fcmae" not in card
+    assert "pipeline_tag" not in card
+    assert "logits" not in card
+    assert same(read(hub.kept).tensors, read(tmp_path).tensors)
+    code = card.partition("```python\n")[2].partition("```")[0]
+    Image.new("RGB", (40, 40), (200, 30, 90)).save(tmp_path / "image.jpg")
+    code = code.replace("hf:someone/colours", str(hub.kept)).replace("image.jpg", str(tmp_path / "image.jpg"))
+    said = {}
+    exec(code, said)  # it does what it says
+    assert len(said["prediction"].colour) == 3
+    assert said["features"].shape == (1, 16)
+
+
+def test_the_snippet_of_every_card_runs(run, hub, tmp_path):
+    Image.new("RGB", (40, 40), (200, 30, 90)).save(tmp_path / "image.jpg")
+    write_encoder(run, tmp_path / "encoder.safetensors")
+    for source, name, shape in ((run, "logits", (1, 2)), (tmp_path / "encoder.safetensors", "features", (1, 16))):
+        card = push(source, "someone/cats", licence="mit").card
+        code = card.partition("```python\n")[2].partition("```")[0]
+        code = code.replace("hf:someone/cats", str(hub.kept)).replace("image.jpg", str(tmp_path / "image.jpg"))
+        said = {}
+        exec(code, said)
+        assert said[name].shape == shape
 
 
 def test_a_dry_run_sends_nothing(run, hub, command):

@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from convnextv2.errors import RunFailedError, UserError
 from convnextv2.models.config import EncoderConfig
 from convnextv2.runs.spec import task_of_kind
+from convnextv2.weights import kinds
 from convnextv2.weights.load import read
 from convnextv2.weights.model_file import FORMAT, ModelFile, ModelInfo, Weights
 from convnextv2.weights.sources.sidecar import identifier
@@ -24,12 +25,11 @@ _CARD = """\
 ---
 license: {{ licence | lower }}
 library_name: convnextv2
-{% if classes %}pipeline_tag: image-classification
-{% else %}pipeline_tag: image-feature-extraction
+{% if pipeline %}pipeline_tag: {{ pipeline }}
 {% endif %}tags:
 - convnextv2
-- fcmae
----
+{% if fcmae %}- fcmae
+{% endif %}---
 
 # {{ title }}
 
@@ -38,9 +38,16 @@ A {{ model }} for images of {{ image_size }} pixels{{ task }}.
 ```python
 import convnextv2
 
-loaded = convnextv2.load("hf:{{ repository }}")
-logits = loaded.model(images)  # (B, {{ in_chans }}, {{ image_size }}, {{ image_size }}), normalised
-```
+{% if predicts %}{% if package %}import {{ package }}  # registers models of kind {{ kind }}
+{% endif %}
+for prediction in convnextv2.predict("hf:{{ repository }}", ["image.jpg"]):
+    print(prediction)
+
+{% endif %}predictor = convnextv2.load("hf:{{ repository }}").predictor(){% if wrapped %}  # its encoder{% endif %}
+image = predictor.read("image.jpg")  # uint8 ({{ in_chans }}, {{ image_size }}, {{ image_size }})
+{% if rows %}logits = predictor(image[None])  # (1, {{ rows }})
+{% else %}features = predictor.pooled_features(image[None])  # (1, {{ width }})
+{% endif %}```
 
 | | |
 | --- | --- |
@@ -76,24 +83,25 @@ class Pushed:
 
 def push(
     source: str | Path,
-    repository: str,
+    to: str,
     *,
     licence: str | None = None,
     private: bool = False,
     dry_run: bool = False,
     weights: Weights = "average",
 ) -> Pushed:
-    """Send weights, config.json and a model card to `OWNER/NAME` on the hub, which is created if it does not exist.
+    """Send weights, config.json and a model card to a repository of the hub, which is created if it does not exist.
 
+    source: a run, a file or folder in any layout we know, or published weights.  to: OWNER/NAME.
     licence: an identifier as the hub has them ("apache-2.0"); required unless the weights carry one, and cannot differ
     from that.  dry_run: write it all, send nothing.  weights: the averaged or the plain ones.
 
     Raises UserError for a missing or conflicting licence and a wrong name, and as `load`; RunFailedError if the hub
     refuses.
     """
-    match = _REPOSITORY.fullmatch(repository)
+    match = _REPOSITORY.fullmatch(to)
     if match is None:
-        raise UserError(f"{repository} is not a repository of the hub: give OWNER/NAME")
+        raise UserError(f"{to} is not a repository of the hub: give OWNER/NAME")
     held = read(source, weights=weights)
     if not isinstance(held.info.architecture, EncoderConfig):
         raise UserError(f"{held.path} holds a {held.info.architecture.name}: push it with timm's own tools")
@@ -169,17 +177,34 @@ def _config(info: ModelInfo, scores: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _is_of_fcmae(info: ModelInfo) -> bool:
+    """Whether the weights were pre-trained as a masked autoencoder, or were made from such weights."""
+    history = info.trained_from or ()
+    formats = (info.format, *(step.format for step in history))
+    names = (info.published or "", *(step.file for step in history))
+    return "convnextv2.fcmae.1" in formats or any(".fcmae" in name for name in names)
+
+
 def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     classes, config = info.classes, info.architecture
+    assert isinstance(config, EncoderConfig)
     before = "; ".join(
         f"{_training(step.format)} on {step.trained_on or 'unknown images'}" for step in info.trained_from or ()
     )
     shape = ""
-    if isinstance(config, EncoderConfig) and not config.is_named_size:
+    if not config.is_named_size:
         shape = f" of depths {list(config.depths)} and widths {list(config.dims)}"
-    task = f", trained to classify {len(classes)} classes"
-    if not classes:
-        task = ", without a head" if info.kind == "encoder" else f", {task_of_kind(info.kind).model_title}"
+    task, pipeline, package = f", trained to classify {len(classes)} classes", "image-classification", ""
+    predicts = False
+    wrapped = info.kind not in kinds.BACKBONES
+    if not classes or wrapped:
+        task, pipeline = ", without a head", "image-feature-extraction"
+    if wrapped:
+        spec = task_of_kind(info.kind)
+        task = f", {spec.title}"
+        if spec.predict is not None:  # of another package: what its models are for is its own
+            predicts, pipeline, module = True, "", spec.run.__module__
+            package = "" if module == "__main__" else module
     template = Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=False).from_string(_CARD)
     return template.render(
         repository=repository,
@@ -188,6 +213,14 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
         in_chans=config.in_chans,
         image_size=info.image_size,
         task=task,
+        pipeline=pipeline,
+        fcmae=_is_of_fcmae(info),
+        predicts=predicts,
+        package=package,
+        kind=info.kind,
+        wrapped=wrapped,
+        rows=0 if wrapped else len(classes),
+        width=config.dims[3],
         trained_on=info.trained_on or "",
         before=before,
         mean=list(info.preprocessing.mean),
