@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from mean_colour.run import MEAN_COLOUR, build
-from PIL import Image
 
 import convnextv2
 from convnextv2.cli import main
@@ -100,16 +99,16 @@ def test_predict_prints_an_object_a_line(model, picture_folder, tmp_path, capsys
     assert capsys.readouterr().out == f"{tmp_path / 'p.jsonl'}\n"
 
 
-def test_a_file_that_cannot_be_read_is_named_and_the_exit_code_is_1(model, tmp_path, capsys):
-    (tmp_path / "broken.png").write_bytes(b"nothing")
-    Image.new("RGB", (40, 40), (200, 30, 90)).save(tmp_path / "plain.png")
+def test_a_file_that_cannot_be_read_is_named_and_the_exit_code_is_1(model, capsys, answers):
+    found = [{"path": "broken.png", "error": "cut off"}, {"path": "plain.png", "error": ""}]
+    answers(predict=lambda run, images: iter(found))
     with pytest.raises(SystemExit) as stopped:
-        main(["predict", str(tmp_path), "--run", str(model), "--workers", "0"])
+        main(["predict", "a.png", "--run", str(model)])
     assert stopped.value.code == 1
     printed = capsys.readouterr()
-    assert len(printed.out.splitlines()) == 2
+    assert [json.loads(line) for line in printed.out.splitlines()] == found
     first, last = printed.err.splitlines()
-    assert first.startswith(f"skipped {tmp_path / 'broken.png'}: ")
+    assert first == "skipped broken.png: cut off"
     assert last == "convnextv2: 1 of 2 files could not be read; each is named above"
 
 
