@@ -63,6 +63,7 @@ from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.data.labels.splits import read_splits
 from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.cache import PixelCache, decode_all
+from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.engine import machine
 from convnextv2.engine.distributed import DistributedContext
@@ -74,7 +75,7 @@ from convnextv2.records import Preprocessing, TaskBatch
 from convnextv2.tasks.classify import recipes
 from convnextv2.tasks.classify.run import lr_scales
 from convnextv2.tasks.classify.settings import ClassifySettings
-from convnextv2.tasks.classify.task import ClassifyTask, min_side
+from convnextv2.tasks.classify.task import Augment, ClassifyTask, min_side
 from convnextv2.weights.model_file import ModelInfo
 from processor import processor
 
@@ -178,8 +179,16 @@ def our_task(case: Case, model: ConvNeXt, cache: PixelCache | None) -> Clocked:
     )
     bad = BadImages(case.data.images, 0.01, print)
     settings = ClassifySettings()
+    dataset = ImageSet(
+        case.data.images,
+        Augment.of(case.recipe, case.image_size, info.preprocessing, flip=settings.flip),
+        max_pixels=settings.max_pixels,
+        min_side=min_side(case.image_size, case.recipe.min_scale),
+        seed=settings.seed,
+        cache=cache,
+    )
     return Clocked(
-        model, case.data, None, settings, case.recipe, info=info, workers=case.workers, bad=bad, cache=cache
+        model, dataset, case.data, None, settings, case.recipe, info=info, workers=case.workers, bad=bad
     ).clock()
 
 

@@ -54,6 +54,31 @@ def test_stopped_inside_an_epoch_and_resumed_is_bitwise_the_same(run, picture_fo
     assert run_losses(other) == run_losses(run)
 
 
+def test_resumed_without_the_cache_is_bitwise_the_same_for_large_jpegs(tmp_path):
+    """A large JPEG is decoded at a fraction of its size, with the cache and without."""
+    (tmp_path / "jpegs").mkdir()
+    for number in range(16):
+        noise = torch.randint(0, 256, (400, 400, 3), generator=torch.Generator().manual_seed(number))
+        Image.fromarray(noise.numpy().astype("uint8")).save(tmp_path / "jpegs" / f"{number:02}.jpg")
+    runs = {
+        cache: mean_colour(tmp_path / "jpegs", tmp_path / str(cache), **SMALL, epochs=2, cache=cache).run
+        for cache in (True, False)
+    }
+    assert "decoded once into memory" in (runs[True] / "log.txt").read_text()
+    assert same(saved_weights(runs[True]), saved_weights(runs[False]))
+
+
+def test_an_unreadable_image_has_its_own_answer(run, picture_folder, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    good = next(picture_folder.rglob("*.png"))
+    first, second = convnextv2.predict(run, [tmp_path / "bad.png", good])
+    assert (first.colour, first.path) == ((), str(tmp_path / "bad.png"))
+    assert "not an image" in first.error
+    assert len(second.colour) == 3
+    with pytest.raises(UserError, match="predict has no setting 'colour'"):
+        convnextv2.predict(run, good, colour="red")
+
+
 def test_it_is_evaluated_and_predicted_with_by_the_public_verbs(run, picture_folder, tmp_path):
     assert 0 < convnextv2.evaluate(run, picture_folder)["mae"] < 0.5
     Image.new("RGB", (40, 40), (200, 30, 90)).save(tmp_path / "plain.png")

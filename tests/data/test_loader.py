@@ -121,8 +121,18 @@ def test_grey(make_folder):
 def test_a_cache_of_something_else_is_refused(make_folder):
     images = make_folder(2)
     cache = decode_all(images, channels=1, budget_bytes=10**8)
-    with pytest.raises(ValueError, match="number of channels"):
+    with pytest.raises(ValueError, match="other channels or limits"):
         ImageSet(images, transform, cache=cache)
+    ImageSet(images, transform, channels=1, cache=cache)
+    for limit in ({"min_side": 20}, {"max_pixels": 10}):
+        with pytest.raises(ValueError, match="other channels or limits"):
+            ImageSet(images, transform, channels=1, cache=cache, **limit)
+
+
+def test_what_a_transform_may_not_return_is_named(make_folder):
+    dataset = ImageSet(make_folder(1), lambda image: {"image": image, "label": 3})
+    with pytest.raises(TypeError, match="'label' is a int"):
+        dataset[0, 0]
 
 
 def process_ids(image):

@@ -9,6 +9,8 @@ import torch
 
 from convnextv2.data.files.folder import ImageList, list_images
 from convnextv2.data.files.paths import pictures_at
+from convnextv2.engine import distributed
+from convnextv2.inference.predictor import Predictor
 from convnextv2.inference.reader import ImageReader
 from convnextv2.inference.settings import InferenceSettings
 from convnextv2.loading import load_kind
@@ -17,31 +19,48 @@ from convnextv2.settings import make
 
 @dataclass(frozen=True)
 class Colour:
-    """path: of the image.  colour: predicted, red, green and blue, 0 to 1."""
+    """path: of the image.  colour: red, green and blue, 0 to 1.  error: why it could not be read, else empty."""
 
     path: str
-    colour: tuple[float, ...]
+    colour: tuple[float, ...] = ()
+    error: str = ""
 
 
 def predict(run, images, **settings) -> Iterator[Colour]:
+    """Everything is decided at once; images are read as the results are asked for."""
+    chosen = make(InferenceSettings, "predict", settings)
     given = [images] if isinstance(images, str | os.PathLike) else images
-    return _colours(run, ImageList(Path(), tuple(pictures_at(given)), Path()), settings)
+    listed = ImageList(Path(), tuple(pictures_at(given)), Path())
+    predictor, reader = _opened(run, listed, chosen)
+    return _colours(predictor, reader)
 
 
 def evaluate(run, data, **settings) -> dict[str, float]:
     """Mean absolute error over the images of a folder, against the mean colour of what the model sees."""
     images = list_images(data)
-    loaded = load_kind(run, "mean-colour", instead="does not predict colours")
-    reader = ImageReader.of(images, loaded.input_spec(), make(InferenceSettings, "evaluate", settings))
-    true = torch.stack([reader.image(index).float().mean((1, 2)) / 255 for index in range(len(images))])
-    predicted = torch.tensor([found.colour for found in _colours(run, images, settings)])
-    return {"mae": (predicted - true).abs().mean().item()}
+    predictor, reader = _opened(run, images, make(InferenceSettings, "evaluate", settings))
+    errors = []
+    with torch.no_grad():
+        for batch in reader.batches():
+            true = batch.images.float().mean((2, 3)) / 255
+            errors.append((_predicted(predictor, batch.images) - true).abs().flatten())
+    return {"mae": torch.cat(errors).mean().item(), "unreadable": len(reader.bad)}
+
+
+def _opened(run, images: ImageList, settings: InferenceSettings) -> tuple[Predictor, ImageReader]:
+    device = distributed.init(settings.device).device
+    predictor = load_kind(run, "mean-colour", instead="does not predict colours").predictor().to(device)
+    return predictor, ImageReader.of(images, predictor.spec, settings)
 
 
 @torch.no_grad()
-def _colours(run, images: ImageList, settings) -> Iterator[Colour]:
-    predictor = load_kind(run, "mean-colour", instead="does not predict colours").predictor()
-    reader = ImageReader.of(images, predictor.spec, make(InferenceSettings, "predict", settings))
+def _colours(predictor: Predictor, reader: ImageReader) -> Iterator[Colour]:
     for batch in reader.batches():
-        for index, colour in zip(batch.indices.tolist(), predictor(batch.images).tolist(), strict=True):
-            yield Colour(str(images.path(index)), tuple(colour))
+        found = {index: Colour(str(reader.images.path(index)), error=reason) for index, reason in batch.bad}
+        for index, colour in zip(batch.indices.tolist(), _predicted(predictor, batch.images).tolist(), strict=True):
+            found[index] = Colour(str(reader.images.path(index)), tuple(colour))
+        yield from (found[index] for index in sorted(found))
+
+
+def _predicted(predictor: Predictor, images: torch.Tensor) -> torch.Tensor:
+    return predictor(images.to(next(predictor.parameters()).device)).cpu()

@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from convnextv2.data.files.folder import list_images
-from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.records import MetricInfo, RunDescription, SampleInfo, StepOutput
@@ -54,13 +53,7 @@ class MeanColourTask:
 
     def __init__(self, run: "MeanColourRun", workers: int) -> None:
         self.model, self.metadata, self.preprocessing = run.model, run.info.to_metadata(), run.preprocessing
-        dataset = ImageSet(
-            run.data.images,
-            CropWithColour(RandomResizedCropFlip(run.image_size)),
-            channels=run.architecture.in_chans,
-            seed=run.settings.seed,
-            cache=run.cache,
-        )
+        dataset = run.image_set(CropWithColour(RandomResizedCropFlip(run.image_size)))
         self.batches = TrainingBatches(
             dataset, batch_size=run.recipe.batch_size, seed=run.settings.seed, workers=workers, bad=run.bad
         )

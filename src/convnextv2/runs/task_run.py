@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.loading.image_set import ImageSet, Targets, Transform
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.loop import LoopSettings
 from convnextv2.engine.runfolder import read_config
@@ -129,8 +130,14 @@ class TaskRun(ABC, Generic[S]):
         return {}
 
     def activations(self, images: Tensor) -> Tensor:
-        """Compute one step up to the loss, to measure its memory.  images: (B, C, size, size), zeros."""
-        return self.model(images).sum()
+        """Compute one step up to the loss, a scalar, to measure its memory.  images: (B, C, size, size), zeros.
+
+        To be defined by a task whose model takes more than images, or returns more than a tensor.
+        """
+        output = self.model(images)
+        if not isinstance(output, Tensor):
+            raise TypeError(f"define {type(self).__name__}.activations: the model returns a {type(output).__name__}")
+        return output.sum()
 
     def loop_settings(self, total: int, per_epoch: int) -> dict[str, Any]:
         """Return entries of `LoopSettings` beyond the recipe's, given the optimiser steps of the run and an epoch."""
@@ -189,6 +196,22 @@ class TaskRun(ABC, Generic[S]):
             log=self.log,
         )
         self.info = self._describe() if saved is None else saved.info
+
+    def image_set(self, transform: Transform, targets: Targets | None = None) -> ImageSet:
+        """Return the images to train on, from the files or the run's cache, which give the same pixels.
+
+        transform, targets: see `ImageSet`.
+        """
+        return ImageSet(
+            self.data.images,
+            transform,
+            channels=self.architecture.in_chans,
+            max_pixels=self.settings.max_pixels,
+            min_side=self.min_side(),
+            seed=self.settings.seed,
+            cache=self.cache,
+            targets=targets,
+        )
 
     def origin(self) -> dict[str, str | None]:
         """Return entries of config.json: where the weights come from, and their hash."""

@@ -36,7 +36,13 @@ class Sample:
 
     @staticmethod
     def of(entries: Mapping[str, Tensor | PerImage], index: int, bad: Sequence[tuple[int, str]] = ()) -> Sample:
-        """Return a sample of the entries, of any shape, that a transform returned."""
+        """Return a sample of the entries, of any shape, that a transform returned.
+
+        Raises TypeError for an entry that is neither a tensor nor wrapped in `PerImage`.
+        """
+        for name, entry in entries.items():
+            if not isinstance(entry, Tensor | PerImage):
+                raise TypeError(f"a transform gives tensors, and {name!r} is a {type(entry).__name__}")
         tensors = {name: entry for name, entry in entries.items() if isinstance(entry, Tensor)}
         lists = {name: entry.tensor for name, entry in entries.items() if isinstance(entry, PerImage)}
         return Sample(tensors, index, tuple(bad), lists)

@@ -22,10 +22,20 @@ class PixelCache:
     memory, and no space on a file system (a container's small /dev/shm) is needed.
     """
 
-    def __init__(self, images: ImageList, channels: int, pixels: list[int], reasons: dict[int, str]) -> None:
+    def __init__(
+        self,
+        images: ImageList,
+        channels: int,
+        pixels: list[int],
+        reasons: dict[int, str],
+        *,
+        max_pixels: int,
+        min_side: int | None,
+    ) -> None:
         """Room for `pixels[i]` pixels of image i, not yet filled; see `decode_all`."""
         self.images = images
         self.channels = channels
+        self.max_pixels, self.min_side = max_pixels, min_side
         self._reasons = reasons
         self._starts = np.cumsum([0, *pixels], dtype=np.int64) * channels
         self._shapes = np.zeros((len(images), 2), np.int64)
@@ -53,11 +63,11 @@ class PixelCache:
         pixels = self._flat[self._starts[index] : self._starts[index + 1]]
         return torch.from_numpy(pixels).view(height, width, self.channels).permute(2, 0, 1)
 
-    def _fill(self, index: int, max_pixels: int, min_side: int | None) -> None:
+    def _fill(self, index: int) -> None:
         """Decode image `index` into its place. Threads may do so at once, each for its own index."""
         path = self.images.path(index)
         try:
-            image = decode(path, channels=self.channels, max_pixels=max_pixels, min_side=min_side)
+            image = decode(path, channels=self.channels, max_pixels=self.max_pixels, min_side=self.min_side)
         except BadImageError as bad:
             self._reasons[index] = bad.reason
             return
@@ -117,11 +127,11 @@ def decode_all(
             if total > budget_bytes:
                 pool.shutdown(cancel_futures=True)
                 return None
-        cache = PixelCache(images, channels, pixels, reasons)
+        cache = PixelCache(images, channels, pixels, reasons, max_pixels=max_pixels, min_side=min_side)
 
         def fill(index: int) -> None:
             if index not in reasons:
-                cache._fill(index, max_pixels, min_side)
+                cache._fill(index)
 
         for done, _ in enumerate(pool.map(fill, range(len(images))), start=1):
             if progress is not None:

@@ -57,8 +57,10 @@ class ImageSet(Dataset[Sample]):
     ) -> None:
         """A `cache` replaces the files: make it with the same images, channels and limits."""
         check_channels(channels)
-        if cache is not None and (cache.images.names != images.names or cache.channels != channels):
-            raise ValueError("the cache holds other images or another number of channels")
+        if cache is not None:
+            held = (cache.images.names, cache.channels, cache.max_pixels, cache.min_side)
+            if held != (images.names, channels, max_pixels, min_side):
+                raise ValueError("the cache holds other images, or was made with other channels or limits")
         self.images = images
         self._transform = transform
         self._channels = channels

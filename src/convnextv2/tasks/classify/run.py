@@ -30,7 +30,7 @@ from convnextv2.tasks.classify.metrics import main_metric
 from convnextv2.tasks.classify.predict import predict
 from convnextv2.tasks.classify.recipes import Recipe
 from convnextv2.tasks.classify.settings import NO_CLASS_TO_DRAW, ClassifySettings
-from convnextv2.tasks.classify.task import ClassifyTask, min_side
+from convnextv2.tasks.classify.task import Augment, ClassifyTask, min_side
 from convnextv2.weights.init import fill_backbone
 from convnextv2.weights.model_file import ModelFile
 
@@ -118,8 +118,10 @@ class ClassifyRun(TaskRun[ClassifySettings]):
     def make_task(self, workers: int) -> ClassifyTask:
         """See `ClassifyTask`."""
         self.evaluators = {name: self._evaluator(part, workers) for name, part in self.held_out.items()}
+        augment = Augment.of(self.recipe, self.info.image_size, self.info.preprocessing, flip=self.settings.flip)
         return ClassifyTask(
             self.model,
+            self.image_set(augment),
             self.train,
             self.evaluators.get("val"),
             self.settings,
@@ -127,7 +129,6 @@ class ClassifyRun(TaskRun[ClassifySettings]):
             info=self.info,
             workers=workers,
             bad=self.bad,
-            cache=self.cache,
         )
 
     def loop_settings(self, total: int, per_epoch: int) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.data.loading.bad_images import BadImages
-from convnextv2.data.loading.cache import PixelCache
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import RandAugment, RandomErase, normalise
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
@@ -60,6 +59,7 @@ class ClassifyTask:
     def __init__(
         self,
         model: nn.Module,
+        dataset: ImageSet,
         train: LabelledImages,
         evaluator: Evaluator | None,
         settings: ClassifySettings,
@@ -68,23 +68,15 @@ class ClassifyTask:
         info: ModelInfo,
         workers: int,
         bad: BadImages,
-        cache: PixelCache | None,
     ) -> None:
+        """dataset: the images of `train`, transformed by `Augment`.  The other arguments: as `ClassifyRun` has them."""
         self.model, self.metadata, self.preprocessing = model, info.to_metadata(), info.preprocessing
         self.evaluator, self._train, self._settings, self._recipe = evaluator, train, settings, recipe
         self._mixing = Mixing(recipe.mixup, recipe.cutmix)
         self._weights = class_weights(train) if settings.class_weights == "balanced" else None
-        self._set = ImageSet(
-            train.images,
-            Augment.of(recipe, info.image_size, info.preprocessing, flip=settings.flip),
-            channels=info.architecture.in_chans,
-            max_pixels=settings.max_pixels,
-            min_side=min_side(info.image_size, recipe.min_scale),
-            seed=settings.seed,
-            cache=cache,
-        )
+        self._set = dataset
         self.batches = TrainingBatches(
-            self._set,
+            dataset,
             batch_size=recipe.batch_size,
             seed=settings.seed,
             workers=workers,

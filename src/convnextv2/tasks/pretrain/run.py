@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from convnextv2.data.files.folder import list_images
+from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.models.config import EncoderConfig
@@ -22,7 +23,7 @@ from convnextv2.tasks.pretrain import recipes
 from convnextv2.tasks.pretrain.description import describe_run
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.settings import PretrainSettings, whole_patches
-from convnextv2.tasks.pretrain.task import PretrainTask
+from convnextv2.tasks.pretrain.task import CropAndMask, PretrainTask
 from convnextv2.weights.init import fill_encoder
 from convnextv2.weights.model_file import ModelFile, ModelInfo
 
@@ -122,16 +123,16 @@ class PretrainRun(TaskRun[PretrainSettings]):
 
     def make_task(self, workers: int) -> PretrainTask:
         """See `PretrainTask`."""
+        crop = RandomResizedCropFlip(self.image_size, scale=(self.settings.min_scale, 1.0), flip=self.settings.flip)
+        transform = CropAndMask(crop, self.image_size // self.model.cell, self.model.mask_ratio)
         return PretrainTask(
             self.model,
-            self.data.images,
-            self.settings,
-            image_size=self.image_size,
+            self.image_set(transform),
+            info=self.info,
             batch_size=self.recipe.batch_size,
+            seed=self.settings.seed,
             workers=workers,
             bad=self.bad,
-            cache=self.cache,
-            info=self.info,
         )
 
     def loop_settings(self, total: int, per_epoch: int) -> dict[str, Any]:

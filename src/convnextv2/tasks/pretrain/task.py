@@ -11,9 +11,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from convnextv2.data.files.folder import ImageList
 from convnextv2.data.loading.bad_images import BadImages
-from convnextv2.data.loading.cache import PixelCache
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.data.transforms.geometry import CenterFit, RandomResizedCropFlip
@@ -24,7 +22,6 @@ from convnextv2.runs.batches import TrainingBatches
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.masking import random_mask
 from convnextv2.tasks.pretrain.samples import reconstruction_grid
-from convnextv2.tasks.pretrain.settings import PretrainSettings
 from convnextv2.weights.model_file import ModelInfo
 
 SHOWN = 8  # images of a reconstruction grid
@@ -52,32 +49,21 @@ class PretrainTask:
     def __init__(
         self,
         model: FCMAE,
-        images: ImageList,
-        settings: PretrainSettings,
+        dataset: ImageSet,
         *,
-        image_size: int,
+        info: ModelInfo,
         batch_size: int,
+        seed: int,
         workers: int,
         bad: BadImages,
-        cache: PixelCache | None,
-        info: ModelInfo,
     ) -> None:
+        """dataset: transformed by `CropAndMask`.  seed: of the order.  The other arguments: as `TaskRun` has them."""
         self.model, self.metadata, self.preprocessing = model, info.to_metadata(), info.preprocessing
         # The final norm and a head are not used in pre-training: no gradient reaches them.
         model.encoder.norm.requires_grad_(False)
         model.encoder.head.requires_grad_(False)
-        self._image_size, self._seed = image_size, settings.seed
-        crop = RandomResizedCropFlip(image_size, scale=(settings.min_scale, 1.0), flip=settings.flip)
-        self._set = ImageSet(
-            images,
-            CropAndMask(crop, image_size // model.cell, model.mask_ratio),
-            channels=model.encoder.in_chans,
-            max_pixels=settings.max_pixels,
-            min_side=3 * image_size,
-            seed=settings.seed,
-            cache=cache,
-        )
-        self.batches = TrainingBatches(self._set, batch_size=batch_size, seed=settings.seed, workers=workers, bad=bad)
+        self._set, self._image_size, self._seed = dataset, info.image_size, seed
+        self.batches = TrainingBatches(dataset, batch_size=batch_size, seed=seed, workers=workers, bad=bad)
         self._shown: tuple[Tensor, Tensor] | None = None
 
     def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
