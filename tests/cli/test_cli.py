@@ -153,7 +153,9 @@ def test_one_picture_is_reconstructed(run, picture_folder, tmp_path, command):
     assert done.returncode == 0, done.stderr
     with Image.open(done.stdout.strip()) as grid:
         assert grid.width > 3.9 * grid.height  # one row of four
-    done = command("reconstruct", "--run", run, picture, __file__, "--out", tmp_path / "out")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "bad.png").write_bytes(b"no image")
+    done = command("reconstruct", "--run", run, picture, tmp_path / "folder", "--out", tmp_path / "out")
     assert done.returncode == 2
     assert "1 of 2 files are not readable images" in done.stderr
     assert len(list((tmp_path / "out").iterdir())) == 2  # nothing overwritten, the good one done
@@ -163,7 +165,7 @@ def test_python_reconstructs_as_the_command_does(run, picture_folder, tmp_path, 
     picture = next(picture_folder.rglob("*.png"))
     done = command("reconstruct", "--run", run, picture, "--out", tmp_path / "out", "--seed", "3")
     lines = []
-    (written,) = convnextv2.reconstruct(run, [picture], tmp_path / "python", seed=3, say=lines.append)
+    (written,) = convnextv2.reconstruct(run, picture, tmp_path / "python", seed=3, say=lines.append)
     assert lines == [str(written)]
     with Image.open(done.stdout.strip()) as one, Image.open(written) as other:
         assert one.tobytes() == other.tobytes()

@@ -15,7 +15,7 @@ def reconstruct(
     Parameters
     ----------
     images
-        Image files; each gives one PNG.
+        Image files, folders of them, or text files of paths; each image gives one PNG.
     run
         The folder of a pre-training run, or its model.safetensors.
     out

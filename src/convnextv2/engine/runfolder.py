@@ -17,10 +17,10 @@ from convnextv2.errors import UserError
 _BEFORE_CONFIG = {"log.txt", ".lock", ".config.json.partial"}
 
 
-def open_new(run: Path, *, resume: bool = False) -> None:
-    """Make the folder of a new run. Raises UserError if it holds anything: nothing is ever overwritten.
+def open_new(run: Path, *, resume: bool | None = None) -> None:
+    """Make a new folder. Raises UserError if it holds anything: nothing is ever overwritten.
 
-    resume: whether the user requested to resume a run, and there is none.
+    resume: for the folder of a run, whether the user requested to resume it, and there is none; None for any other.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -30,22 +30,27 @@ def open_new(run: Path, *, resume: bool = False) -> None:
     if held and resume:
         raise UserError(f"--resume: {run} holds files but no config.json, so it is no run; name a new --out")
     if held:
-        hint = "add --resume to go on with that run, or" if "config.json" in held else "please"
-        raise UserError(f"--out {run} is not empty; {hint} name a new folder")
+        hint = "add --resume to continue that run, or " if "config.json" in held and resume is not None else ""
+        raise UserError(f"--out {run} is not empty; {hint}name a new folder")
 
 
 @contextlib.contextmanager
 def locked(run: Path, context: DistributedContext) -> Iterator[None]:
-    """Lock the run: inside, no other command works on it. A killed process holds no lock."""
-    if not context.is_main:
+    """Lock the run: inside, no other command works on it. A killed process holds no lock.
+
+    Raises UserError on every rank if another command does.
+    """
+    with contextlib.ExitStack() as held:
+        context.broadcast(lambda: _lock(run, held))
         yield
-        return
-    with (run / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"another process is working on {run}; wait for it, or name another --out") from error
-        yield
+
+
+def _lock(run: Path, held: contextlib.ExitStack) -> None:
+    file = held.enter_context((run / ".lock").open("w"))
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise UserError(f"another process is working on {run}; wait for it, or name another --out") from error
 
 
 def abandon(run: Path) -> None:

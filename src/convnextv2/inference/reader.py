@@ -68,6 +68,7 @@ class ImageReader:
     def batches(self, indices: Sequence[int] | None = None) -> Iterator[ImageBatch]:
         """Yield every image at `indices` (by default all) once, in that order; unreadable ones are also in `bad`."""
         wanted = range(len(self.images)) if indices is None else indices
+        wanted = wanted if isinstance(wanted, range) else tuple(wanted)
         if self._keep and wanted in self._kept:
             yield from self._kept[wanted]
             return

@@ -20,7 +20,6 @@ class EncoderConfig:
 
     name: the size it is, or the one it is called after, a key of `SIZES`.
     depths, dims: blocks and channels of each of the four stages.
-    grn: True for V2 blocks (GRN), False for V1 blocks (LayerScale).
     in_chans: channels of the images.
     stem_stride: 4 as published, 2 or 1 for small images; the total stride is 8 times that.
 
@@ -30,7 +29,6 @@ class EncoderConfig:
     name: str
     depths: Four
     dims: Four
-    grn: bool = True
     in_chans: int = 3
     stem_stride: int = 4
 
@@ -65,10 +63,14 @@ class EncoderConfig:
             name=name,
             depths=size.depths if depths is None else depths,  # pyright: ignore[reportArgumentType] (checked when made)
             dims=size.dims if dims is None else dims,  # pyright: ignore[reportArgumentType]
-            grn=size.grn,
             in_chans=in_chans,
             stem_stride=stem_stride,
         )
+
+    @property
+    def grn(self) -> bool:
+        """True for V2 blocks (GRN), False for V1 blocks (LayerScale), as the name says."""
+        return SIZES[self.name].grn
 
     @property
     def strides(self) -> Four:

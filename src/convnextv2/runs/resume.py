@@ -10,6 +10,7 @@ from convnextv2.engine import runfolder
 from convnextv2.errors import UserError
 from convnextv2.runs.settings import ModelSettings
 from convnextv2.runs.spec import TaskSpec
+from convnextv2.weights.init import absolute
 
 S = TypeVar("S", bound=ModelSettings)
 
@@ -38,10 +39,14 @@ def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str]) -> tuple
     assert out is not None
     if requested.data is not None:
         requested = replace(requested, data=requested.data.resolve())
+    if requested.init is not None:
+        requested = replace(requested, init=absolute(requested.init))
     values = {name: getattr(requested, name) for name in given}
     config = out / "config.json"
     if requested.resume and config.is_file():
         recorded, first_given = _recorded(spec, config)
+        if "init" in first_given:
+            first_given["init"] = absolute(first_given["init"])
         changed = [
             f"--{name.replace('_', '-')} was {before}, now {value}"
             for name, value in sorted(values.items())
@@ -55,7 +60,7 @@ def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str]) -> tuple
     if requested.config is not None:
         requested = _like(spec, requested.config, values)
     if requested.data is None:
-        raise UserError(spec.needs_data)
+        raise UserError(f"--resume: there is no run at {out}" if requested.resume else spec.needs_data)
     runfolder.open_new(out, resume=requested.resume)
     return requested, False
 

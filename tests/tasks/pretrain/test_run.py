@@ -207,7 +207,7 @@ def test_mistakes_get_one_line_and_leave_nothing_behind(picture_folder, tmp_path
 
 
 def test_a_folder_that_is_not_empty_is_never_written_into(picture_folder, tmp_path, uninterrupted):
-    with pytest.raises(UserError, match="add resume to go on with that run"):
+    with pytest.raises(UserError, match="add resume to continue that run"):
         pretrain(picture_folder, uninterrupted, **SMALL)
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="is not empty"):

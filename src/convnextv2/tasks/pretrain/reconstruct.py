@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.paths import pictures_at
 from convnextv2.errors import UserError
 from convnextv2.inference.reader import ImageReader
 from convnextv2.tasks.pretrain.load import load_pretrained
 from convnextv2.tasks.pretrain.masking import random_mask
 from convnextv2.tasks.pretrain.samples import reconstruction_grid
+from convnextv2.text import shown
 
 
 def reconstruct(
     run: str | Path,
-    images: Sequence[str | Path],
+    images: str | Path | Iterable[str | Path],
     out: str | Path = "reconstructions",
     *,
     mask_ratio: float | None = None,
@@ -28,13 +31,14 @@ def reconstruct(
 
     Each PNG shows the image, what is visible, the prediction, and the prediction with the visible patches pasted in.
 
-    run: a run's folder or its model.safetensors.  out: a folder; nothing in it is overwritten.  mask_ratio: share of
-    the patches to mask, by default as trained.  seed: of the masks; image i gets `seed + i`.  say: called with each
-    path as it is written.
+    run: a run's folder or its model.safetensors.  images: files, folders of them, or text files of paths.
+    out: a folder; nothing in it is overwritten.  mask_ratio: share of the patches to mask, by default as trained.
+    seed: of the masks; image i gets `seed + i`.  say: called with each path as it is written.
 
     Raises UserError for a file that is not a readable image, after the others are done.
     """
-    if not images:
+    names = tuple(pictures_at([images] if isinstance(images, str | os.PathLike) else images))
+    if not names:
         raise UserError("name at least one image: `convnextv2 reconstruct --run RUN IMAGE...`")
     loaded, out = load_pretrained(run), Path(out)
     model, predictor = loaded.model, loaded.predictor()
@@ -45,22 +49,21 @@ def reconstruct(
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror or error}; name a folder that can be written") from error
     written: list[Path] = []
-    listed = ImageList(Path(), tuple(map(str, images)), Path())
-    reader = ImageReader(listed, predictor.spec, batch_size=1, workers=0)
+    reader = ImageReader(ImageList(Path(), names, Path()), predictor.spec, batch_size=1, workers=0)
     for batch in reader.batches():
         for number in batch.indices.tolist():
             mask = random_mask(1, patches, patches, ratio, torch.Generator().manual_seed(seed + number))
             pixels = predictor.normalise(batch.images)
             with torch.no_grad():
                 prediction = model.reconstruct(pixels, mask).prediction
-            target = _free_name(out, Path(images[number]).stem)
+            target = _free_name(out, Path(names[number]).stem)
             grid = reconstruction_grid(pixels, mask, prediction, loaded.preprocessing, norm_pix=model.norm_pix_loss)
             grid.save(target)
             written.append(target)
             say(str(target))
     if reader.bad:
-        said = "; ".join(f"{images[number]}: {reason}" for number, reason in sorted(reader.bad.items()))
-        raise UserError(f"{len(reader.bad)} of {len(images)} files are not readable images: {said}")
+        said = "; ".join(f"{shown(names[number])}: {reason}" for number, reason in sorted(reader.bad.items()))
+        raise UserError(f"{len(reader.bad)} of {len(names)} files are not readable images: {said}")
     return written
 
 
