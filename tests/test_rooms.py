@@ -31,6 +31,7 @@ MAY_IMPORT = {  # besides SHARED and itself; "room" is the whole room, "room.fil
     "tasks": [],
     "tasks.*": BELOW_TASKS,
     **{room: [*BELOW_TASKS, "tasks"] for room in ("verbs", "interop", "export", "analysis", "compare", "serve")},
+    "extend": BELOW_TASKS,  # the names that other packages build on
     "cli": ["tasks.*.*settings", "verbs.*.settings", "inference.settings"],  # and anything inside a function
     "": [],  # the package itself: anything inside a function
     "__main__": ["cli"],
@@ -165,6 +166,7 @@ def test_public_names_are_sorted_and_there():
     assert names == sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     for name in names:
         assert getattr(convnextv2, name) is not None
+    assert set(names) <= set(dir(convnextv2))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = convnextv2.nothing
 

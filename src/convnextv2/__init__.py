@@ -12,10 +12,17 @@ from convnextv2._version import __version__ as __version__
 
 _HOMES = {
     "FCMAE": "convnextv2.tasks.pretrain.fcmae",
+    "BadImageError": "convnextv2.errors",
     "ConvNeXt": "convnextv2.models",
     "ConvNeXtV2Error": "convnextv2.errors",
     "EncoderConfig": "convnextv2.models",
     "LoadError": "convnextv2.errors",
+    "LoadedModel": "convnextv2.inference.loaded",
+    "Predictor": "convnextv2.inference.predictor",
+    "RunFailedError": "convnextv2.errors",
+    "RunResult": "convnextv2.runs.runner",
+    "StoppedError": "convnextv2.errors",
+    "TaskSpec": "convnextv2.runs.spec",
     "UserError": "convnextv2.errors",
     "classify": "convnextv2.tasks.classify.run",
     "convert": "convnextv2.verbs.convert",
@@ -35,10 +42,17 @@ _HOMES = {
 
 __all__ = [
     "FCMAE",
+    "BadImageError",
     "ConvNeXt",
     "ConvNeXtV2Error",
     "EncoderConfig",
     "LoadError",
+    "LoadedModel",
+    "Predictor",
+    "RunFailedError",
+    "RunResult",
+    "StoppedError",
+    "TaskSpec",
     "UserError",
     "classify",
     "convert",
@@ -57,11 +71,21 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from convnextv2.errors import ConvNeXtV2Error, LoadError, UserError
+    from convnextv2.errors import (
+        BadImageError,
+        ConvNeXtV2Error,
+        LoadError,
+        RunFailedError,
+        StoppedError,
+        UserError,
+    )
+    from convnextv2.inference.loaded import LoadedModel
+    from convnextv2.inference.predictor import Predictor
     from convnextv2.interop.timm_models import register_with_timm
     from convnextv2.loading import create_model, load
     from convnextv2.models import ConvNeXt, EncoderConfig
-    from convnextv2.runs.spec import register_task
+    from convnextv2.runs.runner import RunResult
+    from convnextv2.runs.spec import TaskSpec, register_task
     from convnextv2.tasks.classify.run import classify
     from convnextv2.tasks.pretrain.fcmae import FCMAE
     from convnextv2.tasks.pretrain.load import load_pretrained
@@ -81,3 +105,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from convnextv2.data.transforms.geometry import RandomResizedCropFlip
+from convnextv2.extend import RandomResizedCropFlip
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import torch
 
-from convnextv2.data.files.folder import ImageList, list_images
-from convnextv2.data.files.paths import pictures_at
-from convnextv2.engine import distributed
-from convnextv2.inference.predictor import Predictor
-from convnextv2.inference.reader import ImageReader
-from convnextv2.inference.settings import InferenceSettings
-from convnextv2.loading import load_kind
-from convnextv2.settings import make
+from convnextv2.extend import (
+    ImageList,
+    ImageReader,
+    InferenceSettings,
+    Predictor,
+    images_at,
+    init_distributed,
+    list_images,
+    load_kind,
+    make_settings,
+)
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class Colour:
 
 def predict(run, images, **settings) -> Iterator[Colour]:
     """Everything is decided at once; images are read as the results are asked for."""
-    chosen = make(InferenceSettings, "predict", settings)
+    chosen = make_settings(InferenceSettings, "predict", settings)
     given = [images] if isinstance(images, str | os.PathLike) else images
-    listed = ImageList(Path(), tuple(pictures_at(given)), Path())
+    listed = ImageList(Path(), tuple(images_at(given)), Path())
     predictor, reader = _opened(run, listed, chosen)
     return _colours(predictor, reader)
 
@@ -38,7 +41,7 @@ def predict(run, images, **settings) -> Iterator[Colour]:
 def evaluate(run, data, **settings) -> dict[str, float]:
     """Mean absolute error over the images of a folder, against the mean colour of what the model sees."""
     images = list_images(data)
-    predictor, reader = _opened(run, images, make(InferenceSettings, "evaluate", settings))
+    predictor, reader = _opened(run, images, make_settings(InferenceSettings, "evaluate", settings))
     errors = []
     with torch.no_grad():
         for batch in reader.batches():
@@ -48,7 +51,7 @@ def evaluate(run, data, **settings) -> dict[str, float]:
 
 
 def _opened(run, images: ImageList, settings: InferenceSettings) -> tuple[Predictor, ImageReader]:
-    device = distributed.init(settings.device).device
+    device = init_distributed(settings.device).device
     predictor = load_kind(run, "mean-colour", instead="does not predict colours").predictor().to(device)
     return predictor, ImageReader.of(images, predictor.spec, settings)
 

@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from convnextv2.models import ConvNeXt
-from convnextv2.weights.model_file import ModelInfo
+from convnextv2.extend import ConvNeXt, ModelInfo
 
 
 class MeanColour(nn.Module):

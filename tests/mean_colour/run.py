@@ -8,17 +8,25 @@ from typing import Any
 import torch
 from PIL import Image
 
-from convnextv2.data.files.folder import list_images
-from convnextv2.data.transforms.colour import normalise
-from convnextv2.data.transforms.geometry import RandomResizedCropFlip
-from convnextv2.records import MetricInfo, RunDescription, SampleInfo, StepOutput
-from convnextv2.runs.batches import TrainingBatches
-from convnextv2.runs.images import fingerprint
-from convnextv2.runs.runner import RunResult, call
-from convnextv2.runs.settings import ModelSettings
-from convnextv2.runs.spec import TaskSpec, register_task
-from convnextv2.runs.task_run import TaskRun, TrainingData
-from convnextv2.weights.init import fill_encoder
+from convnextv2.extend import (
+    MetricInfo,
+    ModelSettings,
+    RandomResizedCropFlip,
+    RunDescription,
+    RunResult,
+    SampleInfo,
+    StepOutput,
+    TaskRun,
+    TaskSpec,
+    TrainingBatches,
+    TrainingData,
+    fill_encoder,
+    fingerprint,
+    list_images,
+    normalise,
+    register_task,
+    train,
+)
 from mean_colour.data import CropWithColour
 from mean_colour.inference import evaluate, predict
 from mean_colour.model import MeanColour, build
@@ -129,4 +137,4 @@ MEAN_COLOUR = register_task(
 
 def mean_colour(data: Path | None = None, out: Path | None = None, **settings: Any) -> RunResult:
     """Train; as `convnextv2.pretrain` and `convnextv2.classify` do for theirs."""
-    return call(MEAN_COLOUR, data, out, settings)
+    return train(MEAN_COLOUR, data, out, settings)
