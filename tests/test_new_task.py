@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -112,7 +113,7 @@ def test_its_file_is_checked_whole_and_its_encoder_goes_wherever_an_encoder_goes
     classifier = convnextv2.classify(picture_folder, tmp_path / "c", init=run, batch_size=8, epochs=1, workers=0).run
     assert read(classifier).info.trained_from[0].format == "convnextv2.mean-colour.1"
     more = mean_colour(picture_folder, tmp_path / "more", init=run, epochs=1, workers=0).run
-    assert "encoder and decoder from" in (more / "log.txt").read_text()
+    assert "encoder and rest from" in (more / "log.txt").read_text()
     with pytest.warns(UserWarning, match="is left out: timm has no place for it"):
         convnextv2.convert(run, "timm", tmp_path / "model.safetensors")
     convnextv2.convert(run, "convnextv2", tmp_path / "same.safetensors")
@@ -127,12 +128,27 @@ def test_a_file_of_it_that_lacks_a_tensor_is_refused(run, tmp_path):
         read(tmp_path / "model.safetensors")
 
 
+def test_classes_of_another_kind_of_model_give_its_encoder_no_head(run, tmp_path):
+    held = read(run)
+    named = type(held)(tmp_path, replace(held.info, classes=("a", "b")), held.tensors, False, "")
+    loaded = convnextv2.load(named.write(tmp_path / "model.safetensors").path)
+    assert loaded.classes == ()
+    assert loaded.model.num_classes == 0
+    assert convnextv2.load(tmp_path / "model.safetensors", num_classes=3).model.num_classes == 3
+
+
 def test_its_mistakes_are_one_line(picture_folder, tmp_path):
     with pytest.raises(UserError, match="hidden"):
         mean_colour(picture_folder, tmp_path / "run", hidden=0)
     with pytest.raises(UserError, match="mean-colour has no setting 'colour'"):
         mean_colour(picture_folder, tmp_path / "run", colour="red")
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_shape_beside_a_config(run, picture_folder, tmp_path):
+    wide = convnextv2.pretrain(picture_folder, tmp_path / "wide", **SMALL | {"dims": (8, 16, 16, 24)}, epochs=1).run
+    started = mean_colour(config=run / "config.json", init=wide, out=tmp_path / "run", epochs=1).run
+    assert read(started).info.architecture.dims == (8, 16, 16, 24)
 
 
 def test_its_settings_are_in_the_config(run):

@@ -164,7 +164,8 @@ def load_backbone(
     if num_classes is not None and num_classes < 0:
         raise UserError(f"num_classes must be 0 (no head) or more, got {num_classes}")
     held = read(source, weights=weights, which=checkpoint)
-    config, had = request.resolve(held), held.info.classes
+    config = request.resolve(held)
+    had = held.info.classes if held.info.kind in kinds.BACKBONES else ()  # of any other model only the encoder
     classes = had if num_classes in (None, len(had)) else tuple(map(str, range(num_classes or 0)))
     model = build_backbone(
         config,

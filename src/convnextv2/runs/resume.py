@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from convnextv2.engine import runfolder
 from convnextv2.errors import UserError
-from convnextv2.runs.settings import ModelSettings
+from convnextv2.runs.settings import SHAPE, ModelSettings
 from convnextv2.runs.spec import TaskSpec
 from convnextv2.weights.init import absolute
 
@@ -27,6 +27,7 @@ _FOLLOWS = {
     "minutes": frozenset({"epochs", "warmup_epochs", "log_every"}),
     "epochs": frozenset({"warmup_epochs", "log_every"}),
     "batch_size": frozenset({"lr", "micro_batch", "log_every"}),
+    "init": SHAPE,
 }
 
 
@@ -72,7 +73,7 @@ def _like(spec: TaskSpec[S], config: Path, values: dict[str, Any]) -> S:
     follows = frozenset().union(*rules)
     inherited = {name: getattr(recorded, name) for name in spec.settings.names() if name not in follows}
     # What its user had given is not computed again.
-    dropped = spec.replaced | ({"epochs"} if "minutes" in values else set())
+    dropped = spec.replaced | SHAPE | ({"epochs"} if "minutes" in values else set())
     kept = {name: value for name, value in named.items() if name in follows - dropped}
     return spec.settings(**inherited | kept | values)
 

@@ -82,6 +82,10 @@ class RunSettings(Settings):
         yield from self.in_range("seed", 0, 2**63, high_open=True)
 
 
+SHAPE = frozenset({"model", "in_chans", "stem_stride", "depths", "dims", "image_size"})
+"""What the weights to start from decide, if it is not given."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(RunSettings):
     """Settings of a run that trains a backbone, from random weights or from existing ones.

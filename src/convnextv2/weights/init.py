@@ -152,12 +152,12 @@ def fill_backbone(
     return "; ".join([f"encoder from {init.path}{had}; a new head for {len(classes)} classes", *said])
 
 
-def fill_encoder(model: nn.Module, init: ModelFile, inflate: str = "repeat") -> str:
+def fill_encoder(model: nn.Module, init: ModelFile, inflate: str = "repeat", *, rest_is: str = "rest") -> str:
     """Load a file into a model that holds a `ConvNeXt` as `encoder`; returns a summary of what was loaded.
 
     All of the encoder loads, or nothing does: LoadError lists what is missing, unexpected or misshaped. Its stem is
     adapted to other channels and another stride; a classifier's head is left out. The rest of the model is
-    loaded if the file is of the same kind of model and shape.
+    loaded if the file is of the same kind of model and shape; `rest_is` is what the summary calls it.
     """
     target: dict[str, Any] = model.state_dict()
     encoder = {name: tensor for name, tensor in init.encoder().items() if not name.startswith("head.")}
@@ -170,10 +170,10 @@ def fill_encoder(model: nn.Module, init: ModelFile, inflate: str = "repeat") -> 
     same = {name: tensor.shape for name, tensor in target.items() if name not in tensors}
     if rest and {name: tensor.shape for name, tensor in rest.items()} == same:
         model.load_state_dict(tensors | rest)
-        said.insert(0, f"encoder and decoder from {init.path}")
+        said.insert(0, f"encoder and {rest_is} from {init.path}")
     else:
         model.load_state_dict(target | tensors)
-        what = "its decoder is of another shape and left out" if rest else "a new decoder"
+        what = f"its {rest_is} is of another shape and left out" if rest else f"a new {rest_is}"
         said.insert(0, f"encoder from {init.path}; {what}")
     return "; ".join([*said, *licence_note(init)])
 

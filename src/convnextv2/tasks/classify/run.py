@@ -19,6 +19,7 @@ from convnextv2.models.timm_backbone import TimmBackbone
 from convnextv2.records import RunDescription
 from convnextv2.runs.images import fingerprint
 from convnextv2.runs.runner import RunResult, call
+from convnextv2.runs.settings import SHAPE
 from convnextv2.runs.spec import TaskSpec, register_task
 from convnextv2.runs.task_run import Chosen, TaskRun, TrainingData
 from convnextv2.tasks.classify.artifacts import write_artifacts
@@ -230,7 +231,6 @@ def lr_scales(model: nn.Module, recipe: Recipe) -> dict[str, float]:
     return layer_ids.lr_scales(model, model.depths, recipe.layer_decay, recipe.layer_decay_type)
 
 
-_SHAPE = frozenset({"model", "in_chans", "stem_stride", "depths", "dims", "image_size"})
 _RECIPE = frozenset(
     {
         "epochs", "warmup_epochs", "batch_size", "micro_batch", "lr", "weight_decay", "log_every", "layer_decay",
@@ -252,12 +252,12 @@ CLASSIFY = register_task(
         predict=predict,
         follows={
             "recipe": _RECIPE,
-            "init": _RECIPE | _SHAPE,
+            "init": _RECIPE,
             "model": _RECIPE | {"depths", "dims", "stem_stride"},
             "label_fraction": _RECIPE,
             "data": _RECIPE | {"multi_label"},
-            **{name: frozenset({"micro_batch"}) for name in _SHAPE - {"model"}},
+            **{name: frozenset({"micro_batch"}) for name in SHAPE - {"model"}},
         },
-        replaced=_SHAPE | {"multi_label"},
+        replaced=frozenset({"multi_label"}),
     )
 )

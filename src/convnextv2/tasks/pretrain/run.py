@@ -111,7 +111,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
 
     def fill(self, init: ModelFile) -> str:
         """Load its encoder, and its decoder if it has one that fits."""
-        return fill_encoder(self.model, init, self.settings.inflate)
+        return fill_encoder(self.model, init, self.settings.inflate, rest_is="decoder")
 
     def model_info(self) -> dict[str, Any]:
         """Return the decoder's arguments."""
@@ -158,7 +158,6 @@ class PretrainRun(TaskRun[PretrainSettings]):
         return describe_run(self.architecture.name, len(self.data.images))
 
 
-_SHAPE = frozenset({"model", "in_chans", "stem_stride", "depths", "dims", "image_size"})
 _OPTIONS = frozenset(field.name for field in dataclasses.fields(FCMAEOptions))
 _RECIPE = frozenset({"epochs", "warmup_epochs", "batch_size", "micro_batch", "lr", "weight_decay", "log_every"})
 
@@ -172,7 +171,6 @@ PRETRAIN = register_task(
         model_title="a masked autoencoder with its decoder",
         training_title="masked pre-training",
         build=build_fcmae,
-        follows={"recipe": _RECIPE, "init": _SHAPE | _OPTIONS},
-        replaced=_SHAPE,
+        follows={"recipe": _RECIPE, "init": _OPTIONS},
     )
 )
