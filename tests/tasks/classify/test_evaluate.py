@@ -256,7 +256,7 @@ def test_a_name_may_hold_what_separates_labels_elsewhere(run, picture_folder, tm
         ({"batch_size": 0}, "batch_size=0: give 1 or more"),
         ({"workers": -1}, "workers=-1: give 0 or more"),
         ({"device": "tpu"}, "device='tpu'"),
-        ({"split": "dev"}, "no split is called 'dev'"),
+        ({"split": "dev"}, "split='dev': give val, test or train"),
         ({"split": "val"}, "is not split: leave out split to evaluate on all of it, or name data with a val split"),
         ({"label_separator": "", "split": None, "data": "labels.csv"}, "an empty label_separator"),
     ],
