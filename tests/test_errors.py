@@ -1,10 +1,12 @@
 """Errors name an argument as Python spells it, and an option as the command does."""
 
+import json
 import pickle
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from small_run import SMALL
+from small_run import SMALL, small_flags
 
 import convnextv2
 from convnextv2.cli import main
@@ -50,6 +52,15 @@ def test_the_same_mistake_in_python_and_in_the_command(picture_folder, tmp_path,
     assert capsys.readouterr().err == "convnextv2: --mask-ratio 1.5: give more than 0 and below 1\n"
     with pytest.raises(UserError, match="mask_ratio=2"):  # the command's spelling ends with the command
         convnextv2.pretrain(picture_folder, tmp_path / "run", **SMALL, mask_ratio=2.0)
+
+
+def test_a_run_records_the_command_that_made_it(picture_folder, tmp_path):
+    flags = ["pretrain", "--data", str(picture_folder), *small_flags(epochs=1)]
+    main([*flags, "--out", str(tmp_path / "a run")])
+    recorded = json.loads((tmp_path / "a run" / "config.json").read_text())["command"]
+    assert shlex.split(recorded) == ["convnextv2", *flags, "--out", str(tmp_path / "a run")]
+    convnextv2.pretrain(picture_folder, tmp_path / "python", **SMALL, epochs=1)
+    assert json.loads((tmp_path / "python" / "config.json").read_text())["command"] == ""
 
 
 def test_errors_with_parts_are_spelled_alike_and_can_be_pickled(tmp_path):

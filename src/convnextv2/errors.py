@@ -19,23 +19,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_for_command = False  # of the whole process: worker threads and forked workers spell as the command does
+_command = ""  # of the whole process: worker threads and forked workers spell as the command does
 
 
 @contextmanager
-def spelled_for_command() -> Iterator[None]:
-    """Inside, errors name options as the command spells them."""
-    global _for_command
-    before, _for_command = _for_command, True
+def spelled_for_command(command: str = "convnextv2") -> Iterator[None]:
+    """Inside, errors name options as the command spells them.  command: the whole line, see `command_line`."""
+    global _command
+    before, _command = _command, command
     try:
         yield
     finally:
-        _for_command = before
+        _command = before
+
+
+def command_line() -> str:
+    """Return the command that is running; empty for a call from Python."""
+    return _command
 
 
 def spelled(message: str) -> str:
     """Return a message with the options in it as the caller spells them, in Python or in the command."""
-    return message if _for_command else spelled_for_python(message)
+    return message if _command else spelled_for_python(message)
 
 
 # A command in backquotes stays; else an option, and what follows it up to a punctuation mark or a space.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 
@@ -68,12 +69,12 @@ def main(arguments: list[str] | None = None) -> None:
 
     `--debug` anywhere shows the traceback behind an error's one line; `--help-all` every option of a verb.
     """
-    tokens = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in tokens
+    given = sys.argv[1:] if arguments is None else arguments
+    tokens, debug = given, "--debug" in given
     options.show_all = options.HELP_ALL in tokens
     tokens = ["--help" if token == options.HELP_ALL else token for token in tokens if token != "--debug"]
     warnings.showwarning = _note
-    with spelled_for_command():
+    with spelled_for_command(shlex.join(["convnextv2", *given])):
         _run(tokens, debug)
 
 

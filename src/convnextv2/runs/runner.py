@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,7 +15,7 @@ from convnextv2.engine import distributed, machine, precision, runfolder
 from convnextv2.engine.loop import LoopSettings, fit, seconds_per_step
 from convnextv2.engine.runlog import RunLog, duration
 from convnextv2.engine.task import Task
-from convnextv2.errors import ConvNeXtV2Error, StoppedError, UserError
+from convnextv2.errors import ConvNeXtV2Error, StoppedError, UserError, command_line
 from convnextv2.report import write_report
 from convnextv2.runs import portions
 from convnextv2.runs.images import BAD_IMAGES
@@ -163,7 +162,7 @@ def _config(spec: TaskSpec[S], run: TaskRun[S], settings: S, chosen: Chosen) -> 
         "report": dataclasses.asdict(run.report()),
         "versions": machine.versions(),
         "machine": {**machine.describe(context.device), "processes": context.world_size},
-        "command": " ".join(sys.argv),
+        "command": command_line(),
         "started": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
 
