@@ -181,3 +181,12 @@ def test_the_public_names_of_a_room_are_there(room):
 def test_no_file_is_a_drawer_for_everything():
     drawers = {"utils", "util", "common", "misc", "base", "helpers", "helper"}
     assert not [str(path) for path in FILES if drawers & {*path.parts, path.stem}]
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_functions_fit_on_a_page(file):
+    """At most 60 lines from `def` to the last, and 12 arguments."""
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno - node.lineno < 60, node.name
+            assert len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]) <= 12, node.name

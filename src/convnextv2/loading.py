@@ -88,13 +88,7 @@ def create_model(
     for an argument of another type; LoadError for weights that do not fit.
     """
     (name,) = _checked(name=name)
-    size, dot, _ = name.partition(".")
-    if dot:
-        if pretrained is not None:
-            said = str(pretrained) if isinstance(pretrained, Path) else pretrained
-            raise UserError(f"{name} names weights already: leave out its tag, or {argument('pretrained', said)}")
-        pretrained = published(name).name
-    pretrained = _weights_of(size, pretrained)
+    size, pretrained = _size_and_weights(name, pretrained)
     num_classes, in_chans, stem_stride = _checked(num_classes=num_classes, in_chans=in_chans, stem_stride=stem_stride)
     depths, dims = _checked(depths=depths, dims=dims)
     drop_path_rate, layer_scale, head_init_scale = _checked(
@@ -201,10 +195,16 @@ def _checked(**given: object) -> Iterator[Any]:
     return (converted(name, value, _TYPES[name]) for name, value in given.items())
 
 
-def _weights_of(size: str, pretrained: object) -> Any:
-    """What `pretrained` names. Raises UserError for True and all else that names nothing."""
+def _size_and_weights(name: str, pretrained: object) -> tuple[str, str | Path | None]:
+    """The size, and the weights that its tag or `pretrained` names. Raises UserError for what names nothing."""
+    size, dot, _ = name.partition(".")
+    if dot:
+        if pretrained is not None:
+            said = str(pretrained) if isinstance(pretrained, Path) else pretrained
+            raise UserError(f"{name} names weights already: leave out its tag, or {argument('pretrained', said)}")
+        return size, published(name).name
     with suppress(UserError):
-        return converted("pretrained", pretrained, str | Path | None)
+        return size, converted("pretrained", pretrained, str | Path | None)
     size_of(size)
     tags = [tag for tag in PUBLISHED if tag.startswith(f"{size}.")]
     names = f" ({listed(tags, 3)})" if tags else ""
