@@ -1,5 +1,9 @@
 """Other projects' layouts: their names, their shapes, and the same outputs."""
 
+import gzip
+import re
+import warnings
+import zipfile
 from functools import partial
 
 import pytest
@@ -13,7 +17,7 @@ from transformers import (
     ConvNextV2ForImageClassification,
 )
 
-from convnextv2.errors import LoadError
+from convnextv2.errors import LoadError, Notice
 from convnextv2.models import SIZES, EncoderConfig, create_model
 from convnextv2.models.create import encoder_shapes
 from convnextv2.records import Preprocessing
@@ -273,11 +277,82 @@ def test_grn_of_two_long_axes_is_left_for_the_error():
     assert canonical("stages.0.0.grn.beta", torch.zeros(2, 4)).shape == (2, 4)
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", ""])
-def test_wrappers_are_taken_off(wrapper, tmp_path):
-    own = create_model("convnextv2_atto", num_classes=2).state_dict()
-    found = recognise({wrapper + name: tensor for name, tensor in own.items()}, tmp_path)
+WRAPPERS = [
+    "",
+    "module.",
+    "_orig_mod.",
+    "module._orig_mod.",
+    "_orig_mod.module.",
+    "model.",
+    "net.module._orig_mod.",
+    "student.backbone.",
+    "ema_model.module.",
+]
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("layout", ["official", "timm", "transformers", "mmpretrain", "birder"])
+def test_wrappers_are_taken_off(wrapper, layout, tmp_path):
+    own = create_model("convnextv2_atto", num_classes=2, depths=(1, 1, 1, 1)).state_dict()
+    found = recognise({wrapper + n: t for n, t in writer(layout, "convnextv2_atto").write(own).items()}, tmp_path)
     assert found.tensors.keys() == own.keys()
+    assert (found.unknown, found.left_out) == ((), ())
+
+
+@pytest.mark.parametrize("wrapper", ["backbone.", "module.backbone.", "model.image_encoder.trunk."])
+def test_of_a_detector_the_encoder_is_taken_and_the_rest_is_counted(wrapper, tmp_path):
+    own = create_model("convnextv2_atto", num_classes=0, depths=(1, 1, 1, 1)).state_dict()
+    encoder = {n: t for n, t in own.items() if not n.startswith("norm.")}
+    norms = {f"{wrapper}norm{stage}.{leaf}": torch.ones(8) for stage in range(4) for leaf in ("weight", "bias")}
+    others = {f"neck.{i}.conv.weight": torch.ones(1) for i in range(500)} | norms | {"n_averaged": torch.tensor(3)}
+    with pytest.warns(Notice, match=r"the encoder below .* is taken; 509 other tensors are left out: "):
+        held = read_foreign(tmp_path / "file", {wrapper + n: t for n, t in encoder.items()} | others)
+    assert held.info.kind == "encoder"
+    assert all(torch.equal(held.tensors[name], tensor) for name, tensor in encoder.items())
+    missing = {wrapper + n: t for n, t in encoder.items() if n != "stages.2.0.pwconv1.bias"} | others
+    named = re.escape(f"{wrapper}stages.2.0.pwconv1.bias")
+    with pytest.raises(LoadError, match=f"missing: {named}"), warnings.catch_warnings(action="ignore"):
+        read_foreign(tmp_path / "file", missing)
+
+
+def test_an_average_goes_before_its_student(tmp_path):
+    own = create_model("convnextv2_atto", num_classes=0, depths=(1, 1, 1, 1)).state_dict()
+    both = {f"student.{n}": t for n, t in own.items()} | {f"teacher.{n}": t + 1 for n, t in own.items()}
+    found = recognise(both, tmp_path)
+    assert found.prefix == "teacher."
+    assert len(found.left_out) == len(own)
+
+
+def test_a_file_without_any_weight_is_refused(tmp_path):
+    own = create_model("convnextv2_atto", num_classes=2, depths=(1, 1, 1, 1)).state_dict()
+    with pytest.raises(LoadError, match=r"every weight in .* is zero"):
+        read_foreign(tmp_path / "file", {name: torch.zeros_like(tensor) for name, tensor in own.items()})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html><head><title>404</title>", "a web page, not weights"),
+        (gzip.compress(b"weights"), "a compressed archive: unpack it"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
+def test_what_is_found_in_place_of_weights_is_named(content, said, name, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(LoadError, match=said):
+        read(tmp_path / name)
+
+
+def test_archives_of_other_kinds_are_named(tmp_path):
+    with warnings.catch_warnings(action="ignore"):  # newer torch wants other ways
+        torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(tmp_path / "script.pt")
+    with pytest.raises(LoadError, match=r"script.pt is a TorchScript program .*torch.jit.load"):
+        read(tmp_path / "script.pt")
+    with zipfile.ZipFile(tmp_path / "model.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("best.pt", b"weights" * 100)
+    with pytest.raises(LoadError, match=r"an archive with 'best.pt' in it: unpack it"):
+        read(tmp_path / "model.zip")
 
 
 def test_the_usual_epsilon_of_transformers_is_close_enough(tmp_path):

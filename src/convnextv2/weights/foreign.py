@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from convnextv2.errors import LoadError
+from convnextv2.errors import LoadError, Notice
 from convnextv2.models.config import EncoderConfig
 from convnextv2.models.create import encoder_shapes
 from convnextv2.records import Preprocessing
+from convnextv2.text import listed, shown
 from convnextv2.weights import kinds, strict
 from convnextv2.weights.files import content_hash
 from convnextv2.weights.layouts.recognise import Recognised, config_of, recognise
@@ -36,6 +38,7 @@ def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     Raises LoadError if the layout is not known, or a tensor is missing, too many, or of another shape.
     """
     found, metadata = recognise(tensors, file), metadata or {}
+    _check_trained(tensors, file)
     try:
         config = config_of(found.tensors)
     except LoadError as error:
@@ -62,11 +65,26 @@ def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         licence=sidecar.licence(metadata.get("licence")) or about.licence or UNKNOWN_LICENCE,
         layout=found.layout.name,
     )
+    if found.left_out not in ((), ("n_averaged",)):
+        some = listed(found.left_out, 3)
+        where = f"below {shown(found.prefix)!r} " if found.prefix else ""
+        said = f"of {file.name} the encoder {where}is taken; {len(found.left_out)} other tensors are left out: {some}"
+        warnings.warn(said, Notice, 2)
     if found.decoder:
         info = replace(info, kind="fcmae", classes=(), options=_decoder_settings(found.decoder))
         filled = _autoencoder(found, filled, info, file)
     averaged = metadata.get("averaged") == "true"
     return ModelFile(file, info, filled, averaged, sha256=content_hash(tensors, metadata))
+
+
+def _check_trained(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Refuse a file in which every weight is zero: nothing was in them when it was written."""
+    weights = [tensor for name, tensor in tensors.items() if name.endswith("weight")]
+    if weights and not any(bool(tensor.any()) for tensor in weights):
+        raise LoadError(
+            f"every weight in {file} is zero: it was saved before the weights were gathered (sharded training does "
+            "that) or filled; save it again"
+        )
 
 
 def _complete(found: Recognised, config: EncoderConfig, file: Path) -> dict[str, Tensor]:
@@ -79,7 +97,11 @@ def _complete(found: Recognised, config: EncoderConfig, file: Path) -> dict[str,
         tensors |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
     what = f"{file} (in the layout of {found.layout.title}, a {config.title})"
     advice = "The file is damaged, incomplete, or of a changed model: fetch it again, or name the weights it came from"
-    spell = found.layout.named
+
+    def spell(official: str) -> str | None:
+        name = found.layout.named(official)
+        return name if name is None else found.prefix + name
+
     strict.check(needed, tensors, what=what, advice=advice, unexpected=found.unknown, spell=spell, floats=True)
     return tensors
 
@@ -110,6 +132,8 @@ def tensors_of(file: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor],
 
     Raises LoadError if it is neither, or damaged.
     """
+    if what := _no_weights(file):
+        raise LoadError(f"{file} is {what}")
     if is_torch_file(file):
         return load_pickle(file, averaged=averaged)
     try:
@@ -119,3 +143,22 @@ def tensors_of(file: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor],
     except (SafetensorError, OSError, ValueError, TypeError, OverflowError, RuntimeError) as error:
         said = " ".join(str(error).split())[:160]
         raise LoadError(f"{file} is neither readable safetensors nor a file of torch.save: {said}") from error
+
+
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf")  # gzip, bzip2, xz, zstd, 7z
+
+
+def _no_weights(file: Path) -> str | None:
+    """What a file is that is often found in place of weights, and what to do; None for any other."""
+    with file.open("rb") as opened:
+        start = opened.read(512)
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, not weights: its download was refused, or needs a login; fetch it with a browser"
+    if (
+        start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf"))
+        or start[257:262] == b"ustar"
+    ):
+        return "a compressed archive: unpack it, and give the file of weights in it"
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from convnextv2.weights.layouts.timm import TIMM, TIMM_CONV_MLP
 from convnextv2.weights.layouts.transformers import TRANSFORMERS, TRANSFORMERS_V1
 
 LAYOUTS = (OFFICIAL, MINKOWSKI, TIMM, TRANSFORMERS, MMPRETRAIN, BIRDER)
-_WRAPPERS = ("module.", "_orig_mod.")
 _DECODER = re.compile(r"(mask_token|proj\.|pred\.|decoder\.).*")
 
 
@@ -31,23 +30,32 @@ _DECODER = re.compile(r"(mask_token|proj\.|pred\.|decoder\.).*")
 class Recognised:
     """Tensors in the official layout. decoder: those of a masked autoencoder outside its encoder, under our names.
 
-    unknown: names that this layout does not have.
+    prefix: what stands before all of their names in the file, such as "module.".  unknown: names with that prefix that
+    this layout does not have.  left_out: names of what is no part of the model, such as a detector's neck.
     """
 
     layout: Layout
     tensors: Mapping[str, Tensor]
     decoder: Mapping[str, Tensor]
+    prefix: str
     unknown: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
     """Determine the layout from the names of tensors (any shapes), and translate them.
 
-    Raises LoadError if fewer than half of the names belong to any layout.
+    The model may be wrapped in others, to any depth (`module.`, `_orig_mod.`, `student.backbone.`): the prefix before
+    most names of a layout is taken off, and what does not have it is left out.
+
+    Raises LoadError if fewer than half of the names with that prefix belong to any layout.
     """
-    for wrapper in _WRAPPERS:
-        if all(name.startswith(wrapper) for name in tensors):
-            tensors = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+    everything, prefix = tensors, _prefix(tensors)
+    inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    tensors = {name: tensor for name, tensor in inside.items() if not _NO_PART.fullmatch(name)}
+    left_out = tuple(
+        name for name in everything if not name.startswith(prefix) or name.removeprefix(prefix) not in tensors
+    )
     beside = {name: tensor for name, tensor in tensors.items() if _DECODER.fullmatch(name)}
     encoder = {name: tensor for name, tensor in tensors.items() if name not in beside}
     known = {layout.name: sum(layout.official(name) is not None for name in encoder) for layout in LAYOUTS}
@@ -60,7 +68,29 @@ def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
         )
     official, unknown = best.read(encoder)
     decoder = {best.decoder(name): canonical(best.decoder(name), tensor) for name, tensor in beside.items()}
-    return Recognised(best, official, decoder, tuple(unknown))
+    return Recognised(best, official, decoder, prefix, tuple(prefix + name for name in unknown), left_out)
+
+
+# How often an average was updated; the norms that detection and segmentation put on the four maps.
+_NO_PART = re.compile(r"n_averaged|norm[0-3]\.(weight|bias)")
+_AVERAGED = re.compile(r"(^|[._])(ema|teacher|averaged?)([._]|$)")
+
+
+def _prefix(names: Iterable[str]) -> str:
+    """The prefix before most names of one layout; of equal ones the shortest, and an average before its student."""
+    known: Counter[tuple[str, str]] = Counter()
+    for name in names:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            inside = ".".join(parts[start:])
+            prefix = name.removesuffix(inside)
+            known.update((prefix, layout.name) for layout in LAYOUTS if layout.official(inside) is not None)
+
+    def rank(prefix: str) -> tuple[int, int, bool, str]:
+        most = max(known[prefix, layout.name] for layout in LAYOUTS)
+        return -most, prefix.count("."), _AVERAGED.search(prefix) is None, prefix
+
+    return min({prefix for prefix, _ in known}, key=rank, default="")
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> EncoderConfig:

@@ -85,6 +85,7 @@ def _check_archive(path: Path, size: int) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
+            _check_kind(path, [record.filename for record in records[:_MOST_RECORDS]])
             if len(records) > _MOST_RECORDS or sum(record.file_size for record in records) > size:
                 raise LoadError(f"{path} is refused: it would unpack to more than its own {size:,} bytes")
             if any(record.compress_type != zipfile.ZIP_STORED for record in records):
@@ -111,6 +112,18 @@ def _check_archive(path: Path, size: int) -> None:
             f"{path} is refused: it would run {named}, which weights do not need. If you trust its source, load it "
             "with torch yourself, and save only its state dict with safetensors"
         )
+
+
+def _check_kind(path: Path, names: list[str]) -> None:
+    """Refuse archives of other kinds by what they are."""
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        raise LoadError(
+            f"{path} is a TorchScript program (torch.jit.save): load it with torch.jit.load, and save its state_dict() "
+            "with torch.save"
+        )
+    inside = [name for name in names if name.endswith((".pt", ".pth", ".bin", ".ckpt", ".safetensors"))]
+    if inside and not any(name.endswith("data.pkl") for name in names):
+        raise LoadError(f"{path} is an archive with {inside[0]!r} in it: unpack it, and give that file")
 
 
 def _tensors(found: Any, averaged: bool) -> tuple[dict[str, Tensor], bool]:
