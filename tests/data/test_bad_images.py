@@ -36,6 +36,15 @@ def test_the_limit_itself_is_allowed_and_one_more_is_not(images):
     assert "..." not in message
 
 
+@pytest.mark.parametrize(("images", "allowed"), [(9, 0), (10, 1), (29, 2), (50, 3), (299, 3), (500, 5)])
+def test_a_few_of_a_small_folder_may_be_bad(images, allowed, tmp_path):
+    names = tuple(f"{i}.jpg" for i in range(images))
+    ledger = BadImages(ImageList(tmp_path, names, tmp_path), 0.01, lambda line: None)
+    ledger.add((i, "r") for i in range(allowed))
+    with pytest.raises(RunFailedError):
+        ledger.add([(images - 1, "r")])
+
+
 def test_at_most_five_examples(images):
     ledger = BadImages(images, 0.0, lambda line: None)
     with pytest.raises(RunFailedError) as caught:

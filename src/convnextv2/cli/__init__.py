@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -99,7 +100,8 @@ def _say(error: Exception) -> None:
     if isinstance(error, StoppedError) and os.environ.get("RANK", "0") != "0":
         return  # said once for all processes
     text = f"convnextv2: {error}".encode(errors="backslashreplace").decode()
-    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
 
 
 def _note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,7 @@ class RunLog:
         self.run, self.quiet = run, quiet
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
         self._progress: Progress | None = None
+        self._console_is_gone = False
         self._last_line = -math.inf
         self._board: Any = None
         self._metrics: Any = None
@@ -37,7 +38,7 @@ class RunLog:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._progress is not None:
-            self._progress.stop()
+            self._show(self._progress.stop)
         for file in (self._metrics, self._board):
             if file is not None:
                 file.close()
@@ -47,13 +48,13 @@ class RunLog:
         if self.quiet:
             return
         text = encodable(text)
-        self.console.print(text, markup=False, soft_wrap=True)
+        self._show(lambda: self.console.print(text, markup=False, soft_wrap=True))
         self.note(text)
 
     def warn(self, text: str) -> None:
         """Write a line as `say`, on the console also from quiet processes: no warning is lost."""
         if self.quiet:
-            print(encodable(text), file=sys.stderr, flush=True)
+            self._show(lambda: print(encodable(text), file=sys.stderr, flush=True))
         self.say(text)
 
     def note(self, text: str) -> None:
@@ -85,9 +86,8 @@ class RunLog:
         if self.quiet:
             return
         if self.console.is_terminal:
-            self._bar(total).update(
-                self._task, completed=step, text=f"epoch {epoch:.1f}  loss {loss:.4f}  {rate:.0f} images/s"
-            )
+            text = f"epoch {epoch:.1f}  loss {loss:.4f}  {rate:.0f} images/s"
+            self._show(lambda: self._bar(total).update(self._task, completed=step, text=text))
             return
         now = time.monotonic()
         if step < total and now - self._last_line < _SECONDS_BETWEEN_LINES:
@@ -99,7 +99,15 @@ class RunLog:
         left = f"  {duration(pace * (total - step))} left" if step < total and math.isfinite(pace) else ""
         self._last_line = now
         line = f"step {step}/{total}  epoch {epoch:.1f}  loss {loss:.4f}  {rate:.0f} images/s{left}"
-        print(line, file=sys.stderr, flush=True)
+        self._show(lambda: print(line, file=sys.stderr, flush=True))
+
+    def _show(self, show: Callable[[], object]) -> None:
+        """Write to the console until it is gone: a terminal that closes must not keep a run from saving."""
+        if not self._console_is_gone:
+            try:
+                show()
+            except OSError:
+                self._console_is_gone = True
 
     def _bar(self, total: int) -> Progress:
         if self._progress is None:

@@ -57,7 +57,7 @@ class RunSettings(Settings):
     max_pixels: int = 100_000_000
     """Images of more pixels count as unreadable (decompression bombs)."""
     max_bad_fraction: float = 0.01
-    """Stop the run if more than this share of the files cannot be read."""
+    """Stop the run if more than this share of the files cannot be read; a few always may, unless it is 0."""
     cache: bool = True
     """Decode all images once into memory if they fit into a quarter of what is free."""
 

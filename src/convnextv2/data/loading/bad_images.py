@@ -13,10 +13,14 @@ class BadImages:
     """The unreadable files found so far, each logged once, and the limit on their number."""
 
     def __init__(self, images: ImageList, max_fraction: float, log: Callable[[str], None]) -> None:
-        """Allow up to `max_fraction` (0 to 1) of `images` to be bad; `log` takes one line per file."""
+        """Allow up to `max_fraction` (0 to 1) of `images` to be bad; `log` takes one line per file.
+
+        Of few images up to three may be bad, though no more than a tenth; none if `max_fraction` is 0.
+        """
         self._images = images
         self._max_fraction = max_fraction
         self._log = log
+        self._few = min(3, len(images) // 10) if max_fraction else 0
         self._reasons: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -33,7 +37,7 @@ class BadImages:
                 self._reasons[index] = reason
                 self._log(f"skipped {self._line(index)}")
         count, total = len(self._reasons), len(self._images)
-        if count > self._max_fraction * total:
+        if count > max(self._max_fraction * total, self._few):
             examples = "; ".join(self._line(index) for index in list(self._reasons)[:5])
             raise RunFailedError(
                 f"{count} of {total} files cannot be read, more than the allowed {self._max_fraction:g}:"

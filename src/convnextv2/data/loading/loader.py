@@ -29,8 +29,8 @@ def make_loader(
         dataset: what turns (epoch, index) into a sample, such as `ImageSet`.
         batches: which samples, (epoch, index), in which order; such as `GlobalBatches`.
         workers: processes that decode, started at once; 0 decodes in this process. Workers survive
-            Ctrl-C and SIGTERM sent to the whole group, so that this process can finish
-            its step and save; they end with the iterator, or with this process.
+            the signals that stop a run (`_SIGNALS`), sent to the whole group, so that this process
+            can finish its step and save; they end with the iterator, or with this process.
         pin_memory: put the tensors in page-locked memory, for a GPU.
 
     Raises:
@@ -57,7 +57,8 @@ def make_loader(
     return _raising(stream)
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_SIGNALS = (*_IGNORED, signal.SIGTERM)
 
 
 class _FailuresAsValues(Dataset[Sample | Unreadable | RunFailedError]):
@@ -102,7 +103,8 @@ def _raising(stream: Iterator[Batch | RunFailedError]) -> Iterator[Batch]:
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     # SIGTERM stays blocked, and a thread checks its sender: the loader ends its workers with
     # it, but a scheduler that stops a run sends it to every process, and a worker that dies then
     # takes the run down before it has saved.
