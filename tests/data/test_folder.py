@@ -4,9 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from convnextv2.data.files.decode import decode
 from convnextv2.data.files.folder import list_images
-from convnextv2.errors import UserError
+from convnextv2.data.labels.splits import read_splits
+from convnextv2.errors import BadImageError, UserError
 from convnextv2.text import shown
 
 
@@ -71,6 +74,31 @@ def test_dangling_link_is_listed_and_pipe_is_not(tmp_path):
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
     assert list_images(tmp_path).names == ("a.jpg", "gone.jpg")
+
+
+@pytest.mark.parametrize("links", [{"a.png": "a.png"}, {"a.png": "b.png", "b.png": "a.png"}, {"loop": "loop"}])
+def test_a_link_that_leads_to_itself_is_one_bad_file(links, tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "good.png")
+    for name, target in links.items():
+        (tmp_path / "x" / name).symlink_to(target)
+    images = list_images(tmp_path)
+    named = [f"x/{name}" for name in links if name.endswith(".png")]
+    assert images.names == (*named, "x/good.png", "y/good.png")
+    for index in range(len(named)):
+        with pytest.raises(BadImageError, match="too many levels of symbolic links"):
+            decode(images.path(index))
+    assert len(read_splits(tmp_path, val_fraction=0).train) == 2 + len(named)
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "#recycle", "@Recycle", "$RECYCLE.BIN"])
+def test_what_storage_boxes_leave_is_no_image_and_no_class(name, tmp_path):
+    for folder in ("x", "y", name, f"x/{name}"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / folder / "image.png")
+    assert list_images(tmp_path).names == ("x/image.png", "y/image.png")
+    assert read_splits(tmp_path, val_fraction=0).train.classes == ("x", "y")
 
 
 def test_names_that_are_not_utf8(tmp_path):

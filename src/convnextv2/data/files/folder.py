@@ -65,8 +65,15 @@ def list_images(source: str | Path) -> ImageList:
     return _list_text(source)
 
 
+_BY_MACHINES = {
+    "@eadir", "@recycle", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "system volume information",
+    "lost+found",
+}  # fmt: skip
+"""Folders that storage boxes, archivers and systems leave beside files (in lower case): thumbnails, copies, bins."""
+
+
 def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of `folder` itself that are not hidden, sorted by name.
+    """Return the entries of `folder` itself that are neither hidden nor of `_BY_MACHINES`, sorted by name.
 
     Raises:
         UserError: the folder cannot be read.
@@ -76,7 +83,23 @@ def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
             entries = sorted(scan, key=lambda entry: entry.name)
     except OSError as error:
         raise _cannot_look_into(folder, error) from error
-    return [entry for entry in entries if not entry.name.startswith(".")]
+    return [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _BY_MACHINES]
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; not one that leads to itself."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def is_regular(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a regular file or a link to one; not one that leads to itself."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def _cannot_look_into(folder: Path, error: OSError) -> UserError:
@@ -115,9 +138,9 @@ def _walk(root: Path) -> Iterator[str]:
         below: list[str] = []
         for entry in visible_entries(where):
             name = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir():
+            if is_folder(entry):
                 below.append(name)
-            elif entry.is_file() or _leads_nowhere(entry):
+            elif is_regular(entry) or _leads_nowhere(entry):
                 yield name
         # Popped from the end, so the first folder by name is entered first: if two links lead
         # to one folder, which of them gives the names does not depend on the file system.
@@ -125,7 +148,7 @@ def _walk(root: Path) -> Iterator[str]:
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a link to a missing file: it is kept, so that it is counted and reported as a bad image."""
+    """Whether an entry is a link to a missing file or to itself; kept, so that it is reported as a bad image."""
     return entry.is_symlink() and not os.path.exists(entry.path)
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from convnextv2.data.files.folder import EXTENSIONS, ImageList, list_images, visible_entries
+from convnextv2.data.files.folder import EXTENSIONS, ImageList, is_folder, is_regular, list_images, visible_entries
 from convnextv2.data.labels.labels import LabelSource, WrittenLabels, split_of
 from convnextv2.errors import UserError
 from convnextv2.text import listed, shown
@@ -125,11 +125,11 @@ def _give_above(root: Path) -> str:
 
 
 def _folders(root: Path) -> list[str]:
-    return [entry.name for entry in visible_entries(root) if entry.is_dir()]
+    return [entry.name for entry in visible_entries(root) if is_folder(entry)]
 
 
 def _images_in(folder: Path) -> list[str]:
     """Names of the images in `folder` itself."""
     return [
-        entry.name for entry in visible_entries(folder) if entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
+        entry.name for entry in visible_entries(folder) if entry.name.lower().endswith(EXTENSIONS) and is_regular(entry)
     ]
