@@ -69,7 +69,7 @@ from convnextv2.engine import machine
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.loop import LoopSettings, fit
 from convnextv2.engine.runlog import RunLog
-from convnextv2.errors import ConvNeXtV2Error, RunFailedError, UserError
+from convnextv2.errors import ConvNeXtV2Error, RunFailedError, UserError, spelled_for_command
 from convnextv2.models import SIZES, ConvNeXt, create_model
 from convnextv2.records import Preprocessing, TaskBatch
 from convnextv2.tasks.classify import recipes
@@ -456,7 +456,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as linked:
             found = measure(args, data, args.image_size or size, Path(linked))
     except ConvNeXtV2Error as error:
-        sys.exit(str(error))
+        with spelled_for_command():  # options of this script
+            sys.exit(str(error))
     if args.out:
         args.out.write_text(json.dumps(found, indent=1))
 

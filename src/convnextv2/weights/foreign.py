@@ -156,9 +156,6 @@ def _no_weights(file: Path) -> str | None:
         return "a pointer of Git LFS, not the file itself: run `git lfs pull` in its repository"
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         return "a web page, not weights: its download was refused, or needs a login; fetch it with a browser"
-    if (
-        start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf"))
-        or start[257:262] == b"ustar"
-    ):
+    if start.startswith(_COMPRESSED) or start[257:262] == b"ustar":
         return "a compressed archive: unpack it, and give the file of weights in it"
     return None

@@ -50,12 +50,10 @@ def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
 
     Raises LoadError if fewer than half of the names with that prefix belong to any layout.
     """
-    everything, prefix = tensors, _prefix(tensors)
-    inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    tensors = {name: tensor for name, tensor in inside.items() if not _NO_PART.fullmatch(name)}
-    left_out = tuple(
-        name for name in everything if not name.startswith(prefix) or name.removeprefix(prefix) not in tensors
-    )
+    prefix = _prefix(tensors)
+    left_out = [n for n in tensors if not n.startswith(prefix) or _NO_PART.fullmatch(n.removeprefix(prefix))]
+    others = set(left_out)
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name not in others}
     beside = {name: tensor for name, tensor in tensors.items() if _DECODER.fullmatch(name)}
     encoder = {name: tensor for name, tensor in tensors.items() if name not in beside}
     known = {layout.name: sum(layout.official(name) is not None for name in encoder) for layout in LAYOUTS}
@@ -68,11 +66,12 @@ def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
         )
     official, unknown = best.read(encoder)
     decoder = {best.decoder(name): canonical(best.decoder(name), tensor) for name, tensor in beside.items()}
-    return Recognised(best, official, decoder, prefix, tuple(prefix + name for name in unknown), left_out)
+    return Recognised(best, official, decoder, prefix, tuple(prefix + name for name in unknown), tuple(left_out))
 
 
 # How often an average was updated; the norms that detection and segmentation put on the four maps.
 _NO_PART = re.compile(r"n_averaged|norm[0-3]\.(weight|bias)")
+_DEEPEST = 16  # dots of a name that are looked at: wrappers, and the six of the longest name inside
 _AVERAGED = re.compile(r"(^|[._])(ema|teacher|averaged?)([._]|$)")
 
 
@@ -80,7 +79,7 @@ def _prefix(names: Iterable[str]) -> str:
     """The prefix before most names of one layout; of equal ones the shortest, and an average before its student."""
     known: Counter[tuple[str, str]] = Counter()
     for name in names:
-        parts = name.split(".")
+        parts = name.split(".", _DEEPEST)
         for start in range(len(parts)):
             inside = ".".join(parts[start:])
             prefix = name.removesuffix(inside)
