@@ -66,13 +66,28 @@ class SampleInfo:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What a model that learned nothing would score, beside which the report puts the result of a run.
+
+    value: of the primary metric, or of the loss if there is none.  images: how many it is measured on, from which the
+    uncertainty of a share follows; None if it is not known.  description: what scores so much, as "the most
+    frequent class, dress".
+    """
+
+    value: float
+    images: int | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True)
 class RunDescription:
     """What a task says of a run; the report draws it and knows no task.
 
     headline: the page's title.  learns: from what and on what, as "from random weights on 780 images of 10 classes".
     primary: the metric that the best checkpoint is chosen by.  metrics: all that the run may log.  loss: a sentence on
     how to read the loss.  samples: what each kind of sample image shows, in the page's order.  commands: what to type
-    next, and what it does; `{run}` stands for the run's folder.
+    next, and what it does; `{run}` stands for the run's folder.  baselines: of the primary metric by split, "val" or
+    "test"; of the loss as "train".
     """
 
     headline: str
@@ -82,6 +97,7 @@ class RunDescription:
     loss: str = ""
     samples: tuple[SampleInfo, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

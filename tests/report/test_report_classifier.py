@@ -8,12 +8,14 @@ import re
 from pathlib import Path
 
 import pytest
+import scipy.stats
 import torch
 from PIL import Image
 
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.report import write_report
+from convnextv2.report.verdict import interval
 from convnextv2.tasks.classify.description import describe_run
 
 EVALUATED = ("loss", "top1", "top5", "mean_class", "auroc", "ece")
@@ -35,14 +37,19 @@ def classifier(config):
 def said_by_the_task(config, several=False):
     """config.json with what classification says of such a run."""
     data, sizes = config["data"], config["data"]["pictures_by_class"]
-    names = tuple(f"{number}.png" for number in range(data["pictures"]))
-    shape = (len(names), len(sizes))
-    labels = torch.zeros(shape) if several else torch.zeros(shape[:1], dtype=torch.int64)
-    train = LabelledImages(ImageList(Path(), names, Path()), labels, tuple(sizes))
+
+    def images(amount):
+        names = tuple(f"{number}.png" for number in range(amount))
+        labels = torch.arange(amount) % len(sizes)
+        if several:
+            labels = torch.nn.functional.one_hot(labels, len(sizes)).float()
+        return LabelledImages(ImageList(Path(), names, Path()), labels, tuple(sizes))
+
     source = config["model"].get("from")
     weights = None if source == "random weights" else source
-    name, validated = config["model"]["name"], bool(data["validation_pictures"])
-    said = describe_run(name, train, weights, validated=validated)
+    held_out = {"val": data["validation_pictures"], "test": data.get("test_pictures", 0)}
+    held_out = {split: images(amount) for split, amount in held_out.items() if amount}
+    said = describe_run(config["model"]["name"], images(data["pictures"]), weights, held_out)
     return config | {"report": json.loads(json.dumps(dataclasses.asdict(said)))}
 
 
@@ -77,7 +84,9 @@ def test_a_finished_classifier(make_run, parse, line, classifier):
     assert "A classifier of 10 classes: convnextv2_atto" in page.text
     expected = (
         "Finished: trained from the pre-trained weights runs/pretrained on 1,045 images of 10 classes. "
-        "Best validation top-1 70.0 % with averaged weights, at epoch 6.7; 62.5 % on the test images. "
+        "Best validation top-1 70.0 % (62.1 to 76.8 %) with averaged weights, at epoch 6.7; 62.5 % (55.8 to 68.7 %) "
+        "on the test images. Chance is 10.3 % (always answering class a). In brackets: 95 % confidence, from the "
+        "number of images. "
         "In all: 10 epochs, 60 steps, 2,795 images per second, 1.5 hours."
     )
     assert expected in page.text
@@ -91,7 +100,10 @@ def test_without_averaged_weights_the_plain_ones_count(make_run, parse, line, cl
     (run / "scores.json").write_text(json.dumps({"test": {"plain": {"top1": 0.55}}}))
     page = parse(write_report(run))
     assert "trained from random weights on" in page.text
-    assert "Best validation top-1 70.0 %, at epoch 3.3; 55.0 % on the test images." in page.text
+    assert (
+        "Best validation top-1 70.0 % (62.1 to 76.8 %), at epoch 3.3; 55.0 % (48.3 to 61.5 %) on the test images."
+        in page.text
+    )
     assert "with averaged" not in page.text
     assert "Averaged" not in page.sections["learning"]
     assert plots_of(page, "learning")["Top-1"] == [("training", "training"), ("evaluation", "validation")]
@@ -100,7 +112,7 @@ def test_without_averaged_weights_the_plain_ones_count(make_run, parse, line, cl
 def test_of_equal_scores_the_first_is_the_best(make_run, parse, line, classifier):
     lines = [line(30), *({**evaluation(step), "ema_top1": 0.5} for step in (12, 18, 24))]
     text = parse(write_report(make_run(classifier, lines))).text
-    assert "Best validation top-1 50.0 % with averaged weights, at epoch 2." in text
+    assert "Best validation top-1 50.0 % (42.0 to 58.0 %) with averaged weights, at epoch 2." in text
 
 
 @pytest.mark.parametrize(
@@ -158,7 +170,66 @@ def test_a_run_without_validation(make_run, parse, line, classifier):
     assert "1,045 images to train." in text
     run = make_run(classifier, [line(60, top1=0.5), END], name="tested")
     (run / "scores.json").write_text(json.dumps(SCORES | {"val": {}}))
-    assert "of 10 classes. Top-1 62.5 % on the test images." in parse(write_report(run)).text
+    assert "of 10 classes. Top-1 62.5 % on the test images. In all" in parse(write_report(run)).text
+
+
+@pytest.mark.parametrize("images", [1, 20, 146, 100_000])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
+def test_the_uncertainty_is_wilson_s_interval(images, share):
+    right = round(share * images)
+    expected = scipy.stats.binomtest(right, images).proportion_ci(0.95, method="wilson")
+    assert interval(right / images, images) == pytest.approx((expected.low, expected.high), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("top1", "better"),
+    [(0.05, False), (0.12, False), (0.16, True), (0.9, True)],
+    ids=["below", "luck", "above", "far above"],
+)
+def test_finished_is_green_only_above_chance(make_run, parse, line, classifier, top1, better):
+    """Of 214 test images in 10 classes 22 are in the largest: chance is 10.3 %, and 14.8 % could still be luck."""
+    run = make_run(classifier, [*lines_of(line), END])
+    (run / "scores.json").write_text(json.dumps({"test": {"average": {"top1": top1}}}))
+    page = parse(write_report(run))
+    assert ('class="lead finished"' in page.html) == better
+    assert ('class="lead finished unlearned"' in page.html) != better
+    assert ("Chance is 10.3 % (always answering class a)" in page.text) == better
+    assert ("no better than chance as far as 214 images can tell: 10.3 %" in page.text) != better
+    assert ("has learned nothing that its numbers can show" in page.text) != better
+
+
+def test_without_test_images_those_to_validate_with_decide(make_run, parse, line, classifier):
+    lines = [line(30), evaluation(10, averaged=False) | {"top1": 0.11}, END]
+    page = parse(write_report(make_run(classifier, lines)))
+    assert "no better than chance as far as 146 images can tell: 10.3 % (always answering class a)" in page.text
+
+
+def test_several_labels_are_compared_with_a_random_order(make_run, parse, line, classifier):
+    classifier = said_by_the_task(classifier, several=True)
+    low = [line(60), evaluation(20, averaged=False, names=("map",)) | {"map": 0.09}, END]
+    assert (
+        "no better than chance: 10.0 % (images in random order)" in parse(write_report(make_run(classifier, low))).text
+    )
+    high = [line(60), evaluation(20, averaged=False, names=("map",)) | {"map": 0.11}, END]
+    text = parse(write_report(make_run(classifier, high, name="better"))).text
+    assert "Best validation mAP 11.0 %, at epoch 3.3. Chance is 10.0 % (images in random order). In all" in text
+
+
+def test_what_the_run_was_told_stays_on_its_page(make_run, parse, line, classifier):
+    classifier["advice"] = ["3 steps are few: give --epochs 40", 7]
+    page = parse(write_report(make_run(classifier, [*lines_of(line), END])))
+    assert "3 steps are few: give --epochs 40" in page.text
+    assert 'class="lead finished unlearned"' in page.html
+
+
+@pytest.mark.parametrize(
+    "baselines", [7, [], {"val": 1}, {"val": {"value": "x"}}, {"val": {"value": 0.1, "images": -1}}]
+)
+def test_odd_baselines_are_passed_over(make_run, parse, line, classifier, baselines):
+    classifier["report"]["baselines"] = baselines
+    assert (
+        "Best validation top-1 70.0 % with averaged" in parse(write_report(make_run(classifier, lines_of(line)))).text
+    )
 
 
 def test_a_config_that_hardly_says_anything(make_run, parse):
@@ -174,7 +245,7 @@ def test_damaged_scores_are_named(make_run, parse, line, classifier, broken):
     (run / "scores.json").write_text(broken)
     text = parse(write_report(run)).text
     assert "scores.json is damaged and was left out." in text
-    assert "with averaged weights, at epoch 6.7. In all" in text
+    assert "with averaged weights, at epoch 6.7. Chance is 10.3 %" in text
 
 
 @pytest.mark.parametrize("scores", [{"test": 1}, {"test": {"average": []}}, {"test": {"plain": {"top1": "high"}}}])

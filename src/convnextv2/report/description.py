@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from convnextv2.report.run_folder import RunFolder
+from convnextv2.report.run_folder import RunFolder, is_count, is_number
 from convnextv2.report.words import title
 
 
@@ -27,6 +28,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What a model that learned nothing would score.  images: measured on so many; 0 if not known."""
+
+    value: float
+    images: int = 0
+    description: str = ""
+
+
+@dataclass(frozen=True)
 class Description:
     """The entries of `records.RunDescription` as far as they can be read; see there."""
 
@@ -37,6 +47,7 @@ class Description:
     loss: str = ""
     samples: dict[str, Sample] = field(default_factory=dict)
     commands: tuple[tuple[str, str], ...] = ()
+    baselines: dict[str, Baseline] = field(default_factory=dict)
 
     def title(self, name: str) -> str:
         """Return a metric's name as the page writes it: with a capital, unless it has one inside, as mAP."""
@@ -73,6 +84,15 @@ def describe(run: RunFolder) -> Description:
             for each in _objects(said.get("samples"))
         },
         commands=tuple((pair[0], pair[1]) for pair in map(_texts, _list(said.get("commands"))) if len(pair) == 2),
+        baselines={
+            name: Baseline(
+                float(each["value"]),
+                each["images"] if is_count(each.get("images")) else 0,
+                _text(each.get("description")),
+            )
+            for name, each in _named_objects(said.get("baselines"))
+            if is_number(each.get("value"))
+        },
     )
 
 
@@ -86,6 +106,11 @@ def _list(value: Any) -> list[Any]:
 
 def _texts(value: Any) -> tuple[str, ...]:
     return tuple(str(part) for part in _list(value))
+
+
+def _named_objects(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(value, dict):
+        yield from ((name, part) for name, part in value.items() if isinstance(part, dict))
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

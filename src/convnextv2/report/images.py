@@ -21,7 +21,7 @@ _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 @dataclass(frozen=True)
 class Embedded:
-    """One image inside the page; `shown` is its width there, which enlarges only the tiny ones."""
+    """One image inside the page; `shown` is its width there, which enlarges only the tiny ones, and those little."""
 
     address: str
     width: int
@@ -98,7 +98,7 @@ def _embed(stored: StoredImage, most: int, budget: int) -> Embedded:
             kind = "image/webp"
         width, height = image.size
     address = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
-    return Embedded(address, width, height, min(_COLUMN, max(width, 480)), stored.step)
+    return Embedded(address, width, height, min(_COLUMN, max(width, min(480, 2 * width))), stored.step)
 
 
 def _smaller(image: Image.Image, most: int, budget: int) -> tuple[bytes, Image.Image]:

@@ -19,6 +19,7 @@ from convnextv2.report.images import galleries
 from convnextv2.report.metrics import Metrics
 from convnextv2.report.plots import plots
 from convnextv2.report.run_folder import RunFolder, read_run
+from convnextv2.report.verdict import learned_something
 
 REPORT = "report.html"
 
@@ -79,8 +80,10 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "title": title,
         "subtitle": subtitle,
         "state": summary.state(run),
+        "learned": learned_something(run, said),
+        "advice": run.advice,
         "sentence": summary.sentence(run, said),
-        "notices": summary.notices(run, unreadable),
+        "notices": summary.notices(run, said, unreadable),
         "tables": run.tables,
         "galleries": shown,
         "samples": said.samples,

@@ -59,6 +59,12 @@ class RunFolder:
         """The command that made the run; empty if not recorded."""
         return str(self.config.get("verb") or "")
 
+    @property
+    def advice(self) -> list[str]:
+        """What the run told its user before it began: too few steps, too little data."""
+        told = self.config.get("advice")
+        return [line for line in told if isinstance(line, str)] if isinstance(told, list) else []
+
     def section(self, name: str) -> dict[str, Any]:
         """Return a part of `config.json` that should be an object; empty if it is missing or something else."""
         part = self.config.get(name)

@@ -6,12 +6,12 @@ import math
 import shlex
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from convnextv2.report.description import Description
 from convnextv2.report.run_folder import RunFolder, is_count, is_number
+from convnextv2.report.verdict import Result, comparison, learned_something, recent_loss, result, validation
 from convnextv2.report.words import count, date, duration, number, percent
 
 # A step of the largest model on a slow machine, with its checkpoint, still takes less than this.
@@ -73,31 +73,24 @@ def _results(run: RunFolder, said: Description) -> list[str]:
     """The best validation value of the primary metric so far and when it was reached, and that of the test images."""
     name = said.primary
     known = said.metrics.get(name)
-    title = known.title if known else name
-    averaged, parts = run.metrics.find(f"ema_{name}", "eval"), []
-    series = averaged or run.metrics.find(name, "eval")
-    if series is not None:
-        best = int(series.values.argmax())  # of equals the first, as the run itself chooses
-        epoch, weights = float(series.epoch[best]), " with averaged weights" if averaged else ""
-        when = f"epoch {number(round(epoch, 1))}" if math.isfinite(epoch) else f"step {series.step[best]:,.0f}"
-        parts.append(f"Best validation {title} {_value(float(series.values[best]), said)}{weights}, at {when}")
-    test = _test_score(run.scores.get("test"), name)
+    title, parts = known.title if known else name, []
+    series, best, test = validation(run, said), result(run, said, "val"), result(run, said, "test")
+    if series is not None and best is not None:
+        at = int(series.values.argmax())  # of equals the first, as the run itself chooses
+        epoch, weights = float(series.epoch[at]), "" if series.name == name else " with averaged weights"
+        when = f"epoch {number(round(epoch, 1))}" if math.isfinite(epoch) else f"step {series.step[at]:,.0f}"
+        parts.append(f"Best validation {title} {_value(best, said)}{weights}, at {when}")
     if test is not None:
         parts.append(f"{'' if parts else f'{said.title(name)} '}{_value(test, said)} on the test images")
-    return [f"{'; '.join(parts)}."] if parts else []
+    return [f"{'; '.join(parts)}.", *filter(None, [comparison(run, said)])] if parts else []
 
 
-def _value(value: float, said: Description) -> str:
-    return percent(value) if said.percent(said.primary) else number(value)
-
-
-def _test_score(by_weights: Any, name: str) -> float | None:
-    """The score of the averaged weights, else of the plain ones."""
-    if isinstance(by_weights, dict):
-        for found in (by_weights.get("average"), by_weights.get("plain")):
-            if isinstance(found, dict) and is_number(found.get(name)):
-                return float(found[name])
-    return None
+def _value(found: Result, said: Description) -> str:
+    if not said.percent(said.primary):
+        return number(found.value)
+    if found.low is None or found.high is None:
+        return percent(found.value)
+    return f"{percent(found.value)} ({100 * found.low:.1f} to {100 * found.high:.1f} %)"
 
 
 def _progress(run: RunFolder) -> list[str]:
@@ -112,14 +105,10 @@ def _progress(run: RunFolder) -> list[str]:
 
 
 def _loss(run: RunFolder) -> list[str]:
-    end, loss = run.metrics.end or {}, run.metrics.find("loss")
+    end, recent = run.metrics.end or {}, recent_loss(run)
     if is_number(end.get("loss")):
         return [f"final loss {number(end['loss'])}"]
-    if loss is None:
-        return []
-    # One batch's loss is noisy; the average of the last fiftieth is what the curve ends at.
-    recent = loss.values[-max(1, len(loss.values) // 50) :]
-    return [f"loss {number(float(recent.mean()))}"]
+    return [] if recent is None else [f"loss {number(recent)}"]
 
 
 def _pace(run: RunFolder) -> list[str]:
@@ -143,9 +132,15 @@ def _remaining(run: RunFolder, state_now: str) -> str:
     return f"; about {duration(seconds / done * (epochs - done))} to go"
 
 
-def notices(run: RunFolder, unreadable: list[str]) -> list[str]:
+def notices(run: RunFolder, said: Description, unreadable: list[str]) -> list[str]:
     """Return what a reader should know before trusting the rest."""
     found = list(run.notices)
+    if state(run) == "finished" and learned_something(run, said) is False:
+        found.append(
+            "This run has learned nothing that its numbers can show. Usual reasons: too few steps, labels that do not "
+            "belong to their images, a learning rate that is too high."
+        )
+    found += run.advice
     bad = run.section("data").get("bad")
     if is_count(bad) and bad:
         found.append(f"{count(bad, 'file')} of the data could not be read as an image: left out.")

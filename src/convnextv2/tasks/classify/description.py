@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from convnextv2.data.labels.labels import LabelledImages
-from convnextv2.records import RunDescription, SampleInfo
+from convnextv2.records import Baseline, RunDescription, SampleInfo
 from convnextv2.tasks.classify.metrics import METRICS, main_metric
+from convnextv2.text import shown
 
 
-def describe_run(model: str, train: LabelledImages, weights: str | None, *, validated: bool) -> RunDescription:
+def describe_run(
+    model: str, train: LabelledImages, weights: str | None, held_out: Mapping[str, LabelledImages]
+) -> RunDescription:
     """Describe a classifier's run for its report.
 
     model: name of the architecture.  weights: those to start from; None for random ones.
-    validated: whether there are validation images.
+    held_out: the images to validate and to test with, by split.
     """
     several, count = train.multi_label, len(train.classes)
     things = ("label" if count == 1 else "labels") if several else ("class" if count == 1 else "classes")
@@ -21,7 +26,7 @@ def describe_run(model: str, train: LabelledImages, weights: str | None, *, vali
         learns=f"from {origin} on {len(train):,} images {'with' if several else 'of'} {count:,} {things}",
         primary=main_metric(several),
         metrics=tuple(METRICS.values()),
-        samples=_samples("validation images" if validated else "test images", several),
+        samples=_samples("validation images" if "val" in held_out else "test images", several),
         commands=(
             (
                 "convnextv2 predict --run {run} images/",
@@ -32,7 +37,18 @@ def describe_run(model: str, train: LabelledImages, weights: str | None, *, vali
                 "Evaluate on other labelled images, laid out like the training data.",
             ),
         ),
+        baselines={split: _baseline(images) for split, images in held_out.items() if len(images)},
     )
+
+
+def _baseline(images: LabelledImages) -> Baseline:
+    """The score without looking: the share of the most frequent class; with several labels that of a random order."""
+    counts = images.counts()
+    if images.multi_label:  # the expected precision of a random ranking is the share of images with the label
+        share = counts[counts > 0].double().mean().item() / len(images) if counts.any() else 0.0
+        return Baseline(share, description="images in random order")
+    most = int(counts.argmax())
+    return Baseline(int(counts[most]) / len(images), len(images), f"always answering {shown(images.classes[most])}")
 
 
 def _samples(images: str, several: bool) -> tuple[SampleInfo, ...]:

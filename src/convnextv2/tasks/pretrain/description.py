@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convnextv2.records import RunDescription, SampleInfo
+from convnextv2.records import Baseline, RunDescription, SampleInfo
 
 _CAPTION = """\
 Each row is one image. Original: as the model would see it whole. Masked: what it did see; the blank patches were \
@@ -14,10 +14,11 @@ average and contrast are taken from the original, and only the pattern inside is
 carry edges and shading on across patch borders are good; the same smooth blot in every patch is not (or not yet)."""
 
 
-def describe_run(model: str, images: int) -> RunDescription:
+def describe_run(model: str, images: int, *, normalised: bool = True) -> RunDescription:
     """Describe a pre-training run for its report.
 
-    model: name of the encoder.  images: number of training images.
+    model: name of the encoder.  images: number of training images.  normalised: whether each patch is predicted
+    normalised by its own mean and deviation.
     """
     return RunDescription(
         headline=f"pretrain {model}",
@@ -25,7 +26,14 @@ def describe_run(model: str, images: int) -> RunDescription:
         loss="The loss is the squared error in the masked patches only. If each patch is predicted normalised by its "
         "own mean and deviation (the usual setting), a model that knows nothing scores about 1.",
         samples=(SampleInfo("reconstruction", _CAPTION, columns=("original", "masked", "predicted", "pasted")),),
+        # A prediction of zero everywhere, which is each patch's mean.
+        baselines={"train": Baseline(1.0)} if normalised else {},
         commands=(
+            (
+                "convnextv2 probe --run {run} --data LABELLED",
+                "Was it worth it? A linear probe and k-NN on labelled images, beside random weights; added to this "
+                "page.",
+            ),
             ("convnextv2 embed --run {run} DIR --out features.npy", "Extract one feature vector per image in DIR."),
             (
                 "convnextv2 reconstruct --run {run} IMAGE",

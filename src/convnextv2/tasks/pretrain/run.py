@@ -155,7 +155,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
 
     def report(self) -> RunDescription:
         """See `describe_run`."""
-        return describe_run(self.architecture.name, len(self.data.images))
+        return describe_run(self.architecture.name, len(self.data.images), normalised=self.options.norm_pix_loss)
 
 
 _OPTIONS = frozenset(field.name for field in dataclasses.fields(FCMAEOptions))
