@@ -159,6 +159,22 @@ def test_a_run_is_judged_beside_random_weights(run, picture_folder, tmp_path):
     assert again.rows[2].linear == result.rows[0].linear
 
 
+def test_the_result_is_added_to_the_page_of_the_run(run, picture_folder, monkeypatch):
+    lines = []
+    result = probe(run, picture_folder, say=lines.append)
+    page = (run / "report.html").read_text()
+    assert "Was it worth it?" in page
+    assert all(f"<td>{row.name}</td><td>{row.linear}</td>" in page for row in result.rows)
+    assert lines[-1] == f"added to {run / 'report.html'}"
+
+    def refuse(*_):
+        raise OSError("read-only")
+
+    monkeypatch.setattr("convnextv2.verbs.probe.probe.write_text_atomically", refuse)
+    probe(run, picture_folder, say=lines.append)  # a run that may only be read is probed all the same
+    assert not lines[-1].startswith("added")
+
+
 def test_random_weights_are_those_of_the_seed_and_of_nothing_else(run, picture_folder):
     import torch
 

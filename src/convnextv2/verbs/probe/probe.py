@@ -22,6 +22,7 @@ from convnextv2.errors import UserError
 from convnextv2.inference.loaded import LoadedModel
 from convnextv2.inference.predictor import Predictor
 from convnextv2.loading import Backbone, load
+from convnextv2.report import write_report
 from convnextv2.settings import make
 from convnextv2.text import shown
 from convnextv2.verbs.features import Pooled, pooled
@@ -43,7 +44,7 @@ def probe(
     data: labelled images, see `read_splits`.  say: called with lines of progress.
     settings: see `ProbeSettings`, by name.
 
-    The linear probe is a logistic regression on features standardised by the training ones; its regularisation is
+    The result of a run's folder is added to its report.html. The linear probe is a logistic regression on features standardised by the training ones; its regularisation is
     chosen on a fifth of the training labels, never on the images that it is evaluated on. k-NN is that of Wu et al.
     2018: cosine similarity s, votes of weight exp(s / 0.07). If images have several labels there is one regression per
     class, scored by mean average precision, and no k-NN.
@@ -86,6 +87,8 @@ def probe(
     )
     if chosen.out is not None:
         _write(chosen.out, result, data, chosen)
+    if (page := _add_to_page(Path(run), result, data)) is not None:
+        say(f"added to {page}")
     return result
 
 
@@ -216,6 +219,21 @@ def _row(
         Score.of(knn) if knn else None,
         tuple(found.strength for found in linear),
     )
+
+
+def _add_to_page(run: Path, result: ProbeResult, data: str | Path) -> Path | None:
+    """Add the result to the page of a run, if it is one whose folder can be written to; returns the page."""
+    if not (run / "config.json").is_file():
+        return None
+    rows = [[row.name, str(row.linear), *([str(row.knn)] if row.knn else [])] for row in result.rows]
+    columns = ["features", "linear probe", *([f"k-NN (k={result.neighbours})"] if result.rows[0].knn else [])]
+    note = f"{result.title}. {result.sentence} Weights of {result.file.parent.name}; labels of {shown(data)}."
+    table = {"title": "Was it worth it?", "columns": columns, "rows": rows, "note": note}
+    try:
+        write_text_atomically(run / "table-probe.json", json.dumps(table))
+        return write_report(run)
+    except (OSError, UserError):  # a run that may only be read
+        return None
 
 
 def _write(out: Path, result: ProbeResult, data: str | Path, settings: ProbeSettings) -> None:
