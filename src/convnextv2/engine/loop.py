@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median_low
 from typing import Literal
 
 import torch
@@ -32,6 +34,9 @@ from convnextv2.errors import RunFailedError, StoppedError
 from convnextv2.records import TaskBatch
 from convnextv2.weights.files import checkpoint_of
 
+_LATE = 1.3  # times the planned duration
+_SURE_SECONDS = 20.0  # of training, before the pace is compared with the plan
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
@@ -40,7 +45,8 @@ class LoopSettings:
     batch_size: images of one optimiser step over all processes.  accumulate: micro-batches of a process per step.
     lr_scales: factor on the rate by parameter name, for layer-wise decay.  ema_decay: of the average of weights.
     log_every: in steps.  eval_every, samples_every: in steps, 0 for only at the end.
-    checkpoint_every: in steps, or 0 for time-based only.
+    checkpoint_every: in steps, or 0 for time-based only.  planned_seconds: of all steps; the log says so if they will
+    take much longer.
     best: name of the evaluated value, the higher the better, whose best checkpoint is kept; of the average's
     evaluation if there is an average.  patience: evaluations without a new best after which the run ends; 0
     for never.
@@ -69,6 +75,7 @@ class LoopSettings:
     patience: int = 0
     checkpoint_every: int = 0
     checkpoint_minutes: float = 5.0
+    planned_seconds: float = math.inf
 
 
 def fit(task: Task, settings: LoopSettings, log: RunLog, context: DistributedContext, *, resume: bool = False) -> Path:
@@ -130,6 +137,7 @@ class _Loop:
         self.seconds = 0.0
         self.best, self.best_step, self.stale = None, 0, 0
         self.meter = _Meter()
+        self.plan = _Plan(settings.planned_seconds)
         self.last_saved = time.monotonic()
         self.checkpoints = log.run / "checkpoints"
 
@@ -177,6 +185,8 @@ class _Loop:
             seconds = time.perf_counter() - started
             self.meter.add(losses, norm, seconds)
             self.seconds += seconds
+            if late := self.plan.late(seconds, s.total_steps - self.step, self.seconds):
+                self.log.say(late)
 
             if self.step % s.log_every == 0 or self.step == s.total_steps:
                 self._log_training()
@@ -246,7 +256,7 @@ class _Loop:
         s, meter = self.settings, self.meter
         self.meter = _Meter()
         rate = s.batch_size * meter.steps / meter.seconds
-        values = meter.means() | {"lr": self.schedule.at(self.step - 1), "images_per_second": round(rate, 2)}
+        values = meter.means() | {"lr": self.schedule.at(self.step - 1), "images_per_second": float(f"{rate:.4g}")}
         if self.context.device.type == "cuda":
             values["memory_mib"] = round(torch.cuda.max_memory_allocated(self.context.device) / 2**20)
         epoch = self.step / s.steps_per_epoch
@@ -329,7 +339,7 @@ class _Loop:
         self._draw()
         s, folder = self.settings, self.checkpoints / state.name_of(self.step)
         rate = s.batch_size * self.step / max(self.seconds, 1e-9)
-        end = {"hours": self.seconds / 3600, "images_per_second": round(rate, 2)}
+        end = {"hours": self.seconds / 3600, "images_per_second": float(f"{rate:.4g}")}
         if self.best is not None:
             end |= {f"best_{s.best}": self.best, "best_step": self.best_step}
         self.log.metrics(self.step, self.step / s.steps_per_epoch, "end", self.seconds, end)
@@ -352,6 +362,31 @@ class _Meter:
 
     def means(self) -> dict[str, float]:
         return {name: round(value / self.steps, 6) for name, value in self.sums.items()}
+
+
+@dataclass
+class _Plan:
+    """How long the run was to take, and how long its recent steps say it will."""
+
+    seconds: float
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=20))  # seconds of each step
+    since_start: float = 0.0
+
+    def late(self, step: float, left: int, done: float) -> str:
+        """Take in the seconds of a step; return a line, now and then, if the rest will take much longer than planned.
+
+        left: steps still to do.  done: seconds of all steps so far.
+        """
+        self.recent.append(step)
+        self.since_start += step
+        expected = done + left * median_low(self.recent)
+        if self.since_start < _SURE_SECONDS or expected < _LATE * self.seconds:
+            return ""
+        planned, self.seconds = self.seconds, expected
+        return (
+            f"slower than measured at the start: about {duration(expected)} in all, not {duration(planned)}; "
+            "Ctrl-C stops and saves, --resume continues"
+        )
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class RunLog:
         if self.quiet:
             return
         if self.console.is_terminal:
-            text = f"epoch {epoch:.1f}  loss {loss:.4f}  {rate:.0f} images/s"
+            text = f"epoch {epoch:.1f}  loss {loss:.4f}  {speed(rate)}"
             self._show(lambda: self._bar(total).update(self._task, completed=step, text=text))
             return
         now = time.monotonic()
@@ -144,6 +144,13 @@ def duration(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
+
+
+def speed(images_per_second: float) -> str:
+    """Return a rate as text, with two digits at least: `110 images/s`, `2.4 images/s`, `0.031 images/s`."""
+    if images_per_second >= 10:
+        return f"{images_per_second:.0f} images/s"
+    return f"{images_per_second:#.2g} images/s"
 
 
 def _tensorboard(run: Path, step: int) -> Any:

@@ -17,7 +17,7 @@ S = TypeVar("S", bound=ModelSettings)
 # How a run is watched and fed, not what it computes: these may differ when it is resumed.
 _FREE_ON_RESUME = frozenset(
     {
-        "resume", "config", "out", "device", "workers", "cache", "pictures", "max_bad_fraction",
+        "resume", "config", "out", "device", "threads", "workers", "cache", "pictures", "max_bad_fraction",
         "checkpoint_minutes", "checkpoint_every",
     }
 )  # fmt: skip

@@ -10,14 +10,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from convnextv2.atomic import write_text_atomically
 from convnextv2.engine import distributed, machine, precision, runfolder
-from convnextv2.engine.loop import LoopSettings, fit, seconds_per_step
-from convnextv2.engine.runlog import RunLog, duration
+from convnextv2.engine.loop import LoopSettings, fit
+from convnextv2.engine.runlog import RunLog, duration, speed
 from convnextv2.engine.task import Task
 from convnextv2.errors import ConvNeXtV2Error, StoppedError, UserError, command_line
 from convnextv2.report import write_report
-from convnextv2.runs import portions
+from convnextv2.runs import pace, portions
 from convnextv2.runs.images import BAD_IMAGES
 from convnextv2.runs.resume import settings_in_force
 from convnextv2.runs.settings import ModelSettings
@@ -102,28 +104,39 @@ def _plan(spec: TaskSpec[S], run: TaskRun[S], given: set[str]) -> tuple[Task, Lo
     if micro is None:
         micro = portions.micro_batch(run, arithmetic)
         chosen.append(("micro_batch", micro, "what fits into half of the free memory"))
-    workers = min(max(1, context.local_share(machine.processors()) - 1), 8)
-    task = run.make_task(workers if settings.workers is None else settings.workers)
+    if isinstance(settings.threads, int):
+        torch.set_num_threads(settings.threads)
+    workers = settings.workers
+    if workers is None:
+        workers = min(max(1, context.local_share(machine.processors()) - 1), 8)
+    task = run.make_task(workers)
     accumulate = portions.accumulation(recipe.batch_size, micro, context)
     loop = portions.loop_settings(run, recipe, arithmetic, accumulate)
     if run.resuming:
         _refresh_report(run)
         return task, loop
-    seconds = seconds_per_step(task, loop, context)
+    task, seconds, fastest = pace.measure(run, task, loop, workers)
+    chosen += fastest
     if settings.minutes is not None:
         steps = max(1, int(settings.minutes * 60 / seconds))
         recipe, chosen = portions.for_time(settings, recipe, steps / loop.steps_per_epoch, chosen)
         loop = portions.loop_settings(run, recipe, arithmetic, accumulate)
+    loop = replace(loop, planned_seconds=seconds * loop.total_steps)
+    advice = run.advise(loop, seconds)
     for name, value, reason in chosen:
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         log.say(f"  {name.replace('_', ' ')} {shown} ({reason})")
     log.say(
         f"{run.architecture.name}, {run.parameters():,} parameters, on {context.device}: {loop.total_steps} steps, "
-        f"about {duration(seconds * loop.total_steps)} at {recipe.batch_size / seconds:.0f} images/s"
+        f"about {duration(loop.planned_seconds)} at {speed(recipe.batch_size / seconds)}"
     )
+    for line in advice:
+        log.say(f"note: {line}")
     if context.is_main:
         decided = {"micro_batch": micro, "precision": arithmetic, "log_every": loop.log_every}
+        decided |= {name: value for name, value, _ in fastest}
         config = _config(spec, run, _resolved(run, recipe, decided), chosen)
+        config["advice"] = advice
         config["given"] = {name: getattr(settings, name) for name in sorted(given)}
         runfolder.write_config(log.run, config)
     return task, loop

@@ -52,6 +52,9 @@ class RunSettings(Settings):
     """auto takes bf16 autocast if the machine computes in it."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    threads: int | Literal["auto"] | None = None
+    """Threads that compute on a CPU, by default one per core; auto measures which numbers of threads and workers are
+    fastest now, as on a busy machine. The number can change the last bits of results."""
     workers: int | None = None
     """Processes that read images; by default one per core less one, at most 8."""
     max_pixels: int = 100_000_000
@@ -75,6 +78,8 @@ class RunSettings(Settings):
             yield from self.in_range(name, 0, inf, low_open=True, high_open=True)
         for name in ("batch_size", "micro_batch", "log_every", "max_pixels"):
             yield from self.in_range(name, 1, inf)
+        if self.threads != "auto":
+            yield from self.in_range("threads", 1, inf)
         for name in ("warmup_epochs", "weight_decay", "workers", "checkpoint_every"):
             yield from self.in_range(name, 0, inf)
         yield from self.in_range("max_bad_fraction", 0, 1)

@@ -162,6 +162,13 @@ class TaskRun(ABC, Generic[S]):
         """Return entries of config.json's model, beside name, parameters and origin."""
         return {}
 
+    def advise(self, loop: LoopSettings, seconds: float) -> list[str]:
+        """Return what the user should know before the first step, a sentence each: too few steps, too little data.
+
+        seconds: of an optimiser step on this machine.
+        """
+        return []
+
     def resolved(self) -> dict[str, Any]:
         """Return settings that were decided beyond the recipe and the architecture."""
         return {}

@@ -44,7 +44,9 @@ def probe(
     data: labelled images, see `read_splits`.  say: called with lines of progress.
     settings: see `ProbeSettings`, by name.
 
-    The result of a run's folder is added to its report.html. The linear probe is a logistic regression on features standardised by the training ones; its regularisation is
+    The result of a run's folder is added to its report.html.
+
+    The linear probe is a logistic regression on features standardised by the training ones; its regularisation is
     chosen on a fifth of the training labels, never on the images that it is evaluated on. k-NN is that of Wu et al.
     2018: cosine similarity s, votes of weight exp(s / 0.07). If images have several labels there is one regression per
     class, scored by mean average precision, and no k-NN.
