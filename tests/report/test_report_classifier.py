@@ -219,7 +219,7 @@ def test_what_the_run_was_told_stays_on_its_page(make_run, parse, line, classifi
     classifier["advice"] = ["3 steps are few: give --epochs 40", 7]
     page = parse(write_report(make_run(classifier, [*lines_of(line), END])))
     assert "3 steps are few: give --epochs 40" in page.text
-    assert 'class="lead finished unlearned"' in page.html
+    assert 'class="lead finished"' in page.html  # its score is above chance
 
 
 @pytest.mark.parametrize(

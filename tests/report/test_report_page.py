@@ -296,3 +296,12 @@ def test_this_room_knows_no_task():
         if path.suffix in (".py", ".j2", ".css"):
             found = [word for word in words if re.search(rf"\b{word}\b", path.read_text(), re.IGNORECASE)]
             assert not found, path.name
+
+
+@pytest.mark.parametrize(("loss", "advice", "green"), [(0.4, [], True), (1.01, [], False), (0.4, ["few steps"], False)])
+def test_pre_training_that_is_too_short_or_learned_nothing_is_not_green(
+    make_run, parse, config, line, loss, advice, green
+):
+    end = {"step": 60, "epoch": 10.0, "phase": "end", "time": 120.0, "hours": 0.03, "images_per_second": 90.0}
+    run = make_run(config | {"advice": advice}, [*(line(step) | {"loss": loss} for step in range(1, 61)), end])
+    assert ('class="lead finished"' in parse(write_report(run)).html) == green

@@ -80,8 +80,8 @@ def _content(run: RunFolder) -> dict[str, Any]:
         "title": title,
         "subtitle": subtitle,
         "state": summary.state(run),
-        "learned": learned_something(run, said),
-        "advice": run.advice,
+        # Without a score, a run that was told that it is too short is not called a success.
+        "doubtful": learned_something(run, said) is False or bool(run.advice and not said.primary),
         "sentence": summary.sentence(run, said),
         "notices": summary.notices(run, said, unreadable),
         "tables": run.tables,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ from convnextv2.tasks.classify.predict import predict
 from convnextv2.tasks.classify.recipes import Recipe
 from convnextv2.tasks.classify.settings import NO_CLASS_TO_DRAW, ClassifySettings
 from convnextv2.tasks.classify.task import Augment, ClassifyTask, min_side
+from convnextv2.text import shown
 from convnextv2.weights.init import fill_backbone
 from convnextv2.weights.model_file import ModelFile
 
 KIND = "classifier"
 _EVALUATIONS = 30
+_FEW_OF_A_CLASS, _FEW_TO_VALIDATE = 5, 50
 
 
 def classify(data: str | Path | None = None, out: str | Path | None = None, **settings: Any) -> RunResult:
@@ -147,6 +150,26 @@ class ClassifyRun(TaskRun[ClassifySettings]):
             "best": main_metric(self.train.multi_label) if "val" in self.held_out else None,
             "patience": self.settings.patience,
         }
+
+    def advise(self, loop: LoopSettings, seconds: float) -> list[str]:
+        """Return warnings of classes with hardly an image, and of too few images to validate with."""
+        counts, found = self.train.counts(), []
+        few = int((counts < _FEW_OF_A_CLASS).sum())
+        if few:
+            least = int(counts.argmin())
+            name, number = shown(self.train.classes[least]), int(counts[least])
+            found.append(
+                f"{few} of {len(counts)} classes have fewer than {_FEW_OF_A_CLASS} training images (the fewest: "
+                f"{number} of {name}): label more of them"
+            )
+        val = self.held_out.get("val")
+        if val is not None and len(val) < _FEW_TO_VALIDATE:
+            points = 100 * math.sqrt(0.25 / len(val))
+            found.append(
+                f"{len(val)} images to validate with are few: their score is uncertain by about {points:.0f} points "
+                "(one standard error), and so is the choice of the best checkpoint"
+            )
+        return found
 
     def finish(self, loop: LoopSettings) -> None:
         """Evaluate the best weights on every split, and write tables and figures to the run's folder."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convnextv2.data.files.folder import list_images
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
+from convnextv2.engine.loop import LoopSettings
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.models.config import EncoderConfig
@@ -20,6 +21,7 @@ from convnextv2.runs.runner import RunResult, call
 from convnextv2.runs.spec import TaskSpec, register_task
 from convnextv2.runs.task_run import Chosen, TaskRun, TrainingData
 from convnextv2.tasks.pretrain import recipes
+from convnextv2.tasks.pretrain.advice import advise
 from convnextv2.tasks.pretrain.description import describe_run
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.settings import PretrainSettings, whole_patches
@@ -140,6 +142,21 @@ class PretrainRun(TaskRun[PretrainSettings]):
         drawn = self.settings.pictures
         every = max(1, total // (drawn + 1)) if drawn else 0
         return {"eval_every": every, "samples_every": every}
+
+    def advise(self, loop: LoopSettings, seconds: float) -> list[str]:
+        """See `advice.advise`; weights to start from have learned already."""
+        if self.init is not None:
+            return []
+        return list(
+            advise(
+                len(self.data.images),
+                loop.total_steps,
+                seconds,
+                image_size=self.image_size,
+                patch=self.model.cell,
+                minutes=self.settings.minutes,
+            )
+        )
 
     def parameters(self) -> int:
         """Count the encoder's parameters: what is kept after pre-training."""
