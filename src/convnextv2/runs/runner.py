@@ -127,7 +127,7 @@ def _plan(spec: TaskSpec[S], run: TaskRun[S], given: set[str]) -> tuple[Task, Lo
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         log.say(f"  {name.replace('_', ' ')} {shown} ({reason})")
     log.say(
-        f"{run.architecture.name}, {run.parameters():,} parameters, on {context.device}: {loop.total_steps} steps, "
+        f"{run.architecture.title}, {run.parameters():,} parameters, on {context.device}: {loop.total_steps} steps, "
         f"about {duration(loop.planned_seconds)} at {speed(recipe.batch_size / seconds)}"
     )
     for line in advice:

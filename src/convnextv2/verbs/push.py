@@ -191,9 +191,6 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
     before = "; ".join(
         f"{_training(step.format)} on {step.trained_on or 'unknown images'}" for step in info.trained_from or ()
     )
-    shape = ""
-    if not config.is_named_size:
-        shape = f" of depths {list(config.depths)} and widths {list(config.dims)}"
     task, pipeline, package = f", trained to classify {len(classes)} classes", "image-classification", ""
     predicts = False
     wrapped = info.kind not in kinds.BACKBONES
@@ -209,7 +206,7 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
     return template.render(
         repository=repository,
         title=repository.partition("/")[2],
-        model=f"{config.name}{shape}",
+        model=config.title,
         in_chans=config.in_chans,
         image_size=info.image_size,
         task=task,

@@ -181,7 +181,7 @@ class ModelFile:
     @property
     def title(self) -> str:
         """The file and what it holds, for messages."""
-        return f"{self.path} (a {self.info.architecture.name})"
+        return f"{self.path} (a {self.info.architecture.title})"
 
     def write(self, target: Path) -> ModelFile:
         """Write it as a file of ours, atomically; return what that file holds."""

@@ -190,7 +190,7 @@ class ClassifyRun(TaskRun[ClassifySettings]):
     def report(self) -> RunDescription:
         """See `describe_run`."""
         weights = None if self.settings.init_source is None else str(self.settings.init_source)
-        return describe_run(self.architecture.name, self.train, weights, self.held_out)
+        return describe_run(self.architecture.title, self.train, weights, self.held_out)
 
     def _splits(self) -> Splits:
         settings = self.settings

@@ -172,7 +172,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
 
     def report(self) -> RunDescription:
         """See `describe_run`."""
-        return describe_run(self.architecture.name, len(self.data.images), normalised=self.options.norm_pix_loss)
+        return describe_run(self.architecture.title, len(self.data.images), normalised=self.options.norm_pix_loss)
 
 
 _OPTIONS = frozenset(field.name for field in dataclasses.fields(FCMAEOptions))
