@@ -93,6 +93,10 @@ def server(tmp_path_factory):
     config.save_pretrained(old)
     torch.save(model.state_dict(), old / "pytorch_model.bin")
     (old / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    parts = ConvNextV2ForImageClassification(
+        ConvNextV2Config(depths=[1] * 4, hidden_sizes=[8, 8, 16, 16], num_labels=4)
+    )
+    parts.save_pretrained(root / "someone" / "parts", max_shard_size="20KB")
     (root / "someone" / "empty").mkdir(parents=True)
     (root / "someone" / "empty" / "README.md").write_text("nothing here")
     with Hub(root) as server:
@@ -134,6 +138,12 @@ def test_without_safetensors_the_pickle_is_read(server, tmp_path):
     assert done.stdout == "transformers 3 LABEL_0 CC-BY-NC-4.0\n", done.stderr
 
 
+def test_a_repository_in_parts(server, tmp_path):
+    assert len(list((server.root / "someone" / "parts").glob("model-*-of-*.safetensors"))) > 1
+    done = ask(server, SHOW.format("hf:someone/parts"), tmp_path)
+    assert done.stdout.startswith("transformers 4 LABEL_0 unknown"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("source", "environment", "said"),
     [
@@ -167,6 +177,10 @@ def test_without_the_library_it_says_what_to_install(monkeypatch):
         ("facebook/convnextv2-base-3k-224", None),
         ("someone/convnextv2_tiny.fcmae", None),
         ("timm/resnet50.a1_in1k", None),
+        ("timm/convnext_small.eupe_lvd1689m", "convnext_small.eupe_lvd1689m"),
+        ("facebook/dinov3-convnext-large-pretrain-lvd1689m", "convnext_large.dinov3_lvd1689m"),
+        ("facebook/dinov3-vits16-pretrain-lvd1689m", None),
+        ("facebook/EUPE-ConvNeXt-B", "convnext_base.eupe_lvd1689m"),
     ],
 )
 def test_repositories_of_published_weights_are_known(repository, name):

@@ -135,5 +135,5 @@ def test_without_its_decoder_it_is_an_encoder(tmp_path):
 def test_half_a_decoder_is_refused(tmp_path):
     written = sparse_file(random_fcmae(decoder_dim=32), decoder=True)
     del written["pred.bias"]
-    with pytest.raises(LoadError, match=r"its decoder, .* missing: pred\.bias\. Remove the decoder"):
+    with pytest.raises(LoadError, match=r"a fcmae \(.*decoder_depth 1.*missing: pred\.bias\. Remove all tensors"):
         read_foreign(tmp_path, written)

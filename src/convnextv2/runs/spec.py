@@ -28,6 +28,7 @@ class TaskSpec(Generic[S]):
     verb: the command that trains.  kind: of the model files that it writes (`ModelInfo.kind`).
     settings: what a user can set.  run: the run's parts.  needs_data: the error message if no data is given.
     build: makes the model that a file of this kind describes; None for a plain backbone (`weights.kinds.BACKBONES`).
+    foreign: reads such models from files of others; None if there are none.
     model_title, training_title: what such a model and its training are called on a model's card, as "a segmenter" and
     "segmentation".
     evaluate, predict: called as `evaluate(run, data, **settings)` and `predict(run, images, **settings)`; None if such
@@ -46,6 +47,7 @@ class TaskSpec(Generic[S]):
     model_title: str = ""
     training_title: str = "training"
     build: Callable[[ModelInfo], nn.Module] | None = None
+    foreign: kinds.Foreign | None = None
     evaluate: Callable[..., Any] | None = None
     predict: Callable[..., Any] | None = None
     follows: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -106,7 +108,7 @@ def register_task(spec: TaskSpec[S]) -> TaskSpec[S]:
         del _TASKS[known.verb]
     _TASKS[spec.verb] = spec
     if spec.build is not None:
-        kinds.register_kind(spec.kind, spec.build)
+        kinds.register_kind(spec.kind, spec.build, spec.foreign)
     return spec
 
 

@@ -1,13 +1,11 @@
-"""Weights that others wrote: the official repository, timm, transformers, mmpretrain."""
+"""Weights that others wrote: the official repository, timm, transformers, mmpretrain, birder, torchvision."""
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,29 +19,36 @@ from convnextv2.text import listed, shown
 from convnextv2.weights import kinds, strict
 from convnextv2.weights.files import content_hash
 from convnextv2.weights.layouts.recognise import Recognised, config_of, recognise
-from convnextv2.weights.layouts.timm import TIMM
+from convnextv2.weights.layouts.timm import TIMM, TIMM_FEATURES
+from convnextv2.weights.layouts.transformers import TRANSFORMERS_DINOV3
+from convnextv2.weights.licences import DINOV3, EUPE, UNKNOWN
 from convnextv2.weights.model_file import ModelFile, ModelInfo
 from convnextv2.weights.pickles.pickles import is_torch_file, load_pickle
+from convnextv2.weights.shards import check_whole, is_index, read_shards
 from convnextv2.weights.sources import sidecar
 
-UNKNOWN_LICENCE = "unknown; weights published with the paper are CC-BY-NC-4.0"
+UNKNOWN_LICENCE = f"{UNKNOWN}; weights published with the paper are CC-BY-NC-4.0"
+UNKNOWN_LICENCE_DISTILLED = f"{UNKNOWN}; DINOv3's weights are under {DINOV3}, EUPE's under {EUPE}"
 
 
-def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> ModelFile:
+def read_foreign(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, averaged: bool = True
+) -> ModelFile:
     """Return weights in any known layout as if a run of ours had written them, under our names.
 
     file: where the tensors come from; a config.json beside it is read.  metadata: of the file itself.  A final norm
     that pre-training does not have is filled in with its initial values. Classes without names are called LABEL_0, ...
+    averaged: of a student and its average in one file, the average is taken.
 
     Raises LoadError if the layout is not known, or a tensor is missing, too many, or of another shape.
     """
-    found, metadata = recognise(tensors, file), metadata or {}
+    found, metadata = recognise(tensors, file, averaged=averaged), metadata or {}
     _check_trained(tensors, file)
     try:
         config = config_of(found.tensors)
     except LoadError as error:
         raise LoadError(f"{file} (in the layout of {found.layout.title}) does not fill a model: {error}") from None
-    if found.layout is TIMM and not config.is_named_size:
+    if found.layout in (TIMM, TIMM_FEATURES) and not config.is_named_size:
         # A shape without a name is called after one of timm's sizes that have the same kind of pointwise layers.
         convolutions = any(name.endswith("mlp.fc1.weight") and tensor.ndim == 4 for name, tensor in tensors.items())
         config = replace(config, name=f"{config.family}_{'atto' if convolutions else 'tiny'}")
@@ -62,7 +67,7 @@ def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         classes=classes,
         multi_label=about.multi_label,
         crop_pct=about.crop_pct,
-        licence=sidecar.licence(metadata.get("licence")) or about.licence or UNKNOWN_LICENCE,
+        licence=_licence(metadata) or about.licence or _unknown(found, config),
         layout=found.layout.name,
     )
     if found.left_out not in ((), ("n_averaged",)):
@@ -71,10 +76,23 @@ def read_foreign(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         said = f"of {file.name} the encoder {where}is taken; {len(found.left_out)} other tensors are left out: {some}"
         warnings.warn(said, Notice, 2)
     if found.decoder:
-        info = replace(info, kind="fcmae", classes=(), options=_decoder_settings(found.decoder))
-        filled = _autoencoder(found, filled, info, file)
-    averaged = metadata.get("averaged") == "true"
+        kind, options = kinds.of_others(found.decoder)
+        info = replace(info, kind=kind, classes=(), options=options)
+        filled = _with_rest(found, filled, info, file)
+    averaged = found.averaged or metadata.get("averaged") == "true"
     return ModelFile(file, info, filled, averaged, sha256=content_hash(tensors, metadata))
+
+
+def _licence(metadata: Mapping[str, str]) -> str:
+    """The licence in a file's own metadata; empty if there is none."""
+    return sidecar.licence(metadata.get("licence")) or sidecar.licence(metadata.get("license"))
+
+
+def _unknown(found: Recognised, config: EncoderConfig) -> str:
+    """What is said in place of a licence that the file does not name: that it is not known, and what it may be."""
+    if found.has_alias or found.layout is TRANSFORMERS_DINOV3:
+        return UNKNOWN_LICENCE_DISTILLED
+    return UNKNOWN_LICENCE if config.grn else UNKNOWN
 
 
 def _check_trained(tensors: Mapping[str, Tensor], file: Path) -> None:
@@ -97,41 +115,31 @@ def _complete(found: Recognised, config: EncoderConfig, file: Path) -> dict[str,
         tensors |= {"norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}
     what = f"{file} (in the layout of {found.layout.title}, a {config.title})"
     advice = "The file is damaged, incomplete, or of a changed model: fetch it again, or name the weights it came from"
-
-    def spell(official: str) -> str | None:
-        name = found.layout.named(official)
-        return name if name is None else found.prefix + name
-
-    strict.check(needed, tensors, what=what, advice=advice, unexpected=found.unknown, spell=spell, floats=True)
+    strict.check(needed, tensors, what=what, advice=advice, unexpected=found.unknown, spell=found.spelled, floats=True)
     return tensors
 
 
-def _autoencoder(found: Recognised, encoder: Mapping[str, Tensor], info: ModelInfo, file: Path) -> dict[str, Tensor]:
-    """Return encoder and decoder of a whole masked autoencoder, under our names."""
+def _with_rest(found: Recognised, encoder: Mapping[str, Tensor], info: ModelInfo, file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a whole model that holds an encoder, under our names."""
     needed = {name: shape for name, shape in (kinds.shapes(info) or {}).items() if not name.startswith("encoder.")}
-    what = f"{file}: its decoder, of {info.options['decoder_depth']} blocks of width {info.options['decoder_dim']},"
-    advice = "Remove the decoder's tensors to keep only the encoder"
-    strict.check(needed, found.decoder, what=what, advice=advice, floats=True)
+    said = ", ".join(f"{name} {value}" for name, value in info.options.items())
+    advice = "Remove all tensors but the encoder's to keep only that"
+    strict.check(needed, found.decoder, what=f"{file}: a {info.kind} ({said})", advice=advice, floats=True)
     return {f"encoder.{name}": tensor for name, tensor in encoder.items()} | dict(found.decoder)
 
 
-def _decoder_settings(decoder: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return arguments of a masked autoencoder with these tensors; what they do not determine is as published."""
-    token = decoder.get("mask_token", decoder.get("proj.bias"))
-    blocks = [int(match[1]) for match in map(re.compile(r"decoder\.(\d{1,4})\..*").fullmatch, decoder) if match]
-    return {
-        "mask_ratio": 0.6,
-        "decoder_dim": 512 if token is None else token.numel(),
-        "decoder_depth": min(max(blocks, default=0), 63) + 1,
-        "norm_pix_loss": True,
-    }
-
-
 def tensors_of(file: Path, *, averaged: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the tensors (any shapes) of a safetensors or `torch.save` file, and its metadata as text.
+    """Read the tensors (any shapes) of a safetensors or `torch.save` file, or of all files of an index; and metadata.
 
-    Raises LoadError if it is neither, or damaged.
+    Raises LoadError if it is none of these, damaged, or one part of several.
     """
+    if is_index(file):
+        return read_shards(file, lambda part: _tensors_in(part, averaged))
+    check_whole(file)
+    return _tensors_in(file, averaged)
+
+
+def _tensors_in(file: Path, averaged: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
     if what := _no_weights(file):
         raise LoadError(f"{file} is {what}")
     if is_torch_file(file):

@@ -10,18 +10,18 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from convnextv2.errors import LoadError, Notice
 from convnextv2.models import build_backbone
 from convnextv2.models.config import EncoderConfig
 from convnextv2.models.create import Shapes, encoder_shapes, shapes_of
-from convnextv2.text import one_line
+from convnextv2.text import listed, one_line
 
 if TYPE_CHECKING:
     from convnextv2.weights.model_file import ModelInfo
@@ -37,12 +37,38 @@ BACKBONES = ("encoder", "classifier")
 PLUGINS = "convnextv2.tasks"
 """The package of our tasks, and the entry-point group in which other packages declare theirs."""
 
+Foreign = Callable[[Mapping[str, Tensor]], Mapping[str, Any] | None]
+"""Options of a model (`ModelInfo.options`) from the tensors that a file of others has beside the encoder; None if they
+are of another kind of model."""
+
 _BUILDERS: dict[str, Builder] = {}
+_FOREIGN: dict[str, Foreign] = {}
 
 
-def register_kind(kind: str, build: Builder) -> None:
-    """Register how the model of a file of `kind` is built; `runs.spec.TaskSpec` has checked the name."""
+def register_kind(kind: str, build: Builder, foreign: Foreign | None = None) -> None:
+    """Register how the model of a file of `kind` is built; `runs.spec.TaskSpec` has checked the name.
+
+    foreign: reads it from files of others.
+    """
     _BUILDERS[kind] = build
+    if foreign is not None:
+        _FOREIGN[kind] = foreign
+
+
+def of_others(beside: Mapping[str, Tensor]) -> tuple[str, Mapping[str, Any]]:
+    """Return the kind and the options of a model of others, by its tensors (any shapes) outside the encoder.
+
+    Raises LoadError if they are of no kind that is registered.
+    """
+
+    def known() -> tuple[str, Mapping[str, Any]] | None:
+        found = ((kind, options_of(beside)) for kind, options_of in _FOREIGN.items())
+        return next(((kind, options) for kind, options in found if options is not None), None)
+
+    found = discover(known)
+    if found is None:
+        raise LoadError(f"no installed task knows a model with {listed(beside, 3)} beside its encoder")
+    return found
 
 
 def build(info: ModelInfo) -> nn.Module:

@@ -16,14 +16,22 @@ from convnextv2.errors import LoadError, Notice, UserError
 from convnextv2.models.sizes import SIZES
 from convnextv2.weights.files import HASH_KEY, check_hash
 from convnextv2.weights.foreign import read_foreign, tensors_of
+from convnextv2.weights.licences import terms
 from convnextv2.weights.model_file import FORMAT, ModelFile, Weights, find_weights, parse_model_file
 from convnextv2.weights.sources import hub
 from convnextv2.weights.sources.download import Progress, fetch
-from convnextv2.weights.sources.published import PUBLISHED, Published, of_folder, of_repository, published
-from convnextv2.weights.sources.sidecar import identifier, weights_in
+from convnextv2.weights.sources.published import (
+    ENCODERS,
+    PUBLISHED,
+    Published,
+    of_folder,
+    of_repository,
+    published,
+)
+from convnextv2.weights.sources.sidecar import weights_in
 
 _OURS = {HASH_KEY, "preprocessing", "encoder", "image_size"}
-_BY_FILE = {entry.file: entry for entry in PUBLISHED.values()}
+_BY_FILE = {entry.file: entry for entry in PUBLISHED.values() if entry.file}
 
 
 class LicenceNotice(Notice):
@@ -33,13 +41,14 @@ class LicenceNotice(Notice):
 def read(source: str | Path, *, weights: Weights = "average", which: str | None = None) -> ModelFile:
     """Read weights under our names and all that is known of them: everything that the file should have, or an error.
 
-    source: a run's folder; a `model.safetensors` of ours; a file of the official code, timm, mmpretrain or birder;
-    a folder with config.json as timm and transformers write it; `convnextv2_tiny.fcmae`, the name of published weights
-    (`PUBLISHED`), which are downloaded once; or `hf:OWNER/NAME`, a repository of the Hugging Face hub.
+    source: a run's folder; a `model.safetensors` of ours; a file of the official code, timm, mmpretrain, birder or
+    torchvision; a folder as timm and transformers write it, its weights in one file or in several with an index;
+    `convnextv2_tiny.fcmae`, the name of published weights (`PUBLISHED`), which are downloaded once; or
+    `hf:OWNER/NAME`, a repository of the Hugging Face hub.
     weights: of a file with both, the averaged or the plain ones.  which: of a run, "best" or "latest".
 
-    Warns (LicenceNotice) of weights that may not be used commercially. Raises UserError if there is none; LoadError
-    if it is damaged, would run code, or does not fill a model.
+    Warns (LicenceNotice) of weights whose licence asks something of their users. Raises UserError if there is none;
+    LoadError if it is damaged, would run code, or does not fill a model.
     """
     file, entry = _find(source, which)
     tensors, metadata = tensors_of(file, averaged=weights == "average")
@@ -48,13 +57,13 @@ def read(source: str | Path, *, weights: Weights = "average", which: str | None 
         check_hash(file, tensors, metadata)
         held = parse_model_file(file, tensors, metadata, weights=weights)
     else:
-        held = read_foreign(file, tensors, metadata)
+        held = read_foreign(file, tensors, metadata, averaged=weights == "average")
         entry = entry or _BY_FILE.get(file.name)
         if entry is not None:
             held = _as_published(held, entry)
     licence = held.info.licence or ""
-    if identifier(licence).startswith("cc-by-nc"):
-        warnings.warn(f"the weights of {file.name} are under {licence}: not for commercial use", LicenceNotice, 2)
+    if asked := terms(licence):
+        warnings.warn(f"the weights of {file.name} are under {licence}: {asked}", LicenceNotice, 2)
     return held
 
 
@@ -86,11 +95,18 @@ def _find(source: str | Path, which: str | None = None) -> tuple[Path, Published
         entry = of_folder(path.resolve())
     elif _is_published(source):
         entry = published(str(source))
-        with shown_progress(entry.file) as progress:
-            path = fetch(entry.url, progress=progress)
+        path = fetch_published(entry)
     elif not path.exists() and str(source) in SIZES:
         raise UserError(_only_a_size(str(source)))
     return (weights_in(path) if path.is_dir() else None) or find_weights(path, which), entry
+
+
+def fetch_published(entry: Published) -> Path:
+    """Return published weights on this machine, a file or a folder of the hub's cache, downloaded if need be."""
+    if hub.is_address(entry.url):
+        return hub.fetch_folder(entry.url)
+    with shown_progress(entry.file) as progress:
+        return fetch(entry.url, progress=progress)
 
 
 def _is_published(source: str | Path) -> bool:
@@ -111,7 +127,7 @@ def _only_a_size(size: str) -> str:
 def _as_published(held: ModelFile, entry: Published) -> ModelFile:
     """Return a published file with what the table has on it besides its tensors."""
     info, is_classifier = held.info, held.info.kind == "classifier"
-    if info.architecture.name != entry.model or is_classifier == (entry.stage == "fcmae"):
+    if info.architecture.name != entry.model or is_classifier == (entry.stage in ENCODERS):
         what = "a classifier" if is_classifier else "an encoder"
         raise LoadError(
             f"{held.path} is not what is published under that name ({entry.name}): it holds {what}, "
@@ -128,12 +144,9 @@ def _as_published(held: ModelFile, entry: Published) -> ModelFile:
         crop_pct=entry.crop_pct,
         licence=entry.licence,
         published=entry.name,
-        trained_on=_DATA[entry.stage],
+        trained_on=entry.data,
     )
     return replace(held, info=published)
-
-
-_DATA = {"fcmae": "ImageNet-1K", "in1k": "ImageNet-1K", "in22k": "ImageNet-22K", "in22k-in1k": "ImageNet-1K"}
 
 
 def _imagenet_classes() -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,19 @@ def build_fcmae(info: ModelInfo) -> FCMAE:
     if missing := {"decoder_dim", "decoder_depth"} - info.options.keys():
         raise KeyError(*missing)
     return FCMAE(ConvNeXt(info.architecture, num_classes=0), **dataclasses.asdict(FCMAEOptions(**info.options)))
+
+
+def options_of_others(beside: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return arguments of the masked autoencoder with these tensors (any shapes) beside its encoder.
+
+    What they do not determine is as published.
+    """
+    token = beside.get("mask_token", beside.get("proj.bias"))
+    blocks = [int(match[1]) for match in map(re.compile(r"decoder\.(\d{1,4})\..*").fullmatch, beside) if match]
+    options = FCMAEOptions(decoder_depth=min(max(blocks, default=0), 63) + 1)
+    if token is not None:
+        options = dataclasses.replace(options, decoder_dim=token.numel())
+    return dataclasses.asdict(options)
 
 
 class PretrainRun(TaskRun[PretrainSettings]):
@@ -188,6 +203,7 @@ PRETRAIN = register_task(
         model_title="a masked autoencoder with its decoder",
         training_title="masked pre-training",
         build=build_fcmae,
+        foreign=options_of_others,
         follows={"recipe": _RECIPE, "init": _OPTIONS},
     )
 )

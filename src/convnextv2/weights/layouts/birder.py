@@ -28,6 +28,9 @@ class _Birder(Layout):
             return super().official(f"body.down.{stage}.{rest}")
         return super().official(f"body.{stage}.{place - bool(stage)}.{rest}")
 
+    def knows(self, name: str) -> bool:
+        return self.official(name) is not None
+
     def named(self, official: str) -> str | None:
         name = super().named(official) or ""
         if match := _DOWN.fullmatch(name):

@@ -41,6 +41,12 @@ class Layout:
         name = name.removeprefix(prefix)
         return _translate(self._inward, name)
 
+    def knows(self, name: str) -> bool:
+        """Whether it is one of its names."""
+        return any(
+            self._names.fullmatch(name, len(prefix)) for prefix in ("", *self.prefixes) if name.startswith(prefix)
+        )
+
     def named(self, official: str) -> str | None:
         """Return its name for an official one; None if it has none."""
         name = _translate(self._outward, official)
@@ -76,6 +82,11 @@ class Layout:
         return [(_pattern(theirs), official) for official, theirs in self.pairs]
 
     @cached_property
+    def _names(self) -> re.Pattern[str]:
+        """All of its names in one pattern, which is much faster where a file holds thousands of other names."""
+        return re.compile("|".join(re.sub(r"\?P<\w+>", "?:", pattern.pattern) for pattern, _ in self._inward))
+
+    @cached_property
     def _outward(self) -> list[tuple[re.Pattern[str], str]]:
         return [(_pattern(official), theirs) for official, theirs in self.pairs]
 
@@ -100,13 +111,14 @@ def _translate(rules: list[tuple[re.Pattern[str], str]], name: str) -> str | Non
 def canonical(name: str, tensor: Tensor) -> Tensor:
     """Return a tensor in its official shape if only axes of length one differ, otherwise as it is.
 
-    GRN's parameters occur with 1, 2, 4 and 6 axes, pointwise layers as 1x1 convolutions, biases as one row.
+    GRN's parameters occur with 1, 2, 4 and 6 axes, LayerScale's with 1 and 3, pointwise layers as 1x1 convolutions,
+    biases as one row.
     """
     if name.endswith(("grn.gamma", "grn.beta")):
         return tensor.reshape(1, 1, 1, -1) if _one_axis(tensor) else tensor
     if name.endswith(("pwconv1.weight", "pwconv2.weight")) and tensor.ndim == 4 and tensor.shape[2:] == (1, 1):
         return tensor.flatten(1)
-    if name.endswith(".bias") and tensor.ndim > 1 and _one_axis(tensor):
+    if name.endswith((".bias", ".gamma")) and tensor.ndim > 1 and _one_axis(tensor):
         return tensor.flatten()
     return tensor
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from convnextv2.errors import LoadError, UserError
@@ -19,10 +20,21 @@ from convnextv2.weights.layouts.layout import Layout, canonical
 from convnextv2.weights.layouts.minkowski import MINKOWSKI
 from convnextv2.weights.layouts.mmpretrain import MMPRETRAIN
 from convnextv2.weights.layouts.official import OFFICIAL
-from convnextv2.weights.layouts.timm import TIMM, TIMM_CONV_MLP
-from convnextv2.weights.layouts.transformers import TRANSFORMERS, TRANSFORMERS_V1
+from convnextv2.weights.layouts.timm import TIMM, TIMM_CONV_MLP, TIMM_FEATURES
+from convnextv2.weights.layouts.torchvision import TORCHVISION
+from convnextv2.weights.layouts.transformers import TRANSFORMERS, TRANSFORMERS_DINOV3, TRANSFORMERS_V1
 
-LAYOUTS = (OFFICIAL, MINKOWSKI, TIMM, TRANSFORMERS, MMPRETRAIN, BIRDER)
+LAYOUTS = (
+    OFFICIAL,
+    MINKOWSKI,
+    TIMM,
+    TIMM_FEATURES,
+    TRANSFORMERS,
+    TRANSFORMERS_DINOV3,
+    MMPRETRAIN,
+    BIRDER,
+    TORCHVISION,
+)
 _DECODER = re.compile(r"(mask_token|proj\.|pred\.|decoder\.).*")
 
 
@@ -32,6 +44,7 @@ class Recognised:
 
     prefix: what stands before all of their names in the file, such as "module.".  unknown: names with that prefix that
     this layout does not have.  left_out: names of what is no part of the model, such as a detector's neck.
+    has_alias: its final norm is there under a second name, as in the files of DINOv3 and EUPE.
     """
 
     layout: Layout
@@ -40,56 +53,110 @@ class Recognised:
     prefix: str
     unknown: tuple[str, ...]
     left_out: tuple[str, ...]
+    has_alias: bool = False
+
+    @property
+    def averaged(self) -> bool:
+        """Whether its names say that these are an average of the weights."""
+        return _AVERAGED.search(self.prefix) is not None
+
+    def spelled(self, official: str) -> str | None:
+        """Return the name that the file has, or would have, for an official one."""
+        name = self.layout.named(official)
+        if name is None:
+            return None
+        return self.prefix + (
+            name.removeprefix(self.layout.writes) if self.prefix.endswith(self.layout.writes) else name
+        )
 
 
-def recognise(tensors: Mapping[str, Tensor], file: Path) -> Recognised:
+def recognise(tensors: Mapping[str, Tensor], file: Path, *, averaged: bool = True) -> Recognised:
     """Determine the layout from the names of tensors (any shapes), and translate them.
 
     The model may be wrapped in others, to any depth (`module.`, `_orig_mod.`, `student.backbone.`): the prefix before
-    most names of a layout is taken off, and what does not have it is left out.
+    most names of a layout is taken off, and what does not have it is left out. Of a student and its average the
+    average is taken, or the student if not `averaged`. Beside the encoder, what training puts there is left out, too:
+    projectors, heads of other tasks, the norms that detection puts on the four maps.
 
-    Raises LoadError if fewer than half of the names with that prefix belong to any layout.
+    Raises LoadError if fewer than half of the names with that prefix belong to any layout, or if a second name of the
+    final norm holds other values.
     """
-    prefix = _prefix(tensors)
-    left_out = [n for n in tensors if not n.startswith(prefix) or _NO_PART.fullmatch(n.removeprefix(prefix))]
-    others = set(left_out)
-    tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name not in others}
-    beside = {name: tensor for name, tensor in tensors.items() if _DECODER.fullmatch(name)}
-    encoder = {name: tensor for name, tensor in tensors.items() if name not in beside}
-    known = {layout.name: sum(layout.official(name) is not None for name in encoder) for layout in LAYOUTS}
-    best = max(LAYOUTS, key=lambda layout: known[layout.name])
-    if not encoder or 2 * known[best.name] < len(encoder):
+    prefix, best = _place(tensors, averaged)
+    inside = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    beside = {name: tensor for name, tensor in inside.items() if _DECODER.fullmatch(name)}
+    none = {name for name in inside.keys() - beside.keys() if _is_no_part(name, best, inside)}
+    encoder = {name: tensor for name, tensor in inside.items() if name not in beside and name not in none}
+    if not encoder or 2 * sum(map(best.knows, encoder)) < len(encoder):
         some = ", ".join(shown(name)[:60] for name in list(tensors)[:3])
         raise LoadError(
             f"{file} holds no ConvNeXt in a known layout ({', '.join(layout.name for layout in LAYOUTS)}); its "
             f"tensors are called {some or 'nothing'}: give the weights of a ConvNeXt"
         )
     official, unknown = best.read(encoder)
+    has_alias = best is OFFICIAL and any(name in _ALIASES for name in unknown)
+    if has_alias:
+        unknown = _without_alias(official, encoder, unknown, file)
     decoder = {best.decoder(name): canonical(best.decoder(name), tensor) for name, tensor in beside.items()}
-    return Recognised(best, official, decoder, prefix, tuple(prefix + name for name in unknown), tuple(left_out))
+    left_out = tuple(name for name in tensors if not name.startswith(prefix) or name.removeprefix(prefix) in none)
+    return Recognised(best, official, decoder, prefix, tuple(prefix + n for n in unknown), left_out, has_alias)
 
 
-# How often an average was updated; the norms that detection and segmentation put on the four maps.
-_NO_PART = re.compile(r"n_averaged|norm[0-3]\.(weight|bias)")
+# How often an average was updated; the norms that transformers' backbones put on the four maps; what training puts
+# beside an encoder.
+_NO_PART = re.compile(
+    r"n_averaged|hidden_states_norms\..+|(projectors?|projections?|predictors?|prototypes|necks?|\w+_heads?)\..+"
+)
+_MAP_NORM = re.compile(r"(backbone\.)?norm([0-3])\.(weight|bias)")  # as detection and segmentation have them
+_ALIASES = {"norms.3.weight": "norm.weight", "norms.3.bias": "norm.bias"}  # of DINOv3, whose norms.0 to 2 are empty
 _DEEPEST = 16  # dots of a name that are looked at: wrappers, and the six of the longest name inside
 _AVERAGED = re.compile(r"(^|[._])(ema|teacher|averaged?)([._]|$)")
 
 
-def _prefix(names: Iterable[str]) -> str:
-    """The prefix before most names of one layout; of equal ones the shortest, and an average before its student."""
+def _is_no_part(name: str, layout: Layout, names: Iterable[str]) -> bool:
+    """Whether a name is of no part of a ConvNeXt. norm3 alone is mmpretrain's final norm, and beside others a map's."""
+    if _MAP_NORM.fullmatch(name):
+        stages = {found[2] for found in map(_MAP_NORM.fullmatch, names) if found}
+        return len(stages) > 1 or not layout.knows(name)
+    return _NO_PART.fullmatch(name) is not None and not layout.knows(name)
+
+
+def _without_alias(
+    official: dict[str, Tensor], found: Mapping[str, Tensor], unknown: Iterable[str], file: Path
+) -> list[str]:
+    """Take the final norm from its second name if it has no first; return the names that are still unknown."""
+    for alias, name in _ALIASES.items():
+        if alias in found and not torch.equal(official.setdefault(name, found[alias]), found[alias]):
+            raise LoadError(
+                f"{file} does not fill the model: {alias} is a second name of {name}, and they differ. "
+                "The file is damaged, or of a changed model: fetch it again"
+            )
+    return [name for name in unknown if name not in _ALIASES]
+
+
+def _place(names: Iterable[str], averaged: bool) -> tuple[str, Layout]:
+    """The prefix before most names of one layout, and that layout.
+
+    Of equal prefixes an average, or its student; then the one with the fewest other names behind it; then the shortest.
+    """
     known: Counter[tuple[str, str]] = Counter()
+    behind: Counter[str] = Counter()
     for name in names:
         parts = name.split(".", _DEEPEST)
         for start in range(len(parts)):
             inside = ".".join(parts[start:])
             prefix = name.removesuffix(inside)
-            known.update((prefix, layout.name) for layout in LAYOUTS if layout.official(inside) is not None)
+            behind[prefix] += _DECODER.fullmatch(inside) is None
+            known.update((prefix, layout.name) for layout in LAYOUTS if layout.knows(inside))
 
-    def rank(prefix: str) -> tuple[int, int, bool, str]:
-        most = max(known[prefix, layout.name] for layout in LAYOUTS)
-        return -most, prefix.count("."), _AVERAGED.search(prefix) is None, prefix
+    def rank(prefix: str) -> tuple[int, bool, int, int, str]:
+        is_average = _AVERAGED.search(prefix) is not None
+        return -known[prefix, of(prefix).name], is_average is not averaged, behind[prefix], prefix.count("."), prefix
 
-    return min({prefix for prefix, _ in known}, key=rank, default="")
+    def of(prefix: str) -> Layout:
+        return max(LAYOUTS, key=lambda layout: known[prefix, layout.name])
+
+    best = min({prefix for prefix, _ in known}, key=rank, default="")
+    return best, of(best)
 
 
 def config_of(tensors: Mapping[str, Tensor]) -> EncoderConfig:

@@ -27,6 +27,18 @@ def _convolutions(name: str, tensor: Tensor) -> Tensor:
     return flat_grn(name, tensor)
 
 
+def _flat(name: str) -> str:
+    """A name as feature extraction has it, whose modules lie in one row: `stages_0.blocks` for `stages.0.blocks`."""
+    return name.replace("stem.", "stem_").replace("stages.", "stages_")
+
+
 TIMM = Layout("timm", "timm", pairs=_PAIRS, outward=flat_grn)
 TIMM_CONV_MLP = Layout("timm", "timm, with 1x1 convolutions", pairs=_PAIRS, outward=_convolutions)
 """The layout of timm's Atto, Femto, Pico and Nano, whose pointwise layers are convolutions."""
+TIMM_FEATURES = Layout(
+    "timm-features",
+    "timm, for features_only",
+    pairs=tuple((ours, _flat(theirs)) for ours, theirs in _PAIRS if not theirs.startswith("head.")),
+    outward=flat_grn,
+)
+"""The layout of `timm.create_model(..., features_only=True)`: no final norm, no head."""

@@ -33,3 +33,21 @@ TRANSFORMERS = Layout(
     bare=r"classifier\.",
 )
 TRANSFORMERS_V1 = replace(TRANSFORMERS, writes="convnext.")
+TRANSFORMERS_DINOV3 = Layout(
+    "transformers-dinov3",
+    "transformers, of DINOv3",
+    pairs=(
+        ("downsample_layers.0.{j}.{leaf}", "stages.0.downsample_layers.{j}.{leaf}"),
+        ("downsample_layers.{k}.{j}.{leaf}", "stages.{k}.downsample_layers.{j}.{leaf}"),
+        ("stages.{s}.{b}.dwconv.{leaf}", "stages.{s}.layers.{b}.depthwise_conv.{leaf}"),
+        ("stages.{s}.{b}.norm.{leaf}", "stages.{s}.layers.{b}.layer_norm.{leaf}"),
+        ("stages.{s}.{b}.pwconv1.{leaf}", "stages.{s}.layers.{b}.pointwise_conv1.{leaf}"),
+        ("stages.{s}.{b}.pwconv2.{leaf}", "stages.{s}.layers.{b}.pointwise_conv2.{leaf}"),
+        ("stages.{s}.{b}.gamma", "stages.{s}.layers.{b}.gamma"),
+        ("norm.{leaf}", "layer_norm.{leaf}"),
+    ),
+    prefixes=("model.",),
+    writes="model.",
+    bare=r"layer_norm\.",
+)
+"""The layout of `DINOv3ConvNextModel`, a V1 without a head. Files from before transformers 5 lack "model."."""

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from convnextv2.errors import UserError
+from convnextv2.weights.shards import SHARDS
 from convnextv2.weights.sources.sidecar import CARD, CONFIG, PROCESSOR, WEIGHTS
 
 _ADDRESS = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -40,10 +41,11 @@ def fetch_folder(source: str) -> Path:
         raise UserError(f"{source} needs the hub's library: pip install 'convnextv2[hub]'") from None
     try:
         for weights in WEIGHTS:
-            folder = Path(snapshot_download(repository, revision=revision, allow_patterns=[weights, *_BESIDE]))
+            wanted = [weights, *_BESIDE, *([SHARDS[weights]] if weights in SHARDS else [])]
+            folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
             if (folder / weights).is_file():
                 return folder
     except Exception as error:  # the library's and its network library's own
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{source} cannot be fetched ({said}); download it by hand and give the folder") from error
-    raise UserError(f"{source} has neither {' nor '.join(WEIGHTS)}")
+    raise UserError(f"{source} has neither model.safetensors nor pytorch_model.bin, nor parts of them")

@@ -1,6 +1,7 @@
 """The one table of published weights: ConvNeXt V2 (Woo et al. 2023) and V1 (Liu et al. 2022), by timm's tag names.
 
-Sources: the official repositories' tables of models (top-1), the addresses of their files, timm's tags.
+Sources: the official repositories' tables of models (top-1), the addresses of their files, timm's tags. The encoders of
+DINOv3 (Simeoni et al. 2025) and EUPE (Zhu et al. 2026), both V1, come from timm's repositories of them.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from convnextv2.errors import UserError
+from convnextv2.weights.licences import DINOV3, EUPE
 
-Stage = Literal["fcmae", "in1k", "in22k", "in22k-in1k"]
+Stage = Literal["fcmae", "distilled", "in1k", "in22k", "in22k-in1k"]
+ENCODERS: tuple[Stage, ...] = ("fcmae", "distilled")
+"""Stages without a head; the others are classifiers."""
 
 HOST = "https://dl.fbaipublicfiles.com/convnext"
 V2_LICENCE, V1_LICENCE = "CC-BY-NC-4.0", "MIT"
@@ -23,8 +27,9 @@ V2_LICENCE, V1_LICENCE = "CC-BY-NC-4.0", "MIT"
 class Published:
     """One published file.
 
-    name: timm's tag.  stage: "fcmae" is an encoder without a head; the others are classifiers.  image_size: pixels on
-    a side.  top1: published accuracy on ImageNet-1K, per cent; None for an encoder and for 21,841 classes.
+    name: timm's tag.  stage: how it was trained, see `ENCODERS`.  image_size: pixels on a side.  top1: published
+    accuracy on ImageNet-1K, per cent; None for an encoder and for 21,841 classes.  url: of the file, or hf:OWNER/NAME.
+    file: its name if people have it by hand; empty if it has none of its own.
     """
 
     name: str
@@ -33,6 +38,7 @@ class Published:
     top1: float | None
     url: str
     licence: str
+    file: str
 
     @property
     def model(self) -> str:
@@ -42,12 +48,14 @@ class Published:
     @property
     def crop_pct(self) -> float | None:
         """Of the published evaluation: a centre crop below 384 pixels; None, the whole image, from there on."""
+        if self.stage == "distilled":
+            return 1.0
         return 0.875 if self.image_size < 384 else None
 
     @property
-    def file(self) -> str:
-        """The file's name."""
-        return self.url.rpartition("/")[2]
+    def data(self) -> str:
+        """The images that it was trained on last."""
+        return {"in22k": "ImageNet-22K", "distilled": "LVD-1689M"}.get(self.stage, "ImageNet-1K")
 
 
 _IN1K = {
@@ -89,14 +97,25 @@ _V1_IN22K_IN1K = {
 }
 
 
+_DINOV3 = {"tiny": "21b726bb", "small": "296db49d", "base": "801f2ba9", "large": "61fa432d"}  # of the file's hash
+_EUPE = ("tiny", "small", "base")
+
+
 def _v2(size: str, tag: str, stage: Stage, pixels: int, top1: float | None, path: str) -> Published:
-    url = f"{HOST}/convnextv2/{path}/convnextv2_{size}_{{}}.pt"
-    file = {"pt_only": "1k_224_fcmae", "im1k": "1k_224_ema", "im22k": f"22k_{pixels}_ema"}[path]
-    return Published(f"convnextv2_{size}.{tag}", stage, pixels, top1, url.format(file), V2_LICENCE)
+    what = {"pt_only": "1k_224_fcmae", "im1k": "1k_224_ema", "im22k": f"22k_{pixels}_ema"}[path]
+    name, file = f"convnextv2_{size}.{tag}", f"convnextv2_{size}_{what}.pt"
+    return Published(name, stage, pixels, top1, f"{HOST}/convnextv2/{path}/{file}", V2_LICENCE, file)
 
 
-def _v1(size: str, tag: str, stage: Stage, pixels: int, top1: float | None, file: str) -> Published:
-    return Published(f"convnext_{size}.{tag}", stage, pixels, top1, f"{HOST}/convnext_{size}_{file}.pth", V1_LICENCE)
+def _v1(size: str, tag: str, stage: Stage, pixels: int, top1: float | None, what: str) -> Published:
+    file = f"convnext_{size}_{what}.pth"
+    return Published(f"convnext_{size}.{tag}", stage, pixels, top1, f"{HOST}/{file}", V1_LICENCE, file)
+
+
+def _distilled(size: str, tag: str, licence: str, file: str = "") -> Published:
+    """An encoder distilled at 256 pixels, from timm's repository; the originals are given to those who ask."""
+    name = f"convnext_{size}.{tag}_lvd1689m"
+    return Published(name, "distilled", 256, None, f"hf:timm/{name}", licence, file)
 
 
 def _size(pixels: int) -> str:
@@ -116,6 +135,9 @@ def _all() -> tuple[Published, ...]:
     for (size, pixels), top1 in _V1_IN22K_IN1K.items():
         file = f"22k_1k_{pixels}" + ("_ema" if size == "xlarge" else "")
         found.append(_v1(size, f"fb_in22k_ft_in1k{_size(pixels)}", "in22k-in1k", pixels, top1, file))
+    for size, part in _DINOV3.items():
+        found.append(_distilled(size, "dinov3", DINOV3, f"dinov3_convnext_{size}_pretrain_lvd1689m-{part}.pth"))
+    found += [_distilled(size, "eupe", EUPE) for size in _EUPE]
     return tuple(found)
 
 
@@ -145,7 +167,14 @@ def of_repository(repository: str) -> Published | None:
     owner, _, name = repository.partition("/")
     if owner == "timm":
         return PUBLISHED.get(name)
-    match = re.fullmatch(r"convnextv2-([a-z]+)-(1k|22k)-(\d+)", name) if owner == "facebook" else None
+    if owner != "facebook":
+        return None
+    if match := re.fullmatch(r"dinov3-convnext-([a-z]+)-pretrain-lvd1689m", name):
+        return PUBLISHED.get(f"convnext_{match[1]}.dinov3_lvd1689m")
+    if match := re.fullmatch(r"EUPE-ConvNeXt-([TSB])", name):
+        size = next(size for size in _EUPE if size[0].upper() == match[1])
+        return PUBLISHED.get(f"convnext_{size}.eupe_lvd1689m")
+    match = re.fullmatch(r"convnextv2-([a-z]+)-(1k|22k)-(\d+)", name)
     if match is None:
         return None
     size, data, pixels = match.groups()

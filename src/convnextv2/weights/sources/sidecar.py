@@ -12,14 +12,25 @@ from typing import Any
 
 from convnextv2.errors import LoadError
 from convnextv2.records import Preprocessing
+from convnextv2.weights.licences import DINOV3
 
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model.fp16.safetensors",
+    "model.safetensors.index.fp16.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.fp16.bin",
+)
+"""The weights of a folder, the first that is there: safetensors before a pickle, full precision before half."""
 _MOST = 16 * 2**20  # bytes of a config.json; 21,841 class names take 1 MiB
 _LARGEST = 2**14
-_FAMILIES = ("convnext", "convnextv2")
+_DINOV3 = "dinov3_convnext"
+_FAMILIES = ("convnext", "convnextv2", _DINOV3)
 _LICENCE = re.compile(
-    r"""^licen[sc]e:[ \t]*(?:\n?[ \t]*-[ \t]+)?["']?([\w.+ -]{2,60}?)["']?[ \t]*(?:\#.*)?$""", re.MULTILINE
+    r"""^licen[sc]e(_name)?:[ \t]*(?:\n?[ \t]*-[ \t]+)?["']?([\w.+ -]{2,60}?)["']?[ \t]*(?:\#.*)?$""", re.MULTILINE
 )
 
 
@@ -40,12 +51,8 @@ class About:
 
 
 def weights_in(folder: Path) -> Path | None:
-    """Return the weights of a folder that has a config.json beside them; None for another folder."""
-    if (folder / CONFIG).is_file():
-        for name in WEIGHTS:
-            if (folder / name).is_file():
-                return folder / name
-    return None
+    """Return the weights of a folder as hubs have them, a file or the index of several; None for another folder."""
+    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
 def about(folder: Path) -> About:
@@ -60,7 +67,11 @@ def about(folder: Path) -> About:
         said = _checked(folder / CONFIG, _transformers, config, _read(folder / PROCESSOR))
     else:
         return About()
-    return said if said.licence else replace(said, licence=_of_card(folder / CARD))
+    if not said.licence:
+        said = replace(said, licence=_of_card(folder / CARD))
+    if not said.licence and config.get("model_type") == _DINOV3:
+        return replace(said, licence=DINOV3)  # there are no others of this type
+    return said
 
 
 def in_file(file: Path, metadata: Mapping[str, str]) -> About | None:
@@ -108,6 +119,8 @@ def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Ab
     shown = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
     side = _pixels(config.get("image_size", 224) if shown is None else shown)
     crop = processor.get("crop_pct")
+    if config["model_type"] == _DINOV3 and crop is None:
+        crop = 1.0  # its processor cuts nothing off
     names = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
     if sorted(names) != list(range(len(names))):
         raise ValueError("its id2label does not number the classes from 0 on")
@@ -132,18 +145,16 @@ def _of_card(card: Path) -> str:
             text = file.read(2**16)
     except OSError:
         return ""
-    found = _LICENCE.search(text.split("\n---", 1)[0]) if text.startswith("---") else None
-    return found[1] if found else ""
+    found = _LICENCE.findall(text.split("\n---", 1)[0]) if text.startswith("---") else ()
+    said = {bool(is_name): licence for is_name, licence in reversed(found)}
+    if said.get(False, "other") == "other":  # the hub's word for one that it does not list
+        return said.get(True, said.get(False, ""))
+    return said[False]
 
 
 def licence(value: object) -> str:
     """Return a licence as a file gives it; empty for an invalid one."""
     return value if isinstance(value, str) and value.isprintable() and 2 <= len(value) <= 100 else ""
-
-
-def identifier(licence: str) -> str:
-    """Return a licence in the spelling of the hub: "CC BY-NC 4.0" and "cc-by-nc-4.0" are the same."""
-    return re.sub(r"[\s_]+", "-", licence.strip().lower())
 
 
 def _read(path: Path) -> Mapping[str, Any]:
