@@ -12,6 +12,7 @@ def push(
     *,
     to: str,
     licence: Annotated[str | None, Parameter(name=["--licence", "--license"])] = None,
+    relicense: bool = False,
     private: bool = False,
     dry_run: bool = False,
     weights: Literal["average", "plain"] = "average",
@@ -30,6 +31,8 @@ def push(
         OWNER/NAME; it is made where it does not exist.
     licence
         Under which the weights may be used, as apache-2.0; needed unless the weights carry one.
+    relicense
+        That licence is yours to give, although the weights were made from some under another, or an unknown one.
     private
         Make a new repository private.
     dry_run
@@ -39,7 +42,7 @@ def push(
     """
     from convnextv2.verbs.push import push as run
 
-    done = run(source, to, licence=licence, private=private, dry_run=dry_run, weights=weights)
+    done = run(source, to, licence=licence, relicense=relicense, private=private, dry_run=dry_run, weights=weights)
     for name, size in done.files.items():
         print(f"{name}  {size:,} bytes")
     if done.address:

@@ -16,15 +16,18 @@ from convnextv2.errors import RunFailedError, UserError
 from convnextv2.models.config import EncoderConfig
 from convnextv2.runs.spec import task_of_kind
 from convnextv2.weights import kinds
+from convnextv2.weights.licences import identifier, is_known, may_become, terms
 from convnextv2.weights.load import read
-from convnextv2.weights.model_file import FORMAT, ModelFile, ModelInfo, Weights
-from convnextv2.weights.sources.sidecar import identifier
+from convnextv2.weights.model_file import FORMAT, ModelInfo, Weights
+from convnextv2.weights.sources.published import PUBLISHED
 
 _REPOSITORY = re.compile(r"(?:hf:)?([\w.-]+/[\w.-]+)")
 _CARD = """\
 ---
-license: {{ licence | lower }}
-library_name: convnextv2
+{% if licence | lower == "dinov3-license" %}license: other
+license_name: {{ licence | lower }}
+{% else %}license: {{ licence | lower }}
+{% endif %}library_name: convnextv2
 {% if pipeline %}pipeline_tag: {{ pipeline }}
 {% endif %}tags:
 - convnextv2
@@ -54,7 +57,7 @@ image = predictor.read("image.jpg")  # uint8 ({{ in_chans }}, {{ image_size }}, 
 | trained on | {{ trained_on or "not recorded" }} |
 | before that | {{ before or "random weights" }} |
 | input | {{ in_chans }} channels, `(pixel / 255 - mean) / std`, mean {{ mean }}, std {{ std }} |
-| licence | {{ licence }} |
+| licence | {{ licence }}{% if carried %}; of the weights that it was made from: {{ carried }}{% endif %} |
 {% if scores %}
 ## Measured
 
@@ -86,6 +89,7 @@ def push(
     to: str,
     *,
     licence: str | None = None,
+    relicense: bool = False,
     private: bool = False,
     dry_run: bool = False,
     weights: Weights = "average",
@@ -93,8 +97,9 @@ def push(
     """Send weights, config.json and a model card to a repository of the hub, which is created if it does not exist.
 
     source: a run, a file or folder in any layout we know, or published weights.  to: OWNER/NAME.
-    licence: an identifier as the hub has them ("apache-2.0"); required unless the weights carry one, and cannot differ
-    from that.  dry_run: write it all, send nothing.  weights: the averaged or the plain ones.
+    licence: an identifier as the hub has them ("apache-2.0"); required unless the weights carry one. What was made from
+    weights under a licence that restricts their use, or under an unknown one, stays under it, unless `relicense` says
+    that `licence` is yours to give.  dry_run: write it all, send nothing.  weights: the averaged or the plain ones.
 
     Raises UserError for a missing or conflicting licence and a wrong name, and as `load`; RunFailedError if the hub
     refuses.
@@ -105,7 +110,8 @@ def push(
     held = read(source, weights=weights)
     if not isinstance(held.info.architecture, EncoderConfig):
         raise UserError(f"{held.path} holds a {held.info.architecture.name}: push it with timm's own tools")
-    licence = _licence(held, licence)
+    carried = carried_licence(held.info)
+    licence = _licence(carried, licence, relicense)
     held = replace(held, info=replace(held.info, licence=licence))
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -113,24 +119,42 @@ def push(
         scores = _scores(Path(source))
         config = _config(held.info, scores)
         (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        card = _card(match[1], held.info, scores, _titles(Path(source)))
+        card = _card(match[1], held.info, scores, _titles(Path(source)), carried)
         (folder / "README.md").write_text(card, encoding="utf-8")
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         address = "" if dry_run else _send(folder, match[1], private)
     return Pushed(match[1], files, card, address)
 
 
-def _licence(held: ModelFile, requested: str | None) -> str:
-    carried = held.info.licence or ""
-    if carried.startswith("unknown"):
-        carried = ""
-    if requested is None and not carried:
-        raise UserError("give the licence under which the weights may be used: --licence apache-2.0, cc-by-nc-4.0, ...")
-    if requested is not None and carried and identifier(requested) != identifier(carried):
-        raise UserError(f"these weights were made from some under {carried}: give --licence {identifier(carried)}")
+def carried_licence(info: ModelInfo) -> str:
+    """Return the licence that weights carry: their own, or that of published weights that they were made from."""
+    before = [PUBLISHED[step.file].licence for step in info.trained_from or () if step.file in PUBLISHED]
+    return info.licence or next(iter(before), "")
+
+
+def _licence(carried: str, requested: str | None, relicense: bool) -> str:
+    """The licence to publish under. Raises UserError if that is not said, or not the user's to give."""
+    known = is_known(carried)
+    if requested is None and not known:
+        of = f" ({carried})" if carried else ""
+        raise UserError(
+            f"give the licence under which the weights may be used{of}: --licence apache-2.0, cc-by-nc-4.0, ..."
+        )
     licence = requested or re.sub(r"\s+", "-", carried.strip())
     if not re.fullmatch(r"[\w.+-]{2,60}", licence):
         raise UserError(f"--licence {licence}: give an identifier, as apache-2.0")
+    if relicense or may_become(carried, licence) or not carried:
+        return licence
+    if known:
+        raise UserError(
+            f"these weights were made from some under {carried}: give --licence {identifier(carried)}; or if {licence} "
+            "is yours to give, add --relicense"
+        )
+    if not terms(licence):  # one that restricts at least as much as any that they may have
+        raise UserError(
+            f"these weights were made from some whose licence is {carried}: if {licence} is yours to give, "
+            "add --relicense"
+        )
     return licence
 
 
@@ -185,7 +209,7 @@ def _is_of_fcmae(info: ModelInfo) -> bool:
     return "convnextv2.fcmae.1" in formats or any(".fcmae" in name for name in names)
 
 
-def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: Mapping[str, str], carried: str) -> str:
     classes, config = info.classes, info.architecture
     assert isinstance(config, EncoderConfig)
     before = "; ".join(
@@ -223,6 +247,7 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
         mean=list(info.preprocessing.mean),
         std=list(info.preprocessing.std),
         licence=info.licence,
+        carried="" if identifier(carried) == identifier(info.licence or "") else carried,
         scores=_table(scores, titles),
         chosen="val" in scores,
         classes=classes if len(classes) <= 200 else (),
