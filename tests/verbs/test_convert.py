@@ -215,7 +215,11 @@ def test_one_wrong_tensor_is_named_and_nothing_is_written(change, official, tmp_
 
 def test_the_command_writes_and_prints(official, tmp_path, command):
     done = command("convert", official[0], "--to", "timm", "--out", tmp_path / "model.safetensors")
-    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "model.safetensors"))
+    file, code = done.stdout.splitlines()
+    assert (done.returncode, file) == (0, str(tmp_path / "model.safetensors"))
+    assert (
+        code == f"import timm; model = timm.create_model('convnextv2_atto', num_classes=10, checkpoint_path='{file}')"
+    )
     done = command("convert", tmp_path / "nothing.pt", "--to", "timm", "--out", tmp_path / "other.safetensors")
     assert done.returncode == 2
     assert "no run and no file at" in done.stderr

@@ -9,13 +9,13 @@ from typing import Literal
 def convert(
     source: str,
     *,
-    to: Literal["convnextv2", "official", "minkowski", "timm", "transformers", "mmpretrain"],
+    to: Literal["convnextv2", "official", "minkowski", "timm", "transformers", "mmpretrain", "torchvision"],
     out: Path,
     weights: Literal["average", "plain"] = "average",
 ) -> None:
     """Convert weights to the layout of another project.
 
-    No value changes.
+    No value changes. The last line printed is Python that loads the result there.
 
     convnextv2 convert run --to timm --out model.safetensors
     convnextv2 convert convnextv2_tiny.fcmae_ft_in1k --to transformers --out folder
@@ -33,5 +33,5 @@ def convert(
     """
     from convnextv2.verbs.convert import convert as run
 
-    for file in run(source, to, out, weights=weights):
-        print(file)
+    done = run(source, to, out, weights=weights)
+    print(*done, done.code, sep="\n")

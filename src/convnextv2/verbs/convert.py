@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,17 +16,37 @@ from torch import Tensor
 from convnextv2.atomic import write_atomically, write_text_atomically
 from convnextv2.errors import Notice, UserError
 from convnextv2.models.config import EncoderConfig
+from convnextv2.verbs.loading_code import loading_code
 from convnextv2.weights.layouts.recognise import writer
 from convnextv2.weights.load import read
 from convnextv2.weights.model_file import ModelFile, Weights
 
-Target = Literal["convnextv2", "official", "minkowski", "timm", "transformers", "mmpretrain"]
-_ENDINGS = {"convnextv2": (".safetensors",), "timm": (".safetensors", ".pth", ".pt")}
+Target = Literal["convnextv2", "official", "minkowski", "timm", "transformers", "mmpretrain", "torchvision"]
+_ENDINGS = {
+    "convnextv2": (".safetensors",),
+    "timm": (".safetensors", ".pth", ".pt"),
+    "torchvision": (".safetensors",),  # it takes tensors alone, so that a licence has no place in a pickle of it
+}
 _WITH_DECODER = ("minkowski", "convnextv2")
 _CONTAINER = {"official": "model", "minkowski": "model", "timm": "state_dict", "mmpretrain": "state_dict"}
 
 
-def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights = "average") -> list[Path]:
+class Converted(tuple[Path, ...]):
+    """The files that a conversion wrote.
+
+    code: one line of Python that makes `model` of them in the project that they are for.
+    """
+
+    code: str
+
+    def __new__(cls, files: Iterable[Path], code: str) -> Converted:
+        """Make it of both."""
+        made = super().__new__(cls, files)
+        made.code = code
+        return made
+
+
+def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights = "average") -> Converted:
     """Write weights in another layout; type and head are kept, and no value changes.
 
     What a layout cannot hold is left out with a warning: a decoder in all but "minkowski" and "convnextv2"; the
@@ -34,11 +54,11 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
 
     source: as `load` takes it.  to: "official" (.pt), "minkowski" (.pt as official pre-training writes it, without
     final norm and head), "timm" (.safetensors or .pth, for `checkpoint_path`), "mmpretrain" (.pth), "convnextv2"
-    (.safetensors of ours), or "transformers", for which `out` is a new folder with config.json and
-    preprocessor_config.json.  weights: of a file that holds both, the averaged or the plain ones.
+    (.safetensors of ours), "torchvision" (.safetensors, V1), or "transformers", for which `out` is a new folder with
+    config.json and preprocessor_config.json.  weights: of a file that holds both, the averaged or the plain ones.
 
-    Returns the files written. Raises UserError for an unknown layout, a target that exists or an ending that the layout
-    does not have, and as `load`; RunFailedError if the target cannot be written.
+    A licence goes along, in the metadata that each of them has. Raises UserError for an unknown layout, a target that
+    exists or an ending that the layout does not have, and as `load`; RunFailedError if the target cannot be written.
     """
     if to not in get_args(Target):
         raise UserError(f"{to!r} is not a layout: give one of {', '.join(get_args(Target))}")
@@ -47,6 +67,10 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
     if held.beside_encoder() and to not in _WITH_DECODER:
         warnings.warn(f"the decoder of {held.path.name} is left out: {to} has no place for it", Notice, 2)
     out.parent.mkdir(parents=True, exist_ok=True)
+    return Converted(_write(held, to, out), loading_code(held, to, str(out)))
+
+
+def _write(held: ModelFile, to: Target, out: Path) -> list[Path]:
     if to == "convnextv2":
         held.write(out)
         return [out]
@@ -74,6 +98,8 @@ def _check(held: ModelFile, to: Target, out: Path) -> None:
     allowed = _ENDINGS.get(to, (".pt", ".pth"))
     if to != "transformers" and out.suffix not in allowed:
         raise UserError(f"--out {out}: {to} is written to a name that ends in {' or '.join(allowed)}")
+    if to == "torchvision" and config.grn:
+        raise UserError(f"{held.path} holds a V2, which torchvision does not have: use --to timm")
     if to == "minkowski" and not config.grn:
         raise UserError(f"{held.path} holds a V1, which official pre-training does not support: use --to official")
 
@@ -84,7 +110,7 @@ def _layout(held: ModelFile, to: str) -> dict[str, Tensor]:
         encoder = {name: tensor for name, tensor in encoder.items() if not name.startswith(("norm.", "head."))}
         if held.info.classes:
             message = f"head and final norm of {held.path.name} are left out: {to} has no place for them"
-            warnings.warn(message, Notice, 3)
+            warnings.warn(message, Notice, 4)
         decoder = held.beside_encoder()
     return writer(to, held.info.architecture.name).write(encoder) | decoder
 
