@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from labelled import fill, read, refusal, table
 
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.labels import draw
 from convnextv2.data.labels.draw import split_off
 from convnextv2.data.labels.labels import LabelledImages, WrittenLabels, few_labels
 from convnextv2.errors import UserError
@@ -66,6 +68,22 @@ def units_of(data, label):
 
 
 @settings(max_examples=150, deadline=None)
+@given(data=labelled_pictures(), fraction=st.floats(0.01, 0.99), seed=st.integers(0, 99), shuffled=st.randoms())
+def test_images_of_one_class_are_drawn_as_units_are(data: WrittenLabels, fraction, seed, shuffled):
+    """Two ways to the same draw: by arrays, and by an object for each image."""
+    rows = list(range(len(data)))
+    shuffled.shuffle(rows)
+    data = WrittenLabels(data.images.subset(rows), data.words[np.array(rows)])
+    order = draw.in_order_of_names(data.images.names)
+    assert [data.images.names[index] for index in order] == sorted(data.images.names)
+    by_arrays = draw.draw_images(data.words.codes, order, fraction, seed)
+    units = {name: {label: 1} for name, (label,) in zip(data.images.names, data.words, strict=True)}
+    by_units = draw.draw_units(units, fraction, seed)
+    assert {data.images.names[index] for index in np.flatnonzero(by_arrays)} == by_units
+    assert draw.in_order_of_names([*data.images.names, data.images.names[0]]) is None
+
+
+@settings(max_examples=150, deadline=None)
 @given(
     data=st.booleans().flatmap(labelled_pictures),
     fraction=st.floats(0.01, 0.99),
@@ -76,7 +94,7 @@ def test_every_draw(data: WrittenLabels, fraction, seed, shuffled):
     parts, _ = split_off(data, fraction, seed)
     train, val = parts.get("train", data), parts.get("val", data.subset([]))
     names = data.images.names
-    assert sorted(train.images.names + val.images.names) == list(names)
+    assert sorted([*train.images.names, *val.images.names]) == list(names)
     assert list(train.images.names) == sorted(train.images.names)
     assert list(val.images.names) == sorted(val.images.names)
     assert not set(train.groups or ()) & set(val.groups or ())

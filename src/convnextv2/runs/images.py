@@ -25,7 +25,7 @@ def fingerprint(*parts: tuple[ImageList, Tensor | None]) -> str:
     """Return the SHA-256 of the names of images, and of their labels (N,) or (N, K) if they have any."""
     digest = hashlib.sha256()
     for images, labels in parts:
-        digest.update("\n".join(images.names).encode(errors="surrogateescape"))
+        digest.update(images.names.joined())
         if labels is not None:
             digest.update(labels.contiguous().numpy().tobytes())
     return digest.hexdigest()

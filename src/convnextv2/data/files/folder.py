@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
+from convnextv2.data.files.path_list import PathList
 from convnextv2.errors import UserError
 from convnextv2.text import shown
 
@@ -15,7 +21,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff"
 """Extensions (in any case) of the files in a folder that are taken for images."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ImageList:
     """Names of image files in a fixed order; nothing has been opened yet.
 
@@ -25,12 +31,23 @@ class ImageList:
     """
 
     source: Path
-    names: tuple[str, ...]
+    names: PathList
     root: Path
-    ignored: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, int]
+
+    def __init__(
+        self, source: Path, names: Iterable[str], root: Path, ignored: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        kept = names if isinstance(names, PathList) else PathList(names)
+        for field, value in (("source", source), ("names", kept), ("root", root), ("ignored", ignored)):
+            object.__setattr__(self, field, value)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> ImageList:
+        """Return the images at `indices`, in that order, with the same root."""
+        return replace(self, names=self.names[np.asarray(indices, np.int64)])
 
     def path(self, index: int) -> Path:
         """Return the path of image `index` (0 to len - 1)."""
@@ -78,12 +95,18 @@ def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
     Raises:
         UserError: the folder cannot be read.
     """
+    return sorted(_visible(folder), key=lambda entry: entry.name)
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """The same, one by one as the file system gives them."""
     try:
         with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
+            for entry in scan:
+                if not entry.name.startswith(".") and entry.name.lower() not in _BY_MACHINES:
+                    yield entry
     except OSError as error:
         raise _cannot_look_into(folder, error) from error
-    return [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _BY_MACHINES]
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -108,21 +131,20 @@ def _cannot_look_into(folder: Path, error: OSError) -> UserError:
 
 
 def _list_folder(root: Path) -> ImageList:
-    names: list[str] = []
-    ignored: Counter[str] = Counter()
-    for name in _walk(root):
-        extension = os.path.splitext(name)[1].lower()
-        if extension in EXTENSIONS:
-            names.append(name)
-        else:
-            ignored[extension] += 1
+    folders, ignored = _walk(root)
+    names = PathList(_in_order(folders))
     if not names:
         raise UserError(_nothing_found(root, ignored))
-    return ImageList(root, tuple(sorted(names)), root, dict(sorted(ignored.items())))
+    return ImageList(root, names, root, dict(sorted(ignored.items())))
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Yield every visible file below `root`, as a posix path relative to it."""
+def _walk(root: Path) -> tuple[dict[str, tuple[PathList, list[str]]], Counter[str]]:
+    """Return the names of the images in every folder below `root`, and of its folders; and what else is there.
+
+    Folders are named by their posix path relative to `root`, `""` or ending in `/`. Names are sorted.
+    """
+    folders: dict[str, tuple[PathList, list[str]]] = {}
+    ignored: Counter[str] = Counter()
     entered: set[tuple[int, int]] = set()
     waiting = [""]
     while waiting:
@@ -135,16 +157,41 @@ def _walk(root: Path) -> Iterator[str]:
         if (status.st_dev, status.st_ino) in entered:
             continue
         entered.add((status.st_dev, status.st_ino))
+        images: list[str] = []
         below: list[str] = []
-        for entry in visible_entries(where):
-            name = f"{folder}/{entry.name}" if folder else entry.name
+        for entry in _visible(where):
             if is_folder(entry):
-                below.append(name)
+                below.append(entry.name)
             elif is_regular(entry) or _leads_nowhere(entry):
-                yield name
+                extension = os.path.splitext(entry.name)[1].lower()
+                if extension in EXTENSIONS:
+                    images.append(entry.name)
+                else:
+                    ignored[extension] += 1
+        folders[folder] = PathList(sorted(images)), sorted(below)
         # Popped from the end, so the first folder by name is entered first: if two links lead
         # to one folder, which of them gives the names does not depend on the file system.
-        waiting.extend(reversed(below))
+        waiting.extend(f"{folder}{name}/" for name in reversed(folders[folder][1]))
+    return folders, ignored
+
+
+def _in_order(folders: Mapping[str, tuple[PathList, list[str]]]) -> Iterator[str]:
+    """Yield the paths of all images, sorted, without a list of them."""
+
+    def entries(folder: str) -> Iterator[str]:
+        images, below = folders[folder]
+        return heapq.merge(images, sorted(f"{name}/" for name in below if f"{folder}{name}/" in folders))
+
+    inside = [("", entries(""))]
+    while inside:
+        folder, remaining = inside[-1]
+        for name in remaining:
+            if name.endswith("/"):
+                inside.append((f"{folder}{name}", entries(f"{folder}{name}")))
+                break
+            yield f"{folder}{name}"
+        else:
+            inside.pop()
 
 
 def _leads_nowhere(entry: os.DirEntry[str]) -> bool:
@@ -166,18 +213,7 @@ def _nothing_found(root: Path, ignored: Mapping[str, int]) -> str:
 
 
 def _list_text(source: Path) -> ImageList:
-    try:
-        text = source.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(
-            f"cannot read {shown(source)}: {error.strerror}; give a folder of images or a text file of paths"
-        ) from error
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise UserError(f"{shown(source)} is neither a folder nor a UTF-8 text file of paths; give one of the two")
-    lines = (line.strip() for line in text.split("\n"))
-    names = tuple(line for line in lines if line and not line.startswith("#"))
+    names = PathList(_lines(source))
     if not names:
         raise UserError(f"{shown(source)} names no files; write one path per line, or give a folder of images")
     root = source.parent
@@ -187,3 +223,22 @@ def _list_text(source: Path) -> ImageList:
             f" {shown(root / names[0])}; write paths that are absolute or relative to {shown(root)}"
         )
     return ImageList(source, names, root)
+
+
+def _lines(source: Path) -> Iterator[str]:
+    """Yield the lines of a text file that are neither blank nor comments, stripped."""
+    nothing = UserError(f"{shown(source)} is neither a folder nor a UTF-8 text file of paths; give one of the two")
+    try:
+        with source.open(encoding="utf-8-sig", newline="\n") as file:
+            for line in file:
+                if "\0" in line:
+                    raise nothing
+                name = line.strip()
+                if name and not name.startswith("#"):
+                    yield name
+    except OSError as error:
+        raise UserError(
+            f"cannot read {shown(source)}: {error.strerror}; give a folder of images or a text file of paths"
+        ) from error
+    except UnicodeDecodeError:
+        raise nothing from None

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from convnextv2.data.files.folder import EXTENSIONS, ImageList, is_folder, is_regular, list_images, visible_entries
+from convnextv2.data.files.path_list import PathList
+from convnextv2.data.labels.categorical import Categorical
 from convnextv2.data.labels.labels import LabelSource, WrittenLabels, split_of
 from convnextv2.errors import UserError
 from convnextv2.text import listed, shown
@@ -88,10 +90,10 @@ def one_class(source: Path, images: ImageList, name: str) -> UserError:
 
 def _read(root: Path, notes: list[str], advice: str = "") -> WrittenLabels:
     images = list_images(root)
-    names = tuple(name for name in images.names if "/" in name)
+    names = PathList(name for name in images.names if "/" in name)
     if not names:
         raise UserError(f"the images of {shown(root)} lie in no class folders: {advice or _give_above(root)}")
-    words = tuple((name.partition("/")[0],) for name in names)
+    words = Categorical((name.partition("/")[0],) for name in names)
     loose = [name for name in images.names if "/" not in name]
     ignored = dict(images.ignored)
     for name in loose:
@@ -100,7 +102,7 @@ def _read(root: Path, notes: list[str], advice: str = "") -> WrittenLabels:
     if loose:
         count = f"{len(loose)} image{'s' if len(loose) > 1 else ''}"
         notes.append(f"ignored: {count} beside the class folders of {shown(root)} ({listed(loose, 3)})")
-    empty = sorted(set(_folders(root)) - {word for (word,) in words})
+    empty = sorted(set(_folders(root)) - {word for (word,) in words.categories})
     if empty:
         notes.append(f"not a class, as it has no images of its own, in {shown(root)}: {listed(empty)}")
     return WrittenLabels(replace(images, names=names, ignored=dict(sorted(ignored.items()))), words)

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from convnextv2.data.files.folder import EXTENSIONS, ImageList
+from convnextv2.data.labels.categorical import Categorical
 from convnextv2.data.labels.labels import LabelSource, WrittenLabels, split_of
 from convnextv2.errors import UserError
 from convnextv2.text import listed, shown
@@ -174,9 +175,9 @@ def _check_single(source: Path, entries: Collection[_Entry]) -> None:
 
 
 def _written(source: Path, entries: Sequence[_Entry]) -> WrittenLabels:
-    images = ImageList(source, tuple(entry.name for entry in entries), source.parent)
-    groups = [entry.group for entry in entries if entry.group is not None]
-    return WrittenLabels(images, tuple(tuple(entry.words) for entry in entries), tuple(groups) if groups else None)
+    images = ImageList(source, (entry.name for entry in entries), source.parent)
+    groups = Categorical(entry.group for entry in entries if entry.group is not None)
+    return WrittenLabels(images, (tuple(entry.words) for entry in entries), groups or None)
 
 
 def _text(source: Path) -> str:

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.labels.categorical import Categorical
 from convnextv2.data.loading.order import mix
 from convnextv2.errors import UserError
 
@@ -48,11 +51,10 @@ class LabelledImages:
         """Whether an image may show several classes."""
         return self.labels.ndim == 2
 
-    def subset(self, indices: Sequence[int]) -> LabelledImages:
+    def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> LabelledImages:
         """Return the images at `indices`, in that order, with the same root and classes."""
-        names = tuple(self.images.names[index] for index in indices)
-        rows = torch.tensor(indices, dtype=torch.int64)
-        return replace(self, images=replace(self.images, names=names), labels=self.labels[rows])
+        rows = torch.from_numpy(np.array(indices, np.int64))
+        return replace(self, images=self.images.subset(indices), labels=self.labels[rows])
 
     def counts(self) -> Tensor:
         """Return the number of images that show each class, int64 (K,)."""
@@ -62,7 +64,12 @@ class LabelledImages:
 
 
 def few_labels(data: LabelledImages, fraction: float, seed: int) -> LabelledImages:
-    """Return a share of the images of every class, as if only few of them had been labelled.
+    """Return a share of the images of every class, as if only few of them had been labelled: those of `draw_few`."""
+    return data.subset(draw_few(data, fraction, seed))
+
+
+def draw_few(data: LabelledImages, fraction: float, seed: int) -> NDArray[np.int64]:
+    """Draw a share of the images of every class; return their indices, in ascending order.
 
     `fraction` of each class is kept, rounded, and at least one image; of all images together
     if they may show several classes. The draw depends only on the seed, a smaller share is part of
@@ -80,11 +87,11 @@ def few_labels(data: LabelledImages, fraction: float, seed: int) -> LabelledImag
     else:
         by_class = torch.argsort(data.labels[order], stable=True)
         members = order[by_class].split(data.counts().tolist())
-    kept = [index for drawn in members for index in drawn[: max(1, round(fraction * len(drawn)))].tolist()]
-    return data.subset(sorted(kept))
+    kept = [drawn[: max(1, round(fraction * len(drawn)))] for drawn in members]
+    return torch.cat(kept).sort().values.numpy()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class WrittenLabels:
     """Images and the labels found for them, as text.
 
@@ -93,29 +100,38 @@ class WrittenLabels:
     """
 
     images: ImageList
-    words: tuple[tuple[str, ...], ...]
-    groups: tuple[str, ...] | None = None
+    words: Categorical[tuple[str, ...]]
+    groups: Categorical[str] | None
+
+    def __init__(
+        self, images: ImageList, words: Iterable[tuple[str, ...]], groups: Iterable[str] | None = None
+    ) -> None:
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "words", words if isinstance(words, Categorical) else Categorical(words))
+        if groups is not None and not isinstance(groups, Categorical):
+            groups = Categorical(groups)
+        object.__setattr__(self, "groups", groups)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def subset(self, indices: Sequence[int]) -> WrittenLabels:
+    def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> WrittenLabels:
         """Return the images at `indices`, in that order."""
-        images = replace(self.images, names=tuple(self.images.names[index] for index in indices))
-        groups = self.groups and tuple(self.groups[index] for index in indices)
-        return WrittenLabels(images, tuple(self.words[index] for index in indices), groups)
+        rows = np.asarray(indices, np.int64)
+        groups = None if self.groups is None else self.groups[rows]
+        return WrittenLabels(self.images.subset(rows), self.words[rows], groups)
 
     def encode(self, classes: Sequence[str], *, several: bool) -> LabelledImages:
         """Return the labels as numbers; `several` allows any number of labels per image. `classes` holds every word."""
         number = {name: index for index, name in enumerate(classes)}
+        written = self.words.categories
         if several:
-            rows = [row for row, words in enumerate(self.words) for _ in words]
-            columns = [number[word] for words in self.words for word in words]
-            labels = torch.zeros(len(self), len(classes))
-            labels[rows, columns] = 1
+            labels = torch.zeros(len(written), len(classes))
+            for row, words in enumerate(written):
+                labels[row, [number[word] for word in words]] = 1
         else:
-            labels = torch.tensor([number[word] for (word,) in self.words], dtype=torch.int64)
-        return LabelledImages(self.images, labels, tuple(classes))
+            labels = torch.tensor([number[word] for (word,) in written], dtype=torch.int64)
+        return LabelledImages(self.images, labels[torch.from_numpy(self.words.codes).long()], tuple(classes))
 
 
 @dataclass(frozen=True)

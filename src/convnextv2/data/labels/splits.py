@@ -69,7 +69,7 @@ def read_splits(
     train = read.parts.get("train", read.parts.get(""))
     if train is None:
         raise UserError(f"{shown(source)} holds {listed(read.parts)} but no train images: add them as 'train'")
-    classes = class_order(word for words in train.words for word in words)
+    classes = class_order(word for words in train.words.categories for word in words)
     if len(classes) < (1 if read.several else 2):
         raise _too_few(source, train, classes)
     parts = {"train": train, **{split: part for split, part in read.parts.items() if split in ("val", "test")}}
@@ -154,14 +154,15 @@ def _together(source: Path, parts: Mapping[str, WrittenLabels]) -> WrittenLabels
     if len(parts) == 1:
         return next(iter(parts.values()))
     root = source if source.is_dir() else source.parent
-    names: list[str] = []
     ignored: Counter[str] = Counter()
     for part in parts.values():
-        prefix = "" if part.images.root == root else f"{part.images.root.name}/"
-        names += [f"{prefix}{name}" for name in part.images.names]
         ignored.update(part.images.ignored)
-    words = tuple(words for part in parts.values() for words in part.words)
-    return WrittenLabels(ImageList(source, tuple(names), root, dict(sorted(ignored.items()))), words)
+    prefixes = ["" if part.images.root == root else f"{part.images.root.name}/" for part in parts.values()]
+    names = (
+        f"{prefix}{name}" for prefix, part in zip(prefixes, parts.values(), strict=True) for name in part.images.names
+    )
+    words = (words for part in parts.values() for words in part.words)
+    return WrittenLabels(ImageList(source, names, root, dict(sorted(ignored.items()))), words)
 
 
 def _too_few(source: Path, train: WrittenLabels, classes: Sequence[str]) -> UserError:
@@ -175,7 +176,7 @@ def _too_few(source: Path, train: WrittenLabels, classes: Sequence[str]) -> User
 
 
 def _check_classes(part: WrittenLabels, classes: Sequence[str], where: str, whose: str) -> None:
-    unknown = class_order({word for words in part.words for word in words} - set(classes))
+    unknown = class_order({word for words in part.words.categories for word in words} - set(classes))
     if not unknown:
         return
     folded = {name.casefold(): name for name in classes}
@@ -201,13 +202,17 @@ def _leaks(parts: Mapping[str, WrittenLabels]) -> list[str]:
     notes: list[str] = []
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         if one in parts and other in parts:
-            both = sorted(set(parts[one].groups or ()) & set(parts[other].groups or ()))
+            both = sorted(_groups(parts[one]) & _groups(parts[other]))
             if both:
                 notes.append(
                     f"groups in both {one} and {other}: {len(both)} ({listed(both, 3)}); results on {other}"
                     " will be too optimistic"
                 )
     return notes
+
+
+def _groups(part: WrittenLabels) -> set[str]:
+    return set(part.groups.categories if part.groups else ())
 
 
 def _absent(split: str, data: LabelledImages) -> list[str]:

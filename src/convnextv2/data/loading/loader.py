@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -103,6 +104,7 @@ def _raising(stream: Iterator[Batch | RunFailedError]) -> Iterator[Batch]:
 
 def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # what was inherited lives on: to look through it would copy the pages that it lies on
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     # SIGTERM stays blocked, and a thread checks its sender: the loader ends its workers with

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 
 from convnextv2.atomic import make_room, write_text_atomically
-from convnextv2.data.labels.labels import LabelledImages, few_labels
+from convnextv2.data.labels.labels import LabelledImages, draw_few
 from convnextv2.data.labels.splits import Splits, read_splits
 from convnextv2.data.loading.order import mix
 from convnextv2.engine import distributed, machine
@@ -134,9 +133,7 @@ def _draws(train: LabelledImages, settings: ProbeSettings) -> list[list[int]]:
         return [_few_of_each(train, settings.labels_per_class, seed) for seed in seeds]
     if settings.label_fraction == 1:
         return [list(range(len(train)))]
-    numbered = replace(train, images=replace(train.images, names=tuple(map(str, range(len(train))))))
-    drawn = [few_labels(numbered, settings.label_fraction, seed) for seed in seeds]
-    return [[int(name) for name in few.images.names] for few in drawn]
+    return [draw_few(train, settings.label_fraction, seed).tolist() for seed in seeds]
 
 
 def _few_of_each(train: LabelledImages, count: int, seed: int) -> list[int]:
