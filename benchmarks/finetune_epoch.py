@@ -40,6 +40,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -62,7 +63,7 @@ from convnextv2.data.files.folder import list_images
 from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.data.labels.splits import read_splits
 from convnextv2.data.loading.bad_images import BadImages
-from convnextv2.data.loading.cache import PixelCache, decode_all
+from convnextv2.data.loading.cache import PixelCache, expected_bytes
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.engine import machine
@@ -374,12 +375,15 @@ def show(case: Case, rows: dict[str, dict[str, Any]]) -> None:
 def decode_before(case: Case) -> tuple[PixelCache | None, float]:
     """All images decoded, if they fit as they must in a run, and the seconds that it took."""
     started = time.perf_counter()
-    cache = decode_all(
-        case.data.images,
-        min_side=min_side(case.image_size, case.recipe.min_scale),
-        budget_bytes=machine.free_bytes(HERE.device) // 4,
-        threads=machine.processors(),
-    )
+    images, smallest = case.data.images, min_side(case.image_size, case.recipe.min_scale)
+    room = expected_bytes(images, min_side=smallest)
+    if room > machine.free_bytes(HERE.device) // 4:
+        return None, time.perf_counter() - started
+    cache = PixelCache(images, 2 * room, min_side=smallest)
+    dataset = ImageSet(images, lambda image: {}, min_side=smallest, cache=cache)
+    with ThreadPoolExecutor(machine.processors()) as pool:
+        for _ in pool.map(dataset.read, range(len(images))):
+            pass
     return cache, time.perf_counter() - started
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from convnextv2.data.loading.batch import Batch
-from convnextv2.data.loading.cache import decode_all
+from convnextv2.data.loading.cache import PixelCache
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.loading.loader import make_loader
 from convnextv2.data.loading.order import GlobalBatches
@@ -54,9 +54,13 @@ def test_workers_cache_and_resume_change_nothing(make_folder):
     assert_same(full, batches_of(images, workers=1))
     assert_same(full, batches_of(images, workers=2))
     assert_same(full[5:], batches_of(images, start=5, workers=2))
-    cache = decode_all(images, budget_bytes=10**8, threads=2)
-    assert_same(full, batches_of(images, cache=cache))
-    assert_same(full, batches_of(images, cache=cache, workers=2))
+    for room in (10**6, 40_000):  # for all, and for five
+        cache = PixelCache(images, room)
+        assert_same(full[3:6], batches_of(images, start=3, stop=6, cache=cache))
+        assert_same(full, batches_of(images, cache=cache, workers=2))
+        assert_same(full, batches_of(images, cache=cache))
+        kept = sum(cache.get(index) is not None for index in range(13))
+        assert kept == (10 if room == 10**6 else 5)
 
 
 def test_two_processes_see_the_batches_of_one(make_folder):
@@ -120,7 +124,7 @@ def test_grey(make_folder):
 
 def test_a_cache_of_something_else_is_refused(make_folder):
     images = make_folder(2)
-    cache = decode_all(images, channels=1, budget_bytes=10**8)
+    cache = PixelCache(images, 10**6, channels=1)
     with pytest.raises(ValueError, match="other channels or limits"):
         ImageSet(images, transform, cache=cache)
     ImageSet(images, transform, channels=1, cache=cache)

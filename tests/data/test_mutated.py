@@ -22,7 +22,7 @@ from sklearn.datasets import load_sample_images
 from convnextv2.data.files.decode import decode
 from convnextv2.data.files.folder import list_images
 from convnextv2.data.loading.bad_images import BadImages
-from convnextv2.data.loading.cache import decode_all
+from convnextv2.data.loading.cache import PixelCache
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.loading.loader import make_loader
 from convnextv2.data.loading.order import GlobalBatches
@@ -226,13 +226,16 @@ def test_the_loader_finds_exactly_these_files_bad(mutated, verdicts):
 
 def test_the_cache_holds_exactly_the_same(mutated, verdicts):
     images, _ = mutated
-    cache = decode_all(images, max_pixels=MAX_PIXELS, budget_bytes=10**9, threads=2)
-    assert cache is not None
-    for index, reason in enumerate(verdicts):
-        if reason is None:
-            fresh = decode(images.path(index), max_pixels=MAX_PIXELS)
-            assert torch.equal(cache.get(index), torch.from_numpy(fresh).permute(2, 0, 1))
-        else:
-            with pytest.raises(BadImageError) as caught:
-                cache.get(index)
-            assert caught.value.reason == reason
+    cache = PixelCache(images, 10**9, max_pixels=MAX_PIXELS)
+    dataset = ImageSet(images, lambda image: {"image": image}, max_pixels=MAX_PIXELS, cache=cache)
+    for _ in range(2):  # from the file, then from the cache
+        for index, reason in enumerate(verdicts):
+            if reason is None:
+                fresh = torch.from_numpy(decode(images.path(index), max_pixels=MAX_PIXELS)).permute(2, 0, 1)
+                assert torch.equal(dataset.read(index), fresh)
+                assert torch.equal(cache.get(index), fresh)
+            else:
+                with pytest.raises(BadImageError) as caught:
+                    dataset.read(index)
+                assert caught.value.reason == reason
+                assert cache.get(index) is None

@@ -24,14 +24,33 @@ def free_bytes(device: torch.device) -> int:
     for line in _lines("/proc/meminfo"):
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) * 1024
-    limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-    if limit and used and limit[0].isdigit():
-        # Files that were read lately count as used, but give way when memory is wanted.
-        cached = [
-            int(line.split()[1]) for line in _lines("/sys/fs/cgroup/memory.stat") if line.startswith("inactive_file ")
-        ]
-        free = min(free, int(limit[0]) - int(used[0]) + sum(cached))
-    return max(free, 0)
+    return max(min([free, *_left_by_cgroups()]), 0)
+
+
+def _left_by_cgroups() -> Iterator[int]:
+    """Yield the bytes that each limit on this process's control group leaves, and on those above it."""
+    for line in _lines("/proc/self/cgroup"):
+        _, controllers, group = line.split(":", 2)
+        if not controllers:  # version 2
+            mount, names, cached = Path("/sys/fs/cgroup"), ("memory.max", "memory.current"), "inactive_file"
+        elif "memory" in controllers.split(","):
+            mount = Path("/sys/fs/cgroup/memory")
+            names, cached = ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_inactive_file"
+        else:
+            continue
+        own = mount / group.lstrip("/")
+        for folder in (own, *own.parents):
+            limit, used = (_lines(str(folder / name)) for name in names)
+            if limit and used and limit[0].isdigit():
+                # Files that were read lately count as used, but give way when memory is wanted.
+                given_way = [
+                    int(words[1])
+                    for line in _lines(str(folder / "memory.stat"))
+                    if (words := line.split())[0] == cached
+                ]
+                yield int(limit[0]) - int(used[0]) + sum(given_way)
+            if folder == mount:
+                break
 
 
 def bytes_kept(compute: Callable[[], Tensor]) -> int:
@@ -77,6 +96,11 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):
         return False  # another C library
     return bool(mallopt(mmap_max, 0)) and bool(mallopt(trim_threshold, -1))
+
+
+def identity() -> str:
+    """Return what processes of this machine, and of no other, have in common."""
+    return "".join(_lines("/proc/sys/kernel/random/boot_id")) or platform.node()
 
 
 def processors() -> int:

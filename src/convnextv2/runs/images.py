@@ -1,4 +1,4 @@
-"""The images of a run: the same ones when it is resumed, decoded once if they fit into memory."""
+"""The images of a run: the same ones when it is resumed, kept in memory once decoded if they fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.loading.bad_images import BadImages
-from convnextv2.data.loading.cache import PixelCache, decode_all
+from convnextv2.data.loading.cache import PixelCache, expected_bytes
 from convnextv2.engine import machine, runfolder
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.runlog import RunLog
@@ -42,7 +42,7 @@ def take_images(
     context: DistributedContext,
     log: RunLog,
 ) -> tuple[BadImages, PixelCache | None]:
-    """Return the record of unreadable images, and all the others decoded if they fit into memory.
+    """Return the record of unreadable images, and memory for the decoded ones if they fit.
 
     mark: their fingerprint; a resumed run must find exactly the images that it began with, as their order decides
     what every step sees.  min_side: see `data.files.decode.decode`.
@@ -58,28 +58,41 @@ def take_images(
         known = log.run / BAD_IMAGES
         if known.is_file():
             bad.load(json.loads(known.read_text(encoding="utf-8")))
-    cache = _cache(images, settings, channels, min_side, context, log) if settings.cache else None
-    if cache is not None:
-        bad.add(cache.bad)
+    if not settings.cache:
+        return bad, None
+    cache = _cache(images, context, log, channels=channels, max_pixels=settings.max_pixels, min_side=min_side)
     return bad, cache
 
 
-def _cache(
-    images: ImageList,
-    settings: RunSettings,
-    channels: int,
-    min_side: int,
-    context: DistributedContext,
-    log: RunLog,
-) -> PixelCache | None:
-    cache = decode_all(
-        images,
-        channels=channels,
-        max_pixels=settings.max_pixels,
-        min_side=min_side,
-        budget_bytes=context.local_share(machine.free_bytes(torch.device("cpu")) // 4),
-        threads=context.local_share(machine.processors()),
-    )
-    if cache is not None:
-        log.say(f"decoded once into memory ({cache.nbytes / 2**20:.0f} MiB)")
-    return cache
+def _cache(images: ImageList, context: DistributedContext, log: RunLog, **decoding: int) -> PixelCache | None:
+    """Return memory for the decoded images, one for all processes of a machine; None if they need more than a quarter.
+
+    decoding: how they are decoded, see `PixelCache`.
+    """
+    machines = context.gather(machine.identity())
+    here = machines[context.rank]
+    first = machines.index(here)
+
+    def room(share: int) -> PixelCache | None:
+        expected = expected_bytes(images, **decoding)
+        limit = machine.free_bytes(torch.device("cpu")) // 4 // share
+        if expected > limit:
+            return None
+        try:
+            cache = PixelCache(images, min(limit, expected + expected // 4), **decoding)
+        except OSError:
+            return None
+        log.say(
+            f"images are kept in memory once they are decoded: about {expected / 2**20:.0f} MiB on this machine, of"
+            f" {limit / 2**20:.0f} MiB allowed"
+        )
+        return cache
+
+    own = room(1) if context.rank == first else None
+    shared = context.gather(None if own is None else own.address)[first]
+    if context.rank == first or shared is None:
+        return own
+    try:
+        return PixelCache(images, shared, **decoding)
+    except OSError:  # the processes of this machine do not see each other
+        return room(machines.count(here))

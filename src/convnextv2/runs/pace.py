@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from typing import Any
 
 import torch
 
 from convnextv2.engine import machine
+from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.loop import LoopSettings, seconds_per_step
 from convnextv2.engine.task import Task
 from convnextv2.runs.task_run import Chosen, TaskRun
@@ -20,6 +23,8 @@ def measure(run: TaskRun[Any], task: Task, loop: LoopSettings, workers: int) -> 
     task: with `workers` processes that read images. With `--threads auto` on a CPU other numbers of threads are
     measured, then other numbers of workers if those were not given; the fastest of each stays in force.
     """
+    if run.cache is not None:
+        _read_ahead(task, loop, run.context)
     seconds = seconds_per_step(task, loop, run.context)
     if run.settings.threads != "auto" or run.context.device.type != "cpu":
         return task, seconds, []
@@ -38,3 +43,12 @@ def measure(run: TaskRun[Any], task: Task, loop: LoopSettings, workers: int) -> 
             seconds, workers, task = found, number, other
     why = f"the fastest of {tried} settings measured"
     return task, seconds, [("threads", threads, why), ("workers", workers, why)]
+
+
+def _read_ahead(task: Task, loop: LoopSettings, context: DistributedContext) -> None:
+    """Read what `seconds_per_step` reads, so that it finds the images in the cache, as most steps of a run do."""
+    started = time.perf_counter()
+    with closing(task.batches(0, 12, loop.accumulate, context)) as batches:
+        for number, _ in enumerate(batches, start=1):
+            if number == 12 or (number >= 3 and time.perf_counter() - started > 5):
+                break

@@ -29,7 +29,8 @@ def micro_batch(run: TaskRun[Any], arithmetic: Literal["fp32", "bf16"]) -> int:
     with machine.buffers_kept(model), precision.autocast(arithmetic, context.device):
         two, four = kept(2), kept(4)
     free = machine.free_bytes(context.device)
-    free = free if context.device.type == "cuda" else context.local_share(free)
+    if context.device.type != "cuda":
+        free = context.local_share(free - (0 if run.cache is None else run.cache.room))
     return fitting_divisor(share, max(1, (four - two) // 2), int(context.mean([free])[0]), run.least_micro_batch)
 
 

@@ -62,7 +62,7 @@ class RunSettings(Settings):
     max_bad_fraction: float = 0.01
     """Stop the run if more than this share of the files cannot be read; a few always may, unless it is 0."""
     cache: bool = True
-    """Decode all images once into memory if they fit into a quarter of what is free."""
+    """Keep decoded images in memory, shared by all processes of a machine, if a quarter of what is free is enough."""
 
     checkpoint_minutes: float = 5.0
     """Minutes between checkpoints; the last step is always saved."""

@@ -1,139 +1,115 @@
-"""All images decoded once and kept in memory that worker processes share."""
+"""Decoded images kept in memory that all processes of a machine share, each from its first use on."""
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from convnextv2.data.files.decode import MAX_PIXELS, check_channels, decode, header_pixels
+from convnextv2.data.files.decode import MAX_PIXELS, check_channels, header_pixels
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.loading.shared_memory import Address, SharedMemory
 from convnextv2.errors import BadImageError
+
+_SAMPLE = 1000
+_THREADS = 8
 
 
 class PixelCache:
-    """The pixels of every image of a list, or the reason why there are none.
+    """The pixels of the images of a list, as far as they were decoded and there is room for them.
 
-    The pixels lie in one anonymous shared mapping: worker processes forked later read the same
-    memory, and no space on a file system (a container's small /dev/shm) is needed.
+    Whoever decodes an image first, such as a worker in the first epoch, puts it in; from then on all find it. What
+    finds no room is decoded every time, so a run with the cache reads the same pixels as a run without it.
+
+    Layout of the memory: int64 for the bytes that are taken; int64 (N,) for where each image lies, 0 if it is not
+    there; then the images one after another, each with its height and width, int32, before it.
     """
 
     def __init__(
         self,
         images: ImageList,
-        channels: int,
-        pixels: list[int],
-        reasons: dict[int, str],
+        room: int | Address,
         *,
-        max_pixels: int,
-        min_side: int | None,
+        channels: int = 3,
+        max_pixels: int = MAX_PIXELS,
+        min_side: int | None = None,
     ) -> None:
-        """Room for `pixels[i]` pixels of image i, not yet filled; see `decode_all`."""
-        self.images = images
-        self.channels = channels
-        self.max_pixels, self.min_side = max_pixels, min_side
-        self._reasons = reasons
-        self._starts = np.cumsum([0, *pixels], dtype=np.int64) * channels
-        self._shapes = np.zeros((len(images), 2), np.int64)
-        self._flat = np.frombuffer(mmap.mmap(-1, max(1, self.nbytes)), np.uint8)
+        """Set aside room, or share that of another process.
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes set aside for pixels."""
-        return int(self._starts[-1])
+        images: the images.
+        room: bytes for pixels, of which only those in use take memory; or the `address` of a cache of the same images.
+        channels: 1 for grey, 3 for RGB.
+        max_pixels, min_side: as they are decoded, see `decode`.
 
-    @property
-    def bad(self) -> list[tuple[int, str]]:
-        """(index, reason) of every image that cannot be read."""
-        return sorted(self._reasons.items())
-
-    def get(self, index: int) -> Tensor:
-        """Return image `index` as uint8 (C, H, W): a view of the cache, not to be written to.
-
-        Raises:
-            BadImageError: exactly when and as `decode` raises it.
+        Raises OSError if there is no such memory, or the other process cannot be reached.
         """
-        if index in self._reasons:
-            raise BadImageError(self.images.path(index), self._reasons[index])
-        height, width = self._shapes[index].tolist()
-        pixels = self._flat[self._starts[index] : self._starts[index + 1]]
+        check_channels(channels)
+        self.images, self.channels, self.max_pixels, self.min_side = images, channels, max_pixels, min_side
+        table = 8 * (1 + len(images))
+        self._memory = SharedMemory.create(table + room) if isinstance(room, int) else SharedMemory.join(room)
+        self._bytes = self._memory.bytes
+        self._taken, self._starts = np.split(self._bytes[:table].view(np.int64), [1])
+        if not self._taken[0]:
+            self._taken[0] = table
+
+    @property
+    def address(self) -> Address:
+        """What another process of this machine makes its cache with, to share the memory."""
+        return self._memory.address
+
+    @property
+    def room(self) -> int:
+        """Bytes that are left for pixels."""
+        return len(self._bytes) - int(self._taken[0])
+
+    def get(self, index: int) -> Tensor | None:
+        """Return image `index` as uint8 (C, H, W), a view of the cache that is not to be written to; None if absent."""
+        start = int(self._starts[index])
+        if not start:
+            return None
+        height, width = self._bytes[start : start + 8].view(np.int32).tolist()
+        pixels = self._bytes[start + 8 : start + 8 + height * width * self.channels]
         return torch.from_numpy(pixels).view(height, width, self.channels).permute(2, 0, 1)
 
-    def _fill(self, index: int) -> None:
-        """Decode image `index` into its place. Threads may do so at once, each for its own index."""
-        path = self.images.path(index)
-        try:
-            image = decode(path, channels=self.channels, max_pixels=self.max_pixels, min_side=self.min_side)
-        except BadImageError as bad:
-            self._reasons[index] = bad.reason
+    def put(self, index: int, pixels: NDArray[np.uint8]) -> None:
+        """Keep image `index`, uint8 (H, W, C), if there is room for it and it is not there."""
+        size = _record_size(pixels.size)
+        if size > self.room:
             return
-        start, stop = self._starts[index], self._starts[index + 1]
-        if image.size != stop - start:
-            self._reasons[index] = "the file changed while it was read"
-            return
-        self._flat[start:stop] = image.reshape(-1)
-        self._shapes[index] = image.shape[:2]
+        with self._memory.locked():
+            if size > self.room or self._starts[index]:
+                return
+            start = int(self._taken[0])
+            self._taken[0] = start + size
+        self._bytes[start : start + 8].view(np.int32)[:] = pixels.shape[:2]
+        self._bytes[start + 8 : start + 8 + pixels.size] = pixels.reshape(-1)
+        with self._memory.locked():  # so that no processor sees the place before the pixels
+            self._starts[index] = start
 
 
-def decode_all(
-    images: ImageList,
-    *,
-    channels: int = 3,
-    max_pixels: int = MAX_PIXELS,
-    min_side: int | None = None,
-    budget_bytes: int,
-    threads: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> PixelCache | None:
-    """Decode every image of `images` into a `PixelCache`, if that fits.
+def expected_bytes(
+    images: ImageList, *, channels: int = 3, max_pixels: int = MAX_PIXELS, min_side: int | None = None
+) -> int:
+    """Return how much room a `PixelCache` of all images takes, from the headers of `_SAMPLE` files.
 
-    Headers are read first, so a set that is too large costs no decoding. A run with the cache
-    reads the same pixels and the same bad files as a run without it.
-
-    Args:
-        images: the images.
-        channels: 1 for grey, 3 for RGB.
-        max_pixels: as for `decode`.
-        min_side: as for `decode`.
-        budget_bytes: most bytes of pixels to keep.
-        threads: how many images are decoded at the same time.
-        progress: called with (images done, images in all) after each image.
-
-    Returns:
-        The cache, or None if the pixels would take more than `budget_bytes`.
+    Exact for that many images or fewer. The arguments are those of `PixelCache`.
     """
-    check_channels(channels)
 
-    def measure(index: int) -> int | BadImageError:
+    def measure(index: int) -> int:
         try:
-            return header_pixels(images.path(index), max_pixels=max_pixels, min_side=min_side)
-        except BadImageError as bad:
-            return bad
+            pixels = header_pixels(images.path(index), max_pixels=max_pixels, min_side=min_side)
+        except BadImageError:
+            return 0
+        return _record_size(pixels * channels)
 
-    pixels = [0] * len(images)
-    reasons: dict[int, str] = {}
-    total = 0
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        for index, size in enumerate(pool.map(measure, range(len(images)))):
-            if isinstance(size, BadImageError):
-                reasons[index] = size.reason
-                continue
-            pixels[index] = size
-            total += size * channels
-            if total > budget_bytes:
-                pool.shutdown(cancel_futures=True)
-                return None
-        cache = PixelCache(images, channels, pixels, reasons, max_pixels=max_pixels, min_side=min_side)
+    sample = np.unique(np.linspace(0, len(images) - 1, _SAMPLE).round().astype(np.int64))
+    with ThreadPoolExecutor(_THREADS) as pool:  # most of the time is spent waiting for the disk
+        return -(-sum(pool.map(measure, sample.tolist())) * len(images) // max(1, len(sample)))
 
-        def fill(index: int) -> None:
-            if index not in reasons:
-                cache._fill(index)
 
-        for done, _ in enumerate(pool.map(fill, range(len(images))), start=1):
-            if progress is not None:
-                progress(done, len(images))
-    return cache
+def _record_size(size: int) -> int:
+    """Bytes of an image of `size` bytes with what stands before it; whole int64."""
+    return 8 + -(-size // 8) * 8

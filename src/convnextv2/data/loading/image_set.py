@@ -55,7 +55,7 @@ class ImageSet(Dataset[Sample]):
         cache: PixelCache | None = None,
         targets: Targets | None = None,
     ) -> None:
-        """A `cache` replaces the files: make it with the same images, channels and limits."""
+        """A `cache` is read before the files, and filled: make it with the same images, channels and limits."""
         check_channels(channels)
         if cache is not None:
             held = (cache.images.names, cache.channels, cache.max_pixels, cache.min_side)
@@ -103,8 +103,8 @@ class ImageSet(Dataset[Sample]):
 
     def read(self, index: int) -> Tensor:
         """Return image `index` as it is, uint8 (C, H, W). Raises BadImageError."""
-        if self._cache is not None:
-            return self._cache.get(index)
+        if self._cache is not None and (kept := self._cache.get(index)) is not None:
+            return kept
         path = self.images.path(index)
         if index in self._known_bad:
             # A long row of bad files is walked again and again: decode each of them only once.
@@ -114,6 +114,8 @@ class ImageSet(Dataset[Sample]):
         except BadImageError as error:
             self._known_bad[index] = error.reason
             raise
+        if self._cache is not None:
+            self._cache.put(index, pixels)
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def _read_all(self, index: int) -> tuple[Any, ...]:
