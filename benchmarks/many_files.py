@@ -7,7 +7,7 @@ Makes, in a new folder that is removed at the end, `--files` hard links to a few
 of 3,000, and lists of `--lines` paths. Then, the versions in turn, each in processes of its own, `--rounds` times:
 
 - listing: the folder; the folder as classes, a part drawn for validation; a text list; a CSV of paths and labels
-  (`--csv-lines`). Seconds, and how far memory rises meanwhile and stays risen.
+  (`--csv-lines`). Seconds, those of the processor, and how far memory rises meanwhile and stays risen.
 - pretrain: seconds until the first step is logged; after 200 steps the memory of the main process and of each worker
   (PSS, and what is private to it, of /proc/PID/smaps_rollup); then SIGTERM, and seconds until the first step with
   `--resume`. With the cache of decoded images and without. The losses of all steps must be equal.
@@ -48,17 +48,17 @@ def status(name):
 
 what, source = sys.argv[1:]
 before = status("VmRSS")
-started = time.perf_counter()
+started, busy = time.perf_counter(), time.process_time()
 if what == "labels":
     read = read_splits(source)
     parts = [(part.images, part.labels) for part in (read.train, read.val)]
 else:
     parts = [(list_images(source), None)]
-seconds = time.perf_counter() - started
+seconds, busy = time.perf_counter() - started, time.process_time() - busy
 peak, kept = status("VmHWM") - before, status("VmRSS") - before
 started = time.perf_counter()
 mark = fingerprint(*parts)
-print(json.dumps({"seconds": seconds, "peak_mib": peak, "kept_mib": kept,
+print(json.dumps({"seconds": seconds, "cpu_seconds": busy, "peak_mib": peak, "kept_mib": kept,
                   "fingerprint_seconds": time.perf_counter() - started, "fingerprint": mark}))
 """
 

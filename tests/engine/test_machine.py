@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from convnextv2.engine import machine
 
 FAULTS = """
 import resource, sys
@@ -40,3 +43,69 @@ def test_freed_memory_is_taken_again_without_new_pages():
     assert faults("keep") < 100
     assert faults("a loop of one's own") < 100
     assert faults("own variable", MALLOC_TRIM_THRESHOLD_="131072") > 9_000
+
+
+GIB = 2**30
+MEMINFO = {"/proc/meminfo": ["MemTotal: 99 kB", f"MemAvailable: {64 * 2**20} kB"]}
+V2 = "/sys/fs/cgroup"
+V1 = "/sys/fs/cgroup/memory"
+
+
+@pytest.mark.parametrize(
+    ("files", "gib"),
+    [
+        ({}, 64),
+        ({"/proc/self/cgroup": ["0::/"], f"{V2}/memory.max": ["max"], f"{V2}/memory.current": ["7"]}, 64),
+        (
+            {
+                "/proc/self/cgroup": ["0::/"],
+                f"{V2}/memory.max": [str(8 * GIB)],
+                f"{V2}/memory.current": [str(3 * GIB)],
+                f"{V2}/memory.stat": ["anon 5", f"inactive_file {GIB}"],
+            },
+            6,
+        ),
+        (  # the limit is that of a group above
+            {
+                "/proc/self/cgroup": ["1:name=systemd:/x", "0::/user/job/step"],
+                f"{V2}/user/job/step/memory.max": ["max"],
+                f"{V2}/user/job/step/memory.current": ["1"],
+                f"{V2}/user/job/memory.max": [str(10 * GIB)],
+                f"{V2}/user/job/memory.current": [str(8 * GIB)],
+                f"{V2}/user/memory.max": [str(20 * GIB)],
+                f"{V2}/user/memory.current": [str(10 * GIB)],
+            },
+            2,
+        ),
+        (  # version 1; in a container the path is that of the host, and only the root is there
+            {
+                "/proc/self/cgroup": ["9:cpu,cpuacct:/a", "4:memory:/docker/0123"],
+                f"{V1}/memory.limit_in_bytes": [str(4 * GIB)],
+                f"{V1}/memory.usage_in_bytes": [str(3 * GIB)],
+                f"{V1}/memory.stat": ["inactive_file 1", f"total_inactive_file {2 * GIB}"],
+            },
+            3,
+        ),
+        (
+            {
+                "/proc/self/cgroup": ["0::/"],
+                f"{V2}/memory.max": [str(GIB)],
+                f"{V2}/memory.current": [str(2 * GIB)],
+            },
+            0,
+        ),
+    ],
+)
+def test_free_memory_is_what_control_groups_leave(files, gib, monkeypatch):
+    monkeypatch.setattr(machine, "_lines", lambda path: {**MEMINFO, **files}.get(path, []))
+    assert machine.free_bytes(torch.device("cpu")) == gib * GIB
+
+
+def test_processes_of_a_machine_know_each_other():
+    other = subprocess.run(
+        [sys.executable, "-c", "from convnextv2.engine import machine; print(machine.identity())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert other.stdout.strip() == machine.identity() != ""

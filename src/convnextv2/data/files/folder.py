@@ -230,11 +230,10 @@ def _lines(source: Path) -> Iterator[str]:
     nothing = UserError(f"{shown(source)} is neither a folder nor a UTF-8 text file of paths; give one of the two")
     try:
         with source.open(encoding="utf-8-sig", newline="\n") as file:
-            for line in file:
-                if "\0" in line:
+            for name in map(str.strip, file):
+                if "\0" in name:
                     raise nothing
-                name = line.strip()
-                if name and not name.startswith("#"):
+                if name and name[0] != "#":
                     yield name
     except OSError as error:
         raise UserError(

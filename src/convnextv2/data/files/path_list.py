@@ -32,10 +32,13 @@ class PathList(Sequence[str]):
         """Take the paths from an iterable, which need not hold them all at once."""
         buffer, starts = bytearray(), array("q", [0])
         remaining = iter(paths)
-        while block := [f"{path}\n".encode(errors="surrogateescape") for path in islice(remaining, _BLOCK)]:
-            ends = len(buffer) + np.cumsum([len(path) for path in block], dtype=np.int64)
-            buffer += b"".join(block)
-            starts.frombytes(ends.tobytes())
+        while block := list(islice(remaining, _BLOCK)):
+            text = "\n".join([*block, ""]).encode(errors="surrogateescape")
+            ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
+            if len(ends) != len(block):  # paths that hold newlines
+                ends = np.cumsum([len(path.encode(errors="surrogateescape")) + 1 for path in block], dtype=np.int64)
+            starts.frombytes((len(buffer) + ends).tobytes())
+            buffer += text
         self._bytes, self._starts = np.frombuffer(buffer, np.uint8), np.frombuffer(starts, np.int64)
 
     @staticmethod
