@@ -14,7 +14,7 @@ import convnextv2
 ROOT = Path(convnextv2.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
-SHARED = ("errors", "records", "text", "atomic", "settings", "_version")  # any room may read these
+SHARED = ("errors", "records", "text", "atomic", "seal", "settings", "_version")  # any room may read these
 BELOW_TASKS = ["ops", "data", "figures", "report", "models", "weights", "engine", "inference", "loading", "runs"]
 MAY_IMPORT = {  # besides SHARED and itself; "room" is the whole room, "room.file" that file only
     **{room: [] for room in SHARED},
@@ -24,7 +24,7 @@ MAY_IMPORT = {  # besides SHARED and itself; "room" is the whole room, "room.fil
     "report": [],
     "models": ["ops"],
     "weights": ["models"],
-    "engine": ["weights.files"],
+    "engine": ["weights.files", "weights.strict"],
     "inference": ["data", "models", "weights", "engine"],
     "loading": ["models", "weights", "inference"],
     "runs": ["data", "models", "weights", "engine", "report"],

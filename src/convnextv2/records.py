@@ -24,6 +24,10 @@ class StepOutput:
     parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+LARGEST_SIDE = 2**14
+"""Pixels on a side of the largest images that a model may be made for."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How pixels become a model's input: `(x / 255 - mean) / std`, one value a channel."""

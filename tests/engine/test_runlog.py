@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from convnextv2.engine.runlog import RunLog, duration, rewind
+from convnextv2.engine.metrics_file import rewind
+from convnextv2.engine.runlog import RunLog, duration
 
 
 def test_metrics_are_one_object_a_line_and_rewinding_drops_what_came_later(tmp_path):

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from convnextv2.atomic import write_atomically
-from convnextv2.engine import machine, state
+from convnextv2.engine import machine, runfolder, state
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.ema import average_of
+from convnextv2.engine.metrics_file import rewind
 from convnextv2.engine.optim import adamw
 from convnextv2.engine.precision import autocast
-from convnextv2.engine.runlog import RunLog, duration, rewind
+from convnextv2.engine.runlog import RunLog, duration
 from convnextv2.engine.schedule import CosineSchedule
 from convnextv2.engine.signals import StopRequest
 from convnextv2.engine.task import Task
@@ -140,6 +141,8 @@ class _Loop:
         self.plan = _Plan(settings.planned_seconds)
         self.last_saved = time.monotonic()
         self.checkpoints = log.run / "checkpoints"
+        path = log.run / "config.json"
+        self.config = runfolder.read_config(path) if path.is_file() else None
 
     def _wrap(self, model: nn.Module) -> nn.Module:
         if self.settings.compile:
@@ -153,21 +156,23 @@ class _Loop:
         if self.context.is_main:
             state.repair(self.checkpoints)
         self.context.barrier()
-        found = checkpoint_of(self.run)
+        found, mark = checkpoint_of(self.run), None
         if found is None:
             self.log.say("nothing was saved yet: starting from the first step")
         else:
             average = None if self.average is None else self.average.module
-            where = state.load(found, self.task.model, self.optimizer, average)
+            run = None if self.config is None else self.config.get("run")
+            where = state.load(found, self.task.model, self.optimizer, average, run=run)
             self.step, self.seconds = where.step, where.seconds
             self.best, self.best_step, self.stale = where.best, where.best_step, where.stale
-            self.meter = _Meter(**where.meter)
+            self.meter, mark = _Meter(**where.meter), where.logged
             if self.average is not None:
                 self.average.n_averaged.fill_(where.averaged)
             if self.context.is_main:
                 state.point_to_best(self.checkpoints, where)
             self.log.say(f"resuming from {found} (step {self.step} of {self.settings.total_steps})")
-        self.context.broadcast(lambda: rewind(self.run, self.step))
+        if said := self.context.broadcast(lambda: rewind(self.run, self.step, mark)):
+            self.log.say(said)
 
     def train(self, request: StopRequest) -> Path:
         s = self.settings
@@ -326,10 +331,14 @@ class _Loop:
             averaged, average = 0, None
             if self.average is not None:
                 averaged, average = int(self.average.n_averaged), self.average.module
+            meter, logged = vars(self.meter), self.log.mark()
             where = state.LoopState(
-                self.step, self.seconds, self.best, self.best_step, self.stale, averaged, vars(self.meter)
+                self.step, self.seconds, self.best, self.best_step, self.stale, averaged, meter, logged
             )
-            folder = state.save(self.checkpoints, self.task.model, self.optimizer, where, self.task.metadata, average)
+            folder = state.save(
+                self.checkpoints, self.task.model, self.optimizer, where, self.task.metadata, average,
+                config=self.config, tell=self.log.warn,
+            )  # fmt: skip
             self.last_saved = time.monotonic()
         return folder
 

@@ -9,12 +9,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from convnextv2.atomic import write_text_atomically
+from convnextv2 import seal
+from convnextv2.atomic import is_leftover, open_unshared, tidy, write_text_atomically
 from convnextv2.engine.distributed import DistributedContext
-from convnextv2.errors import UserError
+from convnextv2.engine.parts import read_state
+from convnextv2.errors import LoadError, UserError
+from convnextv2.text import shown
+from convnextv2.weights.files import checkpoints_in
 
 # What a run writes before it has its config.json: a folder that holds no more never was a run.
 _BEFORE_CONFIG = {"log.txt", ".lock", ".config.json.partial"}
+_FILES = ("config.json", "metrics.jsonl", "log.txt", ".lock", "report.html", "bad_images.json", "scores.json")
+_FOLDERS = ("checkpoints", "pictures", "tensorboard")
+_SECTIONS = ("settings", "given", "data", "model")
 
 
 def open_new(run: Path, *, resume: bool | None = None) -> None:
@@ -24,7 +31,8 @@ def open_new(run: Path, *, resume: bool | None = None) -> None:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        held = {path.name for path in run.iterdir()} - _BEFORE_CONFIG
+        refuse_links(run)
+        held = {path.name for path in run.iterdir() if not is_leftover(path)} - _BEFORE_CONFIG
     except OSError as error:
         raise UserError(f"--out {run}: {error.strerror or error}; name a new folder that can be written") from error
     if held and resume:
@@ -34,9 +42,27 @@ def open_new(run: Path, *, resume: bool | None = None) -> None:
         raise UserError(f"--out {run} is not empty; {hint}name a new folder")
 
 
+def refuse_links(run: Path) -> None:
+    """Raise UserError if anything that a run writes is a link, or no file or folder as it should be.
+
+    The folder itself may be a link. What lies behind a link inside may be somebody else's.
+    """
+    below = [run / "checkpoints" / name for name in ("latest", "best")]
+    for path in [*(run / name for name in (*_FILES, *_FOLDERS)), *below]:
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link to {shown(path.readlink())}, and a run writes only into its own folder: put the "
+                f"{'folder' if path.is_dir() else 'file'} itself there (--out may be a link to a folder elsewhere)"
+            )
+        if path.exists() and not (path.is_dir() if path.name in _FOLDERS else path.is_file()):
+            raise UserError(
+                f"{path} is no {'folder' if path.name in _FOLDERS else 'file'}: move it, or name a new --out"
+            )
+
+
 @contextlib.contextmanager
 def locked(run: Path, context: DistributedContext) -> Iterator[None]:
-    """Lock the run: inside, no other command works on it. A killed process holds no lock.
+    """Lock the run: inside, no other command works on it. A killed process holds no lock, and what it left is removed.
 
     Raises UserError on every rank if another command does.
     """
@@ -46,11 +72,13 @@ def locked(run: Path, context: DistributedContext) -> Iterator[None]:
 
 
 def _lock(run: Path, held: contextlib.ExitStack) -> None:
-    file = held.enter_context((run / ".lock").open("w"))
+    file = held.enter_context(open_unshared(run / ".lock"))
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise UserError(f"another process is working on {run}; wait for it, or name another --out") from error
+    tidy(run)
+    tidy(run / "pictures")
 
 
 def abandon(run: Path) -> None:
@@ -63,18 +91,79 @@ def abandon(run: Path) -> None:
 
 
 def write_config(run: Path, config: Mapping[str, Any]) -> None:
-    """Write config.json, whole or not at all."""
-    write_text_atomically(run / "config.json", json.dumps(config, indent=1, default=str) + "\n")
+    """Write config.json, whole or not at all; with a hash of its content if it has a `run`, the run's identity."""
+    written = seal.sealed(config) if "run" in config else config
+    write_text_atomically(run / "config.json", json.dumps(written, indent=1, default=str) + "\n")
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read a run's config.json. Raises UserError if it is missing or damaged."""
+def read_config(path: Path, *, edited: bool = False) -> dict[str, Any]:
+    """Read a run's config.json.
+
+    edited: whether one whose hash was taken out is fine: for the settings of another run.
+
+    Raises UserError if it is missing, damaged, or no longer as the run wrote it, with the settings that differ, as far
+    as the newest checkpoint tells, and with what to type instead.
+    """
     if not path.is_file():
         raise UserError(f"no run at {path.parent}: it has no config.json")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = seal.parse(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+        raise UserError(f"{path} is damaged: {error}{_remedy(path, None)}") from error
     if not isinstance(config, dict):
-        raise UserError(f"{path} is damaged: it holds no object")
+        raise UserError(f"{path} is damaged: it holds no object{_remedy(path, None)}")
+    if (seal.KEY in config or ("run" in config and not edited)) and not seal.holds(config):
+        raise UserError(f"{path} is not as its run wrote it{_remedy(path, config)}")
+    for name in _SECTIONS:
+        if not isinstance(config.get(name), dict):
+            raise UserError(f"{path} is not the config.json of a run: its {name!r} is no object")
     return config
+
+
+def restore_config(run: Path) -> str | None:
+    """Write a config.json that was lost anew from the newest checkpoint; return that one's name, or None without any.
+
+    Only for a run that is resumed.
+    """
+    found = _saved_config(run)
+    if (run / "config.json").exists() or found is None:
+        return None
+    checkpoint, config = found
+    write_config(run, config)
+    return checkpoint
+
+
+def _saved_config(run: Path) -> tuple[str, dict[str, Any]] | None:
+    """The newest checkpoint that has a copy of config.json, and the copy."""
+    for name in reversed(checkpoints_in(run / "checkpoints")):
+        with contextlib.suppress(LoadError):
+            config = read_state(run / "checkpoints" / name).get("config")
+            if isinstance(config, dict) and "run" in config:
+                return name, config
+    return None
+
+
+def _remedy(path: Path, config: Mapping[str, Any] | None) -> str:
+    """What differs from the copy in a checkpoint, and what to type instead."""
+    as_options = "give other settings as options beside --config, as --lr 0.001 --out NEW"
+    found = _saved_config(path.parent)
+    if found is None:
+        if config is None:
+            return "; start another run, with --out NEW"
+        return f": it is damaged, or was edited; {as_options}" + (
+            f", or take out its line {seal.KEY!r} to start another run from it as it is" if seal.KEY in config else ""
+        )
+    checkpoint, saved = found
+    differ = [] if config is None else _differences(config, saved)
+    said = f" ({'; '.join(differ[:3])})" if differ else ""
+    return f"{said}: remove it, and --resume restores it from {checkpoint}; for another run, {as_options}"
+
+
+def _differences(config: Mapping[str, Any], saved: Mapping[str, Any]) -> list[str]:
+    """The settings that differ, else the parts that do."""
+    now, then = config.get("settings"), saved.get("settings")
+    if isinstance(now, dict) and isinstance(then, dict):
+        names = [name for name in then if now.get(name, now) != then[name]]
+        if names:
+            return [f"{name} is {shown(str(now.get(name)))[:60]}, was {shown(str(then[name]))[:60]}" for name in names]
+    return [f"{shown(name)[:40]} differs" for name in saved if name != seal.KEY and config.get(name) != saved[name]]

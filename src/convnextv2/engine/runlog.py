@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from convnextv2.atomic import write_text_atomically
+from convnextv2.atomic import open_to_append
+from convnextv2.engine.metrics_file import MetricsFile
 from convnextv2.text import encodable
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -31,7 +32,7 @@ class RunLog:
         self._console_is_gone = False
         self._last_line = -math.inf
         self._board: Any = None
-        self._metrics: Any = None
+        self._metrics: MetricsFile | None = None
 
     def __enter__(self) -> RunLog:
         return self
@@ -61,7 +62,7 @@ class RunLog:
         """Write one line to log.txt only."""
         if self.quiet:
             return
-        with (self.run / "log.txt").open("a", encoding="utf-8") as file:
+        with open_to_append(self.run / "log.txt") as file:
             file.write(f"{datetime.now().isoformat(timespec='seconds')} {encodable(text)}\n")
 
     def metrics(self, step: int, epoch: float, phase: str, seconds: float, values: Mapping[str, float]) -> None:
@@ -69,14 +70,17 @@ class RunLog:
         if self.quiet:
             return
         if self._metrics is None:
-            self._metrics = (self.run / "metrics.jsonl").open("a", encoding="utf-8")
+            self._metrics = MetricsFile(self.run)
             self._board = _tensorboard(self.run, step)
         line = {"step": step, "epoch": round(epoch, 4), "phase": phase, "time": round(seconds, 2), **values}
-        self._metrics.write(json.dumps(line) + "\n")
-        self._metrics.flush()
+        self._metrics.write(json.dumps(line))
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(f"{phase}/{name}", value, step)
+
+    def mark(self) -> tuple[int, str] | None:
+        """Return the bytes of metrics.jsonl so far and their hash, for a checkpoint; None before the first line."""
+        return None if self._metrics is None else self._metrics.mark()
 
     def progress(self, step: int, total: int, epoch: float, loss: float, rate: float) -> None:
         """Show a bar on a terminal; elsewhere a plain line now and then, and always the last.
@@ -116,22 +120,6 @@ class RunLog:
             self._task = self._progress.add_task("training", total=total, text="")
             self._progress.start()
         return self._progress
-
-
-def rewind(run: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl beyond `step`, the one of its end, and a partial one of a killed process."""
-    path = run / "metrics.jsonl"
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            found = json.loads(line)
-            if found["step"] <= step and found["phase"] != "end":
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue
-    write_text_atomically(path, "".join(kept))
 
 
 def duration(seconds: float) -> str:

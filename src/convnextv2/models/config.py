@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from convnextv2.errors import UserError
 from convnextv2.models.sizes import SIZES, Size
+from convnextv2.text import shown
 
 TIMM_PREFIX = "timm:"
 Four = tuple[int, int, int, int]
+_MOST = 2**16  # blocks, channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +40,13 @@ class EncoderConfig:
             value = getattr(self, field)
             if not isinstance(value, Sequence) or len(value) != 4 or not all(_count(number) for number in value):
                 said = tuple(value) if isinstance(value, Sequence) else value
-                raise UserError(f"{field} must be 4 numbers of at least 1, got {said}")
+                raise UserError(f"{field} must be 4 numbers of at least 1 (and at most {_MOST}), got {_short(said)}")
             object.__setattr__(self, field, tuple(value))
         size_of(self.name)
         if not _count(self.in_chans):
-            raise UserError(f"in_chans must be at least 1, got {self.in_chans}")
-        if self.stem_stride not in (1, 2, 4) or isinstance(self.stem_stride, bool):
-            raise UserError(f"stem_stride must be 4, 2 or 1, got {self.stem_stride}")
+            raise UserError(f"in_chans must be at least 1, got {_short(self.in_chans)} (at most {_MOST})")
+        if type(self.stem_stride) is not int or self.stem_stride not in (1, 2, 4):
+            raise UserError(f"stem_stride must be 4, 2 or 1, got {_short(self.stem_stride)}")
 
     @staticmethod
     def named(
@@ -126,10 +129,10 @@ class TimmConfig:
     in_chans: int = 3
 
     def __post_init__(self) -> None:
-        if not self.name.startswith(TIMM_PREFIX):
-            raise UserError(f"a model of timm is named {TIMM_PREFIX}NAME, got {self.name!r}")
+        if not re.fullmatch(rf"{TIMM_PREFIX}[\w.-]{{0,100}}", self.name):
+            raise UserError(f"a model of timm is named {TIMM_PREFIX}NAME, got {shown(self.name)[:80]!r}")
         if not _count(self.in_chans):
-            raise UserError(f"in_chans must be at least 1, got {self.in_chans}")
+            raise UserError(f"in_chans must be at least 1, got {_short(self.in_chans)} (at most {_MOST})")
 
     @property
     def title(self) -> str:
@@ -153,7 +156,7 @@ def config_from_dict(saved: Mapping[str, Any]) -> BackboneConfig:
     name, in_chans, stem_stride = saved["model"], saved["in_chans"], saved["stem_stride"]
     depths, dims = saved["depths"], saved["dims"]
     if not isinstance(name, str):
-        raise ValueError(f"model {name!r}")
+        raise ValueError(f"model {_short(name)}")
     if name.startswith(TIMM_PREFIX):
         return TimmConfig(name=name, in_chans=in_chans)
     return EncoderConfig.named(name, depths=depths, dims=dims, in_chans=in_chans, stem_stride=stem_stride)
@@ -161,12 +164,20 @@ def config_from_dict(saved: Mapping[str, Any]) -> BackboneConfig:
 
 def size_of(name: str) -> Size:
     """Return the entry of `SIZES`. Raises UserError for an unknown name, with the nearest known ones."""
-    if name not in SIZES:
-        near = difflib.get_close_matches(str(name), SIZES, n=3, cutoff=0.5) or list(SIZES)
-        raise UserError(f"no model is called {name!r}; did you mean {', '.join(near)}?")
+    if not isinstance(name, str) or name not in SIZES:
+        near = difflib.get_close_matches(str(name)[:80], SIZES, n=3, cutoff=0.5) or list(SIZES)
+        raise UserError(f"no model is called {shown(repr(name))[:80]}; did you mean {', '.join(near)}?")
     return SIZES[name]
 
 
 def _count(number: object) -> bool:
-    """Whether it is a whole number of at least 1."""
-    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+    """Whether it is a whole number of at least 1, and no more than any model has."""
+    return isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= _MOST
+
+
+def _short(value: object) -> str:
+    """A value as it can be shown on a line, however large."""
+    try:
+        return shown(str(value))[:80]
+    except ValueError:  # a number of too many digits
+        return "a number of thousands of digits"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from convnextv2.errors import UserError
+from convnextv2.atomic import write_text_atomically
+from convnextv2.errors import RunFailedError, UserError
 from convnextv2.report import summary, words
 from convnextv2.report.data import TOLD, labelled
 from convnextv2.report.description import describe
@@ -20,6 +19,7 @@ from convnextv2.report.metrics import Metrics
 from convnextv2.report.plots import plots
 from convnextv2.report.run_folder import RunFolder, read_run
 from convnextv2.report.verdict import learned_something
+from convnextv2.text import one_line
 
 REPORT = "report.html"
 
@@ -46,15 +46,10 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     html = _render(read_run(run))
     path = run / REPORT
-    beside = run / f".{REPORT}.{os.getpid()}.tmp"
     try:
-        beside.write_text(html, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+        write_text_atomically(path, html)
+    except RunFailedError as error:
+        raise UserError(f"{path} cannot be written: {one_line(error.__cause__ or error)}") from error
     return path
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from convnextv2 import seal
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.cache import PixelCache, expected_bytes
@@ -16,6 +17,7 @@ from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.runlog import RunLog
 from convnextv2.errors import UserError
 from convnextv2.runs.settings import RunSettings
+from convnextv2.text import one_line
 
 BAD_IMAGES = "bad_images.json"
 """In the run's folder: index and reason of every file that could not be read."""
@@ -57,7 +59,7 @@ def take_images(
             )
         known = log.run / BAD_IMAGES
         if known.is_file():
-            bad.load(json.loads(known.read_text(encoding="utf-8")))
+            _load_bad(bad, known, len(images), log)
     if not settings.cache:
         return bad, None
     cache = _cache(images, context, log, channels=channels, max_pixels=settings.max_pixels, min_side=min_side)
@@ -96,3 +98,15 @@ def _cache(images: ImageList, context: DistributedContext, log: RunLog, **decodi
         return PixelCache(images, shared, **decoding)
     except OSError:  # the processes of this machine do not see each other
         return room(machines.count(here))
+
+
+def _load_bad(bad: BadImages, path: Path, images: int, log: RunLog) -> None:
+    """Take over which files were found unreadable; if that list is damaged, they are found and named again."""
+    try:
+        found = seal.parse(path.read_bytes())
+        if not all(type(index) is int and 0 <= index < images and type(reason) is str for index, reason in found):
+            raise ValueError("it is no list of images and reasons")
+    except (OSError, ValueError, TypeError) as error:
+        log.warn(f"warning: {path} is damaged ({one_line(error)}): files that cannot be read are named again")
+        return
+    bad.load(found)

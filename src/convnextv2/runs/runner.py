@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -157,6 +158,7 @@ def _resolved(run: TaskRun[S], recipe: Any, decided: dict[str, Any]) -> S:
 def _config(spec: TaskSpec[S], run: TaskRun[S], settings: S, chosen: Chosen) -> dict[str, Any]:
     data, context = run.data, run.context
     return {
+        "run": secrets.token_hex(8),
         "verb": spec.verb,
         "settings": dataclasses.asdict(settings),
         "chosen": chosen,

@@ -8,6 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
+from convnextv2.records import LARGEST_SIDE
 from convnextv2.settings import Settings
 
 
@@ -118,7 +119,7 @@ class ModelSettings(RunSettings):
     def rules(self) -> Iterator[tuple[bool, str]]:
         """Yield the rules of `RunSettings`, and those of these settings."""
         yield from super().rules()
-        yield from self.in_range("image_size", 8, inf)
+        yield from self.in_range("image_size", 8, LARGEST_SIDE)
         yield self.in_chans in (None, 1, 3), f"--in-chans {self.in_chans}: image files give 1 (grey) or 3 (colour)"
         yield self.stem_stride in (None, 1, 2, 4), f"--stem-stride {self.stem_stride}: give 4, 2 or 1"
 

@@ -13,6 +13,7 @@ from convnextv2.data.files.folder import ImageList
 from convnextv2.data.loading.image_set import ImageSet, Targets, Transform
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.loop import LoopSettings
+from convnextv2.engine.parts import advising
 from convnextv2.engine.runfolder import read_config
 from convnextv2.engine.runlog import RunLog
 from convnextv2.engine.task import Task
@@ -229,7 +230,10 @@ class TaskRun(ABC, Generic[S]):
     def _saved(self) -> ModelFile | None:
         """The newest weights of the run that is resumed; None if it was stopped before it saved any."""
         found = checkpoint_of(self.log.run) if self.resuming else None
-        return None if found is None else read_model_file(found)
+        if found is None:
+            return None
+        with advising(found, read_config(self.log.run / "config.json").get("run")):
+            return read_model_file(found)
 
     def _init(self) -> ModelFile | None:
         """The weights to start from; those of a resumed run must be what it began with."""

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from convnextv2.atomic import write_atomically, write_text_atomically
+from convnextv2.atomic import partial_name, write_atomically, write_text_atomically
 from convnextv2.errors import Notice, UserError
 from convnextv2.models.config import EncoderConfig
 from convnextv2.verbs.loading_code import loading_code
@@ -155,8 +155,7 @@ def _write_transformers(held: ModelFile, tensors: Mapping[str, Tensor], folder: 
         "image_std": list(info.preprocessing.std),
     }
     metadata = {"format": "pt"} | ({} if info.licence is None else {"licence": info.licence})
-    unfinished = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished = partial_name(folder)
     unfinished.mkdir()
     try:
         write_atomically(unfinished / "model.safetensors", lambda partial: save_file(dict(tensors), partial, metadata))

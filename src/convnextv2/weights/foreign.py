@@ -11,12 +11,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from convnextv2.errors import LoadError, Notice
+from convnextv2.errors import LoadError, Notice, UserError
 from convnextv2.models.config import EncoderConfig
 from convnextv2.models.create import encoder_shapes
 from convnextv2.records import Preprocessing
 from convnextv2.text import listed, shown
 from convnextv2.weights import kinds, strict
+from convnextv2.weights.damage import why_unreadable
 from convnextv2.weights.files import content_hash
 from convnextv2.weights.layouts.recognise import Recognised, config_of, recognise
 from convnextv2.weights.layouts.timm import TIMM, TIMM_FEATURES
@@ -59,17 +60,20 @@ def read_foreign(
     preprocessing = about.preprocessing
     if preprocessing is None or len(preprocessing.mean) != config.in_chans:
         preprocessing = Preprocessing.for_channels(config.in_chans)
-    info = ModelInfo(
-        kind="classifier" if classes else "encoder",
-        architecture=config,
-        preprocessing=preprocessing,
-        image_size=about.image_size,
-        classes=classes,
-        multi_label=about.multi_label,
-        crop_pct=about.crop_pct,
-        licence=_licence(metadata) or about.licence or _unknown(found, config),
-        layout=found.layout.name,
-    )
+    try:
+        info = ModelInfo(
+            kind="classifier" if classes else "encoder",
+            architecture=config,
+            preprocessing=preprocessing,
+            image_size=about.image_size,
+            classes=classes,
+            multi_label=about.multi_label,
+            crop_pct=about.crop_pct,
+            licence=_licence(metadata) or about.licence or _unknown(found, config),
+            layout=found.layout.name,
+        )
+    except UserError as error:
+        raise LoadError(f"{file}, or config.json beside it: {error.args[0]}") from error
     if found.left_out not in ((), ("n_averaged",)):
         some = listed(found.left_out, 3)
         where = f"below {shown(found.prefix)!r} " if found.prefix else ""
@@ -149,7 +153,7 @@ def _tensors_in(file: Path, averaged: bool) -> tuple[dict[str, Tensor], dict[str
             names = opened.keys()
             return {name: opened.get_tensor(name) for name in names}, dict(opened.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError, OverflowError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:160]
+        said = why_unreadable(file, error)
         raise LoadError(f"{file} is neither readable safetensors nor a file of torch.save: {said}") from error
 
 

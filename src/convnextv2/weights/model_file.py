@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
+from convnextv2 import seal
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models.config import BackboneConfig, EncoderConfig, config_from_dict
 from convnextv2.records import Preprocessing
 from convnextv2.settings import converted
-from convnextv2.text import shown
-from convnextv2.weights import kinds, strict
-from convnextv2.weights.files import EMA_PREFIX, HASH_KEY, checkpoint_of, load_tensors, save_tensors
+from convnextv2.text import one_line, shown
+from convnextv2.weights import kinds, strict, values
+from convnextv2.weights.files import EMA_PREFIX, HASH_KEY, RUNNING_KEY, checkpoint_of, load_tensors, save_tensors
 
 Weights = Literal["average", "plain"]
 """For a file that holds both: the EMA of the weights, or the weights of the last step."""
@@ -52,6 +53,8 @@ class ModelInfo:
     head's rows; empty without a head.  multi_label: an image may have several.  options: arguments of the kind's own
     model, as JSON has them.  None if not recorded: trained_on (name of the data), trained_from (earlier steps,
     oldest first), published (name of published weights), licence, step (optimiser steps).  layout: whose file it is.
+
+    Raises UserError for values that no model has, as `weights.values`.
     """
 
     kind: str
@@ -68,6 +71,31 @@ class ModelInfo:
     licence: str | None = None
     step: int | None = None
     layout: str = "convnextv2"
+
+    def __post_init__(self) -> None:
+        try:
+            self._check()
+        except ValueError as error:
+            raise UserError(f"no model file says this: {one_line(error)}") from error
+
+    def _check(self) -> None:
+        architecture, statistics = self.architecture, self.preprocessing
+        values.side(self.image_size)
+        if isinstance(architecture, EncoderConfig) and self.image_size < architecture.patch_size:
+            raise ValueError(
+                f"its image size is {self.image_size}, below one patch of {architecture.patch_size} pixels"
+            )
+        values.statistics(statistics.mean, statistics.std)
+        if len(statistics.mean) != architecture.in_chans:
+            raise ValueError(f"its mean has {len(statistics.mean)} values for {architecture.in_chans} channels")
+        values.class_names(self.classes)
+        if self.crop_pct is not None:
+            values.share(self.crop_pct)
+        if not isinstance(self.multi_label, bool) or not isinstance(self.options, Mapping):
+            raise ValueError(f"multi_label {self.multi_label!r}, options of a {type(self.options).__name__}")
+        for name in ("trained_on", "published", "licence"):
+            if getattr(self, name) is not None:
+                values.line(getattr(self, name), name)
 
     @property
     def format(self) -> str:
@@ -108,27 +136,22 @@ class ModelInfo:
         match = FORMAT.fullmatch(said["format"])
         if match is None:
             raise ValueError(f"format {said['format']}")
-        statistics = json.loads(said["preprocessing"])
-        info = ModelInfo(
+        statistics = seal.parse(said["preprocessing"])
+        return ModelInfo(
             kind=match[1],
-            architecture=config_from_dict(json.loads(said["encoder"])),
-            preprocessing=Preprocessing(tuple(statistics["mean"]), tuple(statistics["std"])),
-            image_size=int(said["image_size"]),
-            classes=tuple(json.loads(said.get("classes", "[]"))),
-            multi_label=json.loads(said.get("multi_label", "false")),
-            crop_pct=json.loads(said.get("crop_pct", "null")),
-            options={} if match[1] in kinds.BACKBONES else json.loads(said.get(match[1], "{}")),
+            architecture=config_from_dict(seal.parse(said["encoder"])),
+            preprocessing=values.statistics(statistics["mean"], statistics["std"]),
+            image_size=values.whole(said["image_size"], "image size"),
+            classes=values.class_names(seal.parse(said.get("classes", "[]"))),
+            multi_label=seal.parse(said.get("multi_label", "false")),
+            crop_pct=seal.parse(said.get("crop_pct", "null")),
+            options={} if match[1] in kinds.BACKBONES else seal.parse(said.get(match[1], "{}")),
             trained_on=said.get("trained_on"),
             trained_from=_steps(said.get("trained_from")),
             published=said.get("published"),
             licence=said.get("licence"),
-            step=int(said["step"]) if "step" in said else None,
+            step=values.whole(said["step"], "step") if "step" in said else None,
         )
-        if info.crop_pct is not None and not 0 < info.crop_pct <= 1:
-            raise ValueError(f"crop_pct {info.crop_pct}")
-        if not isinstance(info.multi_label, bool) or not isinstance(info.options, dict):
-            raise ValueError(f"multi_label {info.multi_label}, {info.kind} {info.options}")
-        return info
 
 
 _ENTRIES: Mapping[str, Callable[[ModelInfo], str | None]] = {
@@ -149,7 +172,7 @@ _ENTRIES: Mapping[str, Callable[[ModelInfo], str | None]] = {
 }
 """The metadata of every model file: name of an entry, and its text, or None if it is not recorded."""
 
-RESERVED = frozenset({*_ENTRIES, HASH_KEY, *kinds.BACKBONES})
+RESERVED = frozenset({*_ENTRIES, HASH_KEY, RUNNING_KEY, *kinds.BACKBONES})
 """Names that no other kind can have, as a kind's options are kept in the metadata under its name."""
 
 
@@ -222,7 +245,7 @@ def parse_model_file(
             _check_size(info, len(chosen))
         needed = kinds.shapes(info)
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, RuntimeError) as error:
-        said = " ".join(str(error).split())[:160]
+        said = shown(one_line(error))
         raise LoadError(f"{path} does not say what it holds ({said}): it is of another version") from error
     found = ModelFile(path, info, chosen, averaged, metadata.get(HASH_KEY, ""))
     if needed is not None:
@@ -280,8 +303,8 @@ def _check_size(info: ModelInfo, tensors: int) -> None:
 def _steps(said: str | None) -> tuple[TrainingStep, ...] | None:
     if said is None:
         return None
-    steps: Sequence[Mapping[str, str]] = json.loads(said)
-    if not all(isinstance(step.get(name), str) for step in steps for name in ("format", "trained_on")):
-        raise ValueError(f"trained_from {steps}")
-    known = ("format", "trained_on", "file", "sha256")
-    return tuple(TrainingStep(**{name: step[name] for name in known if name in step}) for step in steps)
+    steps = seal.parse(said)
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise ValueError("its trained_from is no list of steps")
+    names = [f.name for f in fields(TrainingStep)]
+    return tuple(TrainingStep(**{n: values.line(step[n], n) for n in names if n in step}) for step in steps)

@@ -19,7 +19,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from convnextv2.atomic import make_room, write_atomically
+from convnextv2.atomic import make_room, open_to_append, write_atomically
 from convnextv2.data.transforms.geometry import CenterFit
 from convnextv2.errors import UserError
 from convnextv2.figures import prediction_sheet
@@ -93,7 +93,7 @@ def write_predictions(
         if out is None:
             _write_lines(answered(), _standard_output(), format, work.classifier.info.multi_label)
         else:
-            write_atomically(out, fill)
+            write_atomically(out, fill, partial=out.with_name(f".{out.name}.partial"))
         files = [] if out is None else [out]
     return Written(len(work.names), len(failed), tuple(files))
 
@@ -108,7 +108,7 @@ def _standard_output() -> TextIO:
 @contextmanager
 def _alone_in(partial: Path) -> Iterator[TextIO]:
     """An empty file that no other process writes; remains of a killed one are removed, and after an error the file."""
-    with partial.open("a", encoding="utf-8", errors="surrogateescape") as file:
+    with open_to_append(partial) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from convnextv2.runs.images import fingerprint
 from convnextv2.runs.runner import RunResult, call
 from convnextv2.runs.spec import TaskSpec, register_task
 from convnextv2.runs.task_run import Chosen, TaskRun, TrainingData
+from convnextv2.settings import converted
 from convnextv2.tasks.pretrain import recipes
 from convnextv2.tasks.pretrain.advice import advise
 from convnextv2.tasks.pretrain.description import describe_run
@@ -55,6 +56,12 @@ class FCMAEOptions:
     decoder_depth: int = 1
     norm_pix_loss: bool = True
 
+    def __post_init__(self) -> None:
+        """Check types; ranges are checked by `FCMAE`. Raises UserError."""
+        hints = get_type_hints(FCMAEOptions)
+        for entry in dataclasses.fields(self):
+            object.__setattr__(self, entry.name, converted(entry.name, getattr(self, entry.name), hints[entry.name]))
+
 
 def build_fcmae(info: ModelInfo) -> FCMAE:
     """Build the masked autoencoder that a model file describes, randomly initialised."""
@@ -62,6 +69,9 @@ def build_fcmae(info: ModelInfo) -> FCMAE:
         raise LoadError(f"{info.architecture.name} cannot be pre-trained: only a ConvNeXt can")
     if missing := {"decoder_dim", "decoder_depth"} - info.options.keys():
         raise KeyError(*missing)
+    holds, message = whole_patches(info.image_size, info.architecture.patch_size)
+    if not holds:
+        raise UserError(message)
     return FCMAE(ConvNeXt(info.architecture, num_classes=0), **dataclasses.asdict(FCMAEOptions(**info.options)))
 
 

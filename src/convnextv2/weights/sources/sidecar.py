@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 from convnextv2.errors import LoadError
 from convnextv2.records import Preprocessing
 from convnextv2.weights.licences import DINOV3
+from convnextv2.weights import values
 
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 WEIGHTS = (
@@ -26,7 +26,6 @@ WEIGHTS = (
 )
 """The weights of a folder, the first that is there: safetensors before a pickle, full precision before half."""
 _MOST = 16 * 2**20  # bytes of a config.json; 21,841 class names take 1 MiB
-_LARGEST = 2**14
 _DINOV3 = "dinov3_convnext"
 _FAMILIES = ("convnext", "convnextv2", _DINOV3)
 _LICENCE = re.compile(
@@ -89,23 +88,23 @@ def _birder(metadata: Mapping[str, str]) -> About:
     if sorted(names) != list(range(len(names))):
         raise ValueError("its class_to_idx does not number the classes from 0 on")
     return About(
-        image_size=_pixels(shape[-1]),
-        preprocessing=_statistics(statistics["mean"], statistics["std"]) if statistics else None,
-        classes=tuple(names[index] for index in range(len(names))),
+        image_size=values.side(shape[-1]),
+        preprocessing=values.statistics(statistics["mean"], statistics["std"]) if statistics else None,
+        classes=values.class_names([names[index] for index in range(len(names))]),
     )
 
 
 def _timm(config: Mapping[str, Any]) -> About:
     given: Mapping[str, Any] = config["pretrained_cfg"]
-    size = _pixels(given.get("input_size", (3, 224, 224))[-1])
+    size = values.side(given.get("input_size", (3, 224, 224))[-1])
     crop = given.get("crop_pct")
     whole = given.get("crop_mode") == "squash" and size >= 384
     names = config.get("label_names") or given.get("label_names") or ()
     return About(
         image_size=size,
-        preprocessing=_statistics(given["mean"], given["std"]) if "mean" in given else None,
-        crop_pct=None if crop is None or whole else _share(crop),
-        classes=tuple(str(name) for name in names),
+        preprocessing=values.statistics(given["mean"], given["std"]) if "mean" in given else None,
+        crop_pct=None if crop is None or whole else values.share(crop),
+        classes=values.class_names(names),
         licence=licence(given.get("license")),
     )
 
@@ -117,10 +116,11 @@ def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Ab
         raise ValueError(f"its layer_norm_eps is {config['layer_norm_eps']!r}, and ConvNeXt's 1e-6")
     size = processor.get("size", {})
     shown = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
-    side = _pixels(config.get("image_size", 224) if shown is None else shown)
+    side = values.side(config.get("image_size", 224) if shown is None else shown)
     crop = processor.get("crop_pct")
     if config["model_type"] == _DINOV3 and crop is None:
         crop = 1.0  # its processor cuts nothing off
+    whole = crop is None or side >= 384  # its processor takes the whole image from there on
     names = {int(index): str(name) for index, name in config.get("id2label", {}).items()}
     if sorted(names) != list(range(len(names))):
         raise ValueError("its id2label does not number the classes from 0 on")
@@ -128,12 +128,12 @@ def _transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Ab
     if processor.get("do_normalize") is False:
         statistics = Preprocessing((0.0,) * 3, (1.0,) * 3)
     elif "image_mean" in processor:
-        statistics = _statistics(processor["image_mean"], processor["image_std"])
+        statistics = values.statistics(processor["image_mean"], processor["image_std"])
     return About(
         image_size=side,
         preprocessing=statistics,
-        crop_pct=None if crop is None or side >= 384 else _share(crop),  # its processor takes the whole from there on
-        classes=tuple(names[index] for index in range(len(names))),
+        crop_pct=None if whole else values.share(crop),
+        classes=values.class_names([names[index] for index in range(len(names))]),
         multi_label=config.get("problem_type") == "multi_label_classification",
     )
 
@@ -180,28 +180,3 @@ def _checked(path: Path, read: Any, *contents: Mapping[str, Any]) -> About:
 def _unreadable(path: Path, error: Exception) -> LoadError:
     said = " ".join(str(error).split())[:160] or type(error).__name__
     return LoadError(f"{path} cannot be read ({said}): fetch it again, or move it away to do without")
-
-
-def _pixels(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
-        raise ValueError(f"its image size is {value!r}")
-    return value
-
-
-def _share(value: object) -> float:
-    if not isinstance(value, int | float) or not 0 < value <= 1:
-        raise ValueError(f"its crop_pct is {value!r}")
-    return float(value)
-
-
-def _statistics(mean: object, std: object) -> Preprocessing:
-    for values in (mean, std):
-        if not isinstance(values, list | tuple) or not all(
-            isinstance(value, int | float) and math.isfinite(value) for value in values
-        ):
-            raise ValueError(f"its mean or std is {values!r}")
-    assert isinstance(mean, list | tuple)
-    assert isinstance(std, list | tuple)
-    if len(mean) != len(std) or any(value <= 0 for value in std):
-        raise ValueError(f"its mean {mean!r} and std {std!r} do not belong together")
-    return Preprocessing(tuple(map(float, mean)), tuple(map(float, std)))
