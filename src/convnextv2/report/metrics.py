@@ -35,7 +35,8 @@ class Metrics:
     """The content of `metrics.jsonl`.
 
     `end` is the last line of all if its phase is "end", so a finished run that was then trained further is
-    not taken for finished. `words` holds the latest value of every name that is not a number.
+    not taken for finished. `words` holds the latest value of every name that is not a number; `unreadable` the
+    numbers of damaged lines, from 1.
     """
 
     series: tuple[Series, ...] = ()
@@ -44,7 +45,7 @@ class Metrics:
     epoch: float = float("nan")
     seconds: float = float("nan")
     end: dict[str, Any] | None = None
-    unreadable: int = 0
+    unreadable: tuple[int, ...] = ()
 
     def find(self, name: str, phase: str = "train") -> Series | None:
         """Return the series of that name and phase, or None if nothing finite was recorded."""
@@ -110,14 +111,14 @@ def read_metrics(path: Path) -> Metrics:
     words: dict[tuple[str, str], Any] = {}
     steps: list[float] = []
     last: dict[str, Any] = {}
-    unreadable = 0
-    for line in (*lines, torn):
+    damaged: list[int] = []
+    for number, line in enumerate((*lines, torn), 1):
         if not line.strip():
             continue
         record = _record(line)
         if record is None:
-            # What follows the last newline is a line still being written, not damage.
-            unreadable += line is not torn
+            if number <= len(lines):  # what follows the last newline is a line still being written, not damage
+                damaged.append(number)
             continue
         phase, step = str(record.get("phase", "train")), float(record["step"])
         rest = phases.setdefault(phase, _Phase()).add(len(steps), step, record)
@@ -125,7 +126,7 @@ def read_metrics(path: Path) -> Metrics:
         steps.append(step)
         last = record
     if not steps:
-        return Metrics(unreadable=unreadable)
+        return Metrics(unreadable=tuple(damaged))
     # The smallest step written on any later line (or the line itself): a line above it was rewound.
     rewound = np.minimum.accumulate(np.array(steps)[::-1])[::-1]
     return Metrics(
@@ -135,7 +136,7 @@ def read_metrics(path: Path) -> Metrics:
         epoch=_number(last.get("epoch")),
         seconds=_number(last.get("time")),
         end=last if last.get("phase") == "end" else None,
-        unreadable=unreadable,
+        unreadable=tuple(damaged),
     )
 
 

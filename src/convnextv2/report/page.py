@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from convnextv2 import seal
 from convnextv2.atomic import write_text_atomically
 from convnextv2.errors import RunFailedError, UserError
 from convnextv2.report import summary, words
@@ -123,7 +124,7 @@ def _sections(run: RunFolder) -> list[tuple[str, list[tuple[str, Any]]]]:
     if labelled(parts["Data"]):
         parts["Data"] = {name: value for name, value in parts["Data"].items() if name not in TOLD}
     tables = [(title, list(_flat(part))) for title, part in parts.items()]
-    rest = {name: value for name, value in run.config.items() if name not in {*known, "chosen", "report"}}
+    rest = {name: value for name, value in run.config.items() if name not in {*known, "chosen", "report", seal.KEY}}
     tables.append(("Run", list(_flat(rest))))
     return [(title, rows) for title, rows in tables if rows]
 

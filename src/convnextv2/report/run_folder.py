@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
+from convnextv2 import seal
 from convnextv2.errors import UserError
 from convnextv2.report.metrics import Metrics, read_metrics
+from convnextv2.text import listed
 
 T = TypeVar("T")
 
@@ -89,7 +91,12 @@ def read_run(run: Path) -> RunFolder:
     metrics = read_metrics(run / "metrics.jsonl")
     notices = []
     if metrics.unreadable:
-        notices.append(f"{metrics.unreadable} damaged lines of metrics.jsonl were left out.")
+        where = listed(map(str, metrics.unreadable))
+        notices.append(
+            f"{len(metrics.unreadable)} damaged lines of metrics.jsonl were left out. They are numbers {where}."
+        )
+    if seal.KEY in config and not seal.holds(config):
+        notices.append("config.json is not as the run wrote it: what this page says of settings and data may be wrong.")
     tables = [_read_or_note(path, _table, notices) for path in (run / "table.json", *sorted(run.glob("table-*.json")))]
     log = _tail(run / "log.txt")
     warnings = tuple(dict.fromkeys(line for line in log if "warning" in line.lower()))[-5:]

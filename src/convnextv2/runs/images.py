@@ -54,8 +54,8 @@ def take_images(
         began = runfolder.read_config(log.run / "config.json")["data"]
         if began.get("fingerprint") != mark:
             raise UserError(
-                f"--resume: the images in {began['source']}, or their labels, are not those the run began with "
-                f"({began['pictures']} then, {len(images)} now); put them back, or name a new --out"
+                f"--resume: the images in {began.get('source')}, or their labels, are not those the run began with "
+                f"({began.get('pictures')} then, {len(images)} now); put them back, or name a new --out"
             )
         known = log.run / BAD_IMAGES
         if known.is_file():

@@ -120,6 +120,10 @@ class ModelSettings(RunSettings):
         """Yield the rules of `RunSettings`, and those of these settings."""
         yield from super().rules()
         yield from self.in_range("image_size", 8, LARGEST_SIDE)
+        for name in ("depths", "dims"):
+            value = getattr(self, name)
+            holds = value is None or (len(value) == 4 and all(isinstance(each, int) and each >= 1 for each in value))
+            yield holds, f"{name} must be 4 numbers of at least 1, got {value}"
         yield self.in_chans in (None, 1, 3), f"--in-chans {self.in_chans}: image files give 1 (grey) or 3 (colour)"
         yield self.stem_stride in (None, 1, 2, 4), f"--stem-stride {self.stem_stride}: give 4, 2 or 1"
 

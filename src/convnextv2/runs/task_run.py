@@ -241,7 +241,7 @@ class TaskRun(ABC, Generic[S]):
         if source is None:
             return None
         init = read(source)
-        if self.resuming and read_config(self.log.run / "config.json")["model"]["from_sha256"] != init.sha256:
+        if self.resuming and read_config(self.log.run / "config.json")["model"].get("from_sha256") != init.sha256:
             raise UserError(
                 f"--resume: {init.path} is not what the run began with; name the weights with --init, a new --out"
             )

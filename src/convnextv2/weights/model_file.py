@@ -89,6 +89,8 @@ class ModelInfo:
         if len(statistics.mean) != architecture.in_chans:
             raise ValueError(f"its mean has {len(statistics.mean)} values for {architecture.in_chans} channels")
         values.class_names(self.classes)
+        if self.kind in kinds.BACKBONES and (self.kind == "classifier") != bool(self.classes):
+            raise ValueError(f"it is of kind {self.kind} with {len(self.classes)} classes")
         if self.crop_pct is not None:
             values.share(self.crop_pct)
         if not isinstance(self.multi_label, bool) or not isinstance(self.options, Mapping):
