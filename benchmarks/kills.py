@@ -40,10 +40,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-SMALL = (
-    "--model convnextv2_atto --depths 1 1 1 1 --dims 8 8 16 16 --image-size 32 --stem-stride 1 --batch-size 8 "
-    "--precision fp32 --log-every 1 --device cpu"
-).split()
+SMALL = ["--model", "convnextv2_atto", "--depths", "1", "1", "1", "1", "--dims", "8", "8", "16", "16", "--image-size", "32", "--stem-stride", "1", "--batch-size", "8", "--precision", "fp32", "--log-every", "1", "--device", "cpu"]
 TASKS = {
     "pretrain": [*SMALL, "--decoder-dim", "16", "--pictures", "1", "--epochs", "4"],
     "classify": [*SMALL, "--recipe", "small-data", "--ema", "0.5", "--drop-path", "0.2", "--epochs", "5",
@@ -220,12 +217,13 @@ def kills(work: Path, count: int, seed: int) -> bool:
             if sum(struck.values()) < count and strike(child, where, run, seconds, rng):
                 struck[where] += 1
                 continue
-            code, said = waited(child, 120), output.read_text(errors="replace")
+            code, said = waited(child, 300), output.read_text(errors="replace")
             different = differences(run, whole) if code == 0 else [f"exit code {code}: {said[-300:]}"]
             if different:
                 lost.append(f"{run.name} ({task}): {', '.join(different)}")
             break
-        shutil.rmtree(run)
+        shutil.rmtree(run, ignore_errors=True)
+        print(f"{sum(struck.values())} kills, {number} runs, {len(lost)} lost", file=sys.stderr, flush=True)
     for where, number_of in struck.items():
         print(f"kills {where:15} {number_of:4}")
     print(f"runs ended {number}, different from the undisturbed one {len(lost)}", *lost, sep="\n  ")

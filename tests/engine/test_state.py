@@ -1,5 +1,7 @@
 """Checkpoints: complete or absent."""
 
+import json
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from convnextv2.engine import state
 from convnextv2.engine.optim import adamw
 from convnextv2.engine.state import LoopState
 from convnextv2.errors import LoadError
-from convnextv2.weights.files import checkpoint_of
+from convnextv2.weights.files import checkpoint_of, load_tensors, save_tensors
 
 
 def trained(seed):
@@ -90,3 +92,36 @@ def test_a_pointer_to_nothing_is_named(tmp_path):
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path):
     assert checkpoint_of(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": "1"},
+        {"step": None},
+        {"step": -1},
+        {"seconds": "x"},
+        {"best": "0.5"},
+        {"best_step": 1.5},
+        {"averaged": True},
+        {"meter": []},
+        {"meter": {"steps": "x"}},
+        {"meter": {"sums": {"loss": None}}},
+        {"meter": {"other": 1}},
+        {"seconds": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_state_of_an_earlier_version_with_odd_values_is_refused(tmp_path, changes):
+    """Nothing binds it: its values are checked by their types."""
+    model, optimizer = trained(0)
+    folder = state.save(tmp_path / "checkpoints", model, optimizer, LoopState(1, 0.0), {})
+    tensors, _ = load_tensors(folder / "optimizer.safetensors")
+    save_tensors(folder / "optimizer.safetensors", tensors)
+    plain = {"step": 1, "seconds": 0.0, "best": None, "best_step": 0, "stale": 0, "averaged": 0, "meter": {}}
+    (folder / "state.json").write_text(json.dumps(plain))
+    assert state.load(folder, model, optimizer) == LoopState(1, 0.0)
+    (folder / "state.json").write_text(json.dumps(plain | changes))
+    with pytest.raises(LoadError, match=r"state\.json is (damaged|of step)") as caught:
+        state.load(folder, model, optimizer)
+    assert "\n" not in str(caught.value)

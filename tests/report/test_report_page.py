@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from convnextv2 import report
+from convnextv2 import report, seal
 from convnextv2.errors import UserError
-from convnextv2.report import page as page_module
 from convnextv2.report import write_report
 
 END = {"step": 60, "epoch": 10.0, "phase": "end", "time": 5400.0, "loss": 0.4213, "hours": 1.5}
@@ -165,7 +164,7 @@ def test_only_the_last_line_may_be_torn(make_run, parse, line):
     assert "damaged" not in parse(write_report(make_run(lines=[line(1), line(2), torn]))).text
     run = make_run(lines=[line(1), torn + "\n", "[1]\n", line(2)], name="worse")
     page = parse(write_report(run))
-    assert "2 damaged lines of metrics.jsonl were left out." in page.text
+    assert "2 damaged lines of metrics.jsonl were left out. They are numbers 2, 3." in page.text
     assert "2 steps" in page.text
 
 
@@ -230,7 +229,7 @@ def test_the_page_is_replaced_whole_or_not_at_all(make_run, monkeypatch):
         seen.append((source.parent, source.read_text()[-8:], target.read_text() == first))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page_module.os, "replace", refuse)
+    monkeypatch.setattr("convnextv2.atomic.os.replace", refuse)
     with pytest.raises(UserError, match="cannot be written: No space left on device"):
         write_report(run)
     # Written whole beside the old page, on the same file system, and cleared away afterwards.
@@ -305,3 +304,10 @@ def test_pre_training_that_is_too_short_or_learned_nothing_is_not_green(
     end = {"step": 60, "epoch": 10.0, "phase": "end", "time": 120.0, "hours": 0.03, "images_per_second": 90.0}
     run = make_run(config | {"advice": advice}, [*(line(step) | {"loss": loss} for step in range(1, 61)), end])
     assert ('class="lead finished"' in parse(write_report(run)).html) == green
+
+
+def test_a_config_that_is_not_as_the_run_wrote_it_is_told(make_run, parse):
+    config = seal.sealed({"verb": "pretrain", "settings": {"epochs": 10}, "data": {"pictures": 12}})
+    assert "not as the run wrote it" not in parse(write_report(make_run(config=config, name="whole"))).text
+    config["settings"]["epochs"] = 11
+    assert "config.json is not as the run wrote it" in parse(write_report(make_run(config=config))).text

@@ -114,7 +114,9 @@ def test_a_part_of_another_run_is_refused(run, runs, part):
 
 @pytest.mark.parametrize("other", ["another step", "another run"])
 def test_a_whole_checkpoint_of_another_step_or_run_is_refused(run, runs, other):
-    source = {"another step": run / "checkpoints" / OLDER, "another run": runs / "other" / "checkpoints" / NEWEST}[other]
+    source = {"another step": run / "checkpoints" / OLDER, "another run": runs / "other" / "checkpoints" / NEWEST}[
+        other
+    ]
     kept = shutil.copytree(source, run.parent / "kept")
     shutil.rmtree(run / "checkpoints" / NEWEST)
     shutil.move(kept, run / "checkpoints" / NEWEST)
@@ -274,7 +276,10 @@ def test_an_edited_config_starts_another_run_once_its_hash_is_out(run, picture_f
     ("damage", "said"),
     [
         ("a torn last line", None),
-        ("two lines", "warning: metrics.jsonl: 2 damaged, lines 2, 4, left out of the curves; the file as it was is kept"),
+        (
+            "two lines",
+            "warning: metrics.jsonl: 2 damaged, lines 2, 4, left out of the curves; the file as it was is kept",
+        ),
         ("a number", "warning: metrics.jsonl is not as the run wrote it up to step 7"),
         ("gone", "warning: metrics.jsonl is lost: the curves begin at step 8"),
     ],

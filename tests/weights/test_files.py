@@ -1,14 +1,16 @@
 """Tensor files: whole, safe, and caught when damaged."""
 
+import json
 import os
 import random
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
-from convnextv2.atomic import write_atomically, write_text_atomically
-from convnextv2.errors import LoadError, RunFailedError
+from convnextv2.atomic import open_to_append, write_atomically, write_text_atomically
+from convnextv2.errors import LoadError, RunFailedError, UserError
 from convnextv2.weights.files import load_tensors, save_tensors
 
 
@@ -89,3 +91,56 @@ def test_who_may_read_a_file_is_what_the_umask_says(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "weights.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_partial_files_have_names_that_nobody_can_prepare_and_links_are_not_followed(tmp_path):
+    victim, seen = tmp_path / "victim", []
+    victim.write_text("precious")
+    target = tmp_path / "target"
+    target.symlink_to(victim)
+    for _ in range(2):
+        write_atomically(target, lambda partial: (seen.append(partial.name), partial.write_text("new")))
+    assert len(set(seen)) == 2
+    assert victim.read_text() == "precious"
+    assert not target.is_symlink()
+    assert target.read_text() == "new"
+    (tmp_path / "link").symlink_to(victim)
+    with pytest.raises(UserError, match=r"is a link to .*victim, and nothing is written through it"):
+        open_to_append(tmp_path / "link")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it is empty"),
+        (b"\x00" * 100, "not a readable safetensors file: "),
+        (b"\x30\x00\x00\x00\x00\x00\x00\x00{", "it is cut off within its header, at 9 bytes"),
+        (b"\x02\x00\x00\x00\x00\x00\x00\x00{}x", "it has 1 bytes more than its tensors"),
+        (b"\x03\x00\x00\x00\x00\x00\x00\x00{]}", "its header, which names its tensors, is damaged"),
+    ],
+    ids=range(5),
+)
+def test_why_a_file_cannot_be_read_is_said(tmp_path, content, said):
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(LoadError, match=said):
+        load_tensors(tmp_path / "x.safetensors")
+
+
+def test_of_a_file_that_tells_the_first_damaged_tensor_is_named(tmp_path, tensors):
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, tensors, {"about": "this"}, running=True)
+    whole = path.read_bytes()
+    with safe_open(path, "pt") as file:
+        assert {name: file.get_tensor(name).shape for name in file.keys()}.keys() == tensors.keys()  # noqa: SIM118
+    header = 8 + int.from_bytes(whole[:8], "little")
+    spans = {n: a["data_offsets"] for n, a in json.loads(whole[8:header]).items() if n != "__metadata__"}
+    for name, (start, end) in spans.items():
+        if start < end:
+            damaged = bytearray(whole)
+            damaged[header + start] ^= 1
+            path.write_bytes(damaged)
+            with pytest.raises(LoadError, match=rf"is damaged \(tensor {name}\): its content does not match"):
+                load_tensors(path)
+    path.write_bytes(whole.replace(b'"this"', b'"that"'))
+    with pytest.raises(LoadError, match=r"is damaged \(its metadata\)"):
+        load_tensors(path)

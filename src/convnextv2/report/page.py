@@ -50,7 +50,9 @@ def write_report(run: Path) -> Path:
     try:
         write_text_atomically(path, html)
     except RunFailedError as error:
-        raise UserError(f"{path} cannot be written: {one_line(error.__cause__ or error)}") from error
+        cause = error.__cause__
+        said = cause.strerror if isinstance(cause, OSError) else one_line(error)
+        raise UserError(f"{path} cannot be written: {said}") from error
     return path
 
 
