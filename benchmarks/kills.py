@@ -4,11 +4,11 @@
     python benchmarks/kills.py damages --count 300
     python benchmarks/kills.py metadata
 
-`kills` sends SIGKILL to the whole process group of runs of both tasks, at any moment of the start, the training and the
-saves, resumes until the run is finished, and compares weights, optimiser and log with those of an undisturbed run.
-`damages` harms one part of a stopped run in one way and resumes: that must be refused in one line that names the part, or
-end with exactly the right tensors; what is lost of the log must be said. `metadata` gives model files and config.json odd
-and hostile values. Prints a table of counts by kind; exit code 1 if anything was lost, silently wrong, or a traceback.
+`kills` sends SIGKILL to the whole process group of runs of both tasks, at any moment of the start, the training and
+the saves, resumes until the run is finished, and compares weights, optimiser and log with an undisturbed run's.
+`damages` harms one part of a stopped run in one way and resumes: that must be refused in one line that names the part,
+or end with exactly the right tensors; what is lost of the log must be said. `metadata` gives model files and
+config.json odd and hostile values. Prints a table of counts by kind; exit code 1 if anything was lost, silently wrong, or a traceback.
 
 A process that has imported everything is forked for each try, so that a try takes a second. Linux only.
 """
@@ -40,7 +40,32 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-SMALL = ["--model", "convnextv2_atto", "--depths", "1", "1", "1", "1", "--dims", "8", "8", "16", "16", "--image-size", "32", "--stem-stride", "1", "--batch-size", "8", "--precision", "fp32", "--log-every", "1", "--device", "cpu"]
+SMALL = [
+    "--model",
+    "convnextv2_atto",
+    "--depths",
+    "1",
+    "1",
+    "1",
+    "1",
+    "--dims",
+    "8",
+    "8",
+    "16",
+    "16",
+    "--image-size",
+    "32",
+    "--stem-stride",
+    "1",
+    "--batch-size",
+    "8",
+    "--precision",
+    "fp32",
+    "--log-every",
+    "1",
+    "--device",
+    "cpu",
+]
 TASKS = {
     "pretrain": [*SMALL, "--decoder-dim", "16", "--pictures", "1", "--epochs", "4"],
     "classify": [*SMALL, "--recipe", "small-data", "--ema", "0.5", "--drop-path", "0.2", "--epochs", "5",
@@ -405,37 +430,103 @@ def show(results: dict[tuple[str, str], Counter[str]]) -> None:
 
 DEEP = "[" * 100_000 + "]" * 100_000
 ENTRIES: dict[str, list[str]] = {
-    "image_size": ["0", "-5", str(10**20), "1e3", "32.5", "true", "null", "nan", "\u0663\u0662", "3_2", " 32 ", "", "9" * 5000],
+    "image_size": [
+        "0",
+        "-5",
+        str(10**20),
+        "1e3",
+        "32.5",
+        "true",
+        "null",
+        "nan",
+        "\u0663\u0662",
+        "3_2",
+        " 32 ",
+        "",
+        "9" * 5000,
+    ],
     "crop_pct": ["1e-300", "0", "-0.5", "1.5", "NaN", "Infinity", "true", '"0.9"', "[0.9]", "{}", DEEP, "1e-9"],
     "preprocessing": [
-        '{"mean": [NaN, 0, 0], "std": [1, 1, 1]}', '{"mean": [0, 0, 0], "std": [0, 1, 1]}',
-        '{"mean": [0, 0, 0], "std": [1e-300, 1, 1]}', '{"mean": [0, 0, 0], "std": [1e400, 1, 1]}',
-        '{"mean": [0], "std": [1]}', '{"mean": [0, 0], "std": [1, 1, 1]}', '{"mean": "abc", "std": "abc"}',
-        '{"mean": [true, true, true], "std": [true, true, true]}', '{"mean": ["0", "0", "0"], "std": ["1", "1", "1"]}',
-        '{"mean": [0, 0, 0], "std": [-1, 1, 1]}', '{"mean": null, "std": null}', "[]", DEEP,
-        '{"mean": [0, 0, 0], "mean": [9, 9, 9], "std": [1, 1, 1]}', '{"mean": {"0": 1, "1": 1, "2": 1}, "std": [1, 1, 1]}',
+        '{"mean": [NaN, 0, 0], "std": [1, 1, 1]}',
+        '{"mean": [0, 0, 0], "std": [0, 1, 1]}',
+        '{"mean": [0, 0, 0], "std": [1e-300, 1, 1]}',
+        '{"mean": [0, 0, 0], "std": [1e400, 1, 1]}',
+        '{"mean": [0], "std": [1]}',
+        '{"mean": [0, 0], "std": [1, 1, 1]}',
+        '{"mean": "abc", "std": "abc"}',
+        '{"mean": [true, true, true], "std": [true, true, true]}',
+        '{"mean": ["0", "0", "0"], "std": ["1", "1", "1"]}',
+        '{"mean": [0, 0, 0], "std": [-1, 1, 1]}',
+        '{"mean": null, "std": null}',
+        "[]",
+        DEEP,
+        '{"mean": [0, 0, 0], "mean": [9, 9, 9], "std": [1, 1, 1]}',
+        '{"mean": {"0": 1, "1": 1, "2": 1}, "std": [1, 1, 1]}',
     ],
     "classes": [
-        "[]", '["a"]', '["a", "b", "c"]', '"ab"', '{"a": 0, "b": 1}', "[1, 2]", "[null, null]", '[["a"], ["b"]]', "7", "null",
-        json.dumps([f"class {n}" for n in range(50_000)]), json.dumps(["a", "x" * 10**7]), "[true, false]", DEEP, "['a', 'b']",
+        "[]",
+        '["a"]',
+        '["a", "b", "c"]',
+        '"ab"',
+        '{"a": 0, "b": 1}',
+        "[1, 2]",
+        "[null, null]",
+        '[["a"], ["b"]]',
+        "7",
+        "null",
+        json.dumps([f"class {n}" for n in range(50_000)]),
+        json.dumps(["a", "x" * 10**7]),
+        "[true, false]",
+        DEEP,
+        "['a', 'b']",
     ],
     "multi_label": ["1", '"true"', "null", "[]", "yes", "NaN", DEEP],
     "encoder": [
-        '{"model": "convnextv2_atto"}', "[]", "null", DEEP, '"convnextv2_atto"',
+        '{"model": "convnextv2_atto"}',
+        "[]",
+        "null",
+        DEEP,
+        '"convnextv2_atto"',
     ],
     "step": ["-1", "1.5", "true", "null", "nan", "9" * 5000, "\u0667", "x"],
-    "trained_from": ["{}", '"x"', "[1]", "[[]]", '[{"format": 1, "trained_on": 2}]', '[{"format": "x"}]', DEEP, "null", "[null]"],
-    "format": ["convnextv2.nothing-known.1", "convnextv2.classifier.2", "convnextv2.encoder.1", "convnextv2.fcmae.1", ""],
+    "trained_from": [
+        "{}",
+        '"x"',
+        "[1]",
+        "[[]]",
+        '[{"format": 1, "trained_on": 2}]',
+        '[{"format": "x"}]',
+        DEEP,
+        "null",
+        "[null]",
+    ],
+    "format": [
+        "convnextv2.nothing-known.1",
+        "convnextv2.classifier.2",
+        "convnextv2.encoder.1",
+        "convnextv2.fcmae.1",
+        "",
+    ],
     "licence": ["MIT\u001b[31m", "x" * 10**6, "a\nb", "\u202egpj"],
     "trained_on": ["a\u001b]0;x\u0007b", "x" * 10**6, "a\nb"],
-}  # fmt: skip
+}
 IN_ENCODER: dict[str, list[object]] = {
     "model": [None, 5, "convnextv2_attoo", "timm:../../x", "timm:hf-hub:someone/model", "", True, ["convnextv2_atto"]],
     "in_chans": [0, -3, True, "3", 3.0, 10**20, None, 1, 2**31],
     "stem_stride": [0, 3, True, "1", 1.0, None, 4, 10**20],
     "depths": [[1, 1, 1], [10**9] * 4, [True] * 4, ["1"] * 4, [1.0] * 4, "1111", 5, [0, 1, 1, 1], {"0": 1}],
-    "dims": [[8, 8, 16], [10**9] * 4, [10**20] * 4, [True] * 4, ["8"] * 4, [0, 8, 16, 16], "8888", [8, 8, 16, 17], [2**33] * 4],
-}  # fmt: skip
+    "dims": [
+        [8, 8, 16],
+        [10**9] * 4,
+        [10**20] * 4,
+        [True] * 4,
+        ["8"] * 4,
+        [0, 8, 16, 16],
+        "8888",
+        [8, 8, 16, 17],
+        [2**33] * 4,
+    ],
+}
 WRONG_VALUES = [
     None,
     True,
