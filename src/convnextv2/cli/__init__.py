@@ -8,12 +8,13 @@ import shlex
 import sys
 import warnings
 
-from cyclopts import App, Group
+from cyclopts import App, CycloptsError, CycloptsPanel, Group
 from rich.console import Console
 
 import convnextv2
 from convnextv2.cli import options
 from convnextv2.errors import ConvNeXtV2Error, RunFailedError, StoppedError, UserError, spelled_for_command
+from convnextv2.text import printable, printable_lines
 
 VERBS = {  # title of the group: verb, and the first line of its docstring, which is only imported when it runs
     "Learn": {
@@ -81,7 +82,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(tokens: list[str], debug: bool) -> None:
     try:
-        build_app(tokens[0] if tokens else None)(tokens, exit_on_error=True, print_error=True)
+        build_app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        text = printable_lines(str(error))
+        Console(stderr=True).print(CycloptsPanel(text))
+        sys.exit(2)
     except ConvNeXtV2Error as error:
         if debug:
             raise
@@ -99,7 +104,7 @@ def _run(tokens: list[str], debug: bool) -> None:
 def _say(error: Exception) -> None:
     if isinstance(error, StoppedError) and os.environ.get("RANK", "0") != "0":
         return  # said once for all processes
-    text = f"convnextv2: {error}".encode(errors="backslashreplace").decode()
+    text = printable(f"convnextv2: {error}")
     with contextlib.suppress(OSError):  # the terminal may be gone
         Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
 
@@ -109,7 +114,7 @@ def _note(message: Warning | str, category: type[Warning], *_: object, **__: obj
     if os.environ.get("RANK", "0") != "0":
         return
     kind = "" if category.__module__.startswith("convnextv2") else f"{category.__name__}: "
-    Console(stderr=True, highlight=False).print(f"note: {kind}{message}", markup=False, soft_wrap=True)
+    Console(stderr=True, highlight=False).print(printable(f"note: {kind}{message}"), markup=False, soft_wrap=True)
 
 
 def _exit_code(error: ConvNeXtV2Error) -> int:

@@ -31,7 +31,8 @@ def convert(
     weights
         average: the EMA if the file has one; plain: the weights of the last step.
     """
+    from convnextv2.text import shown
     from convnextv2.verbs.convert import convert as run
 
     done = run(source, to, out, weights=weights)
-    print(*done, done.code, sep="\n")
+    print(*map(shown, done), done.code, sep="\n")

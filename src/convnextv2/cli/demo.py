@@ -18,6 +18,7 @@ def demo(*, out: Path = Path("demo"), minutes: float = 2.0) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from convnextv2.text import shown
     from convnextv2.verbs.demo import demo as run_demo
 
     result = run_demo(out, minutes=minutes)
@@ -25,4 +26,4 @@ def demo(*, out: Path = Path("demo"), minutes: float = 2.0) -> None:
     for row in result.rows:
         table.add_row(*row)
     Console().print(table)
-    print(f"open {result.report}")
+    print(f"open {shown(result.report)}")

@@ -30,11 +30,11 @@ def embed(
     out
         features.npy (and features.names.txt with the names, line by line) or features.csv (name, then the features).
     """
-    from convnextv2.text import shown
+    from convnextv2.text import listed, printable, shown
     from convnextv2.verbs.embed import embed as run_embed
 
     done = run_embed(run, data, out, **(settings or InferenceSettings()).named())
     skipped = f"; {len(done.bad)} files could not be read (named above)" if done.bad else ""
     for name, reason in done.bad:
-        print(f"skipped {shown(name)}: {reason}")
-    print(f"{len(done.names)} images x {done.features.shape[1]} features in {', '.join(map(str, done.files))}{skipped}")
+        print(printable(f"skipped {shown(name)}: {reason}"))
+    print(f"{len(done.names)} images x {done.features.shape[1]} features in {listed(map(str, done.files))}{skipped}")

@@ -29,7 +29,7 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
     from rich.table import Table
 
     from convnextv2.tasks.classify.evaluate import Evaluation
-    from convnextv2.text import shown
+    from convnextv2.text import printable, printable_lines, shown
     from convnextv2.verbs.evaluate import evaluate as run_evaluate
     from convnextv2.verbs.evaluate import score_rows
 
@@ -40,7 +40,7 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
     if not isinstance(found, Evaluation):  # of a task from another package
         rows = score_rows(found)
         if rows is None:
-            print(found)
+            print(printable_lines(str(found)))
             return
         table = Table("measure", "value")
         for row in rows:
@@ -48,9 +48,9 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
         console.print(table, markup=False)
         return
     for name, reason in found.bad:
-        print(f"skipped {shown(name)}: {reason}")
+        print(printable(f"skipped {shown(name)}: {reason}"))
     for note in found.notes:
-        print(note)
+        print(printable(note))
     scores = found.table()
     table = Table(*scores["columns"], caption=scores["note"], caption_justify="left")
     for row in scores["rows"]:

@@ -40,7 +40,7 @@ def predict(
     import sys
 
     from convnextv2.errors import RunFailedError
-    from convnextv2.text import shown
+    from convnextv2.text import printable, shown
     from convnextv2.verbs.predict import write_predictions
 
     try:
@@ -49,7 +49,7 @@ def predict(
             images,
             format=format,
             out=out,
-            say=lambda line: print(line, file=sys.stderr, flush=True),
+            say=lambda line: print(printable(line), file=sys.stderr, flush=True),
             **(settings or PredictSettings()).named(),
         )
     except BrokenPipeError:  # `| head` has seen enough; nothing is left to write to, at the end of the process either

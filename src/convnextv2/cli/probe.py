@@ -30,19 +30,20 @@ def probe(*, run: str, data: Path, settings: Annotated[ProbeSettings, Parameter(
     from rich.console import Console
     from rich.table import Table
 
+    from convnextv2.text import printable
     from convnextv2.verbs.probe.probe import probe as run_probe
 
     result = run_probe(
         run,
         data,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=lambda line: print(printable(line), file=sys.stderr, flush=True),
         **(settings or ProbeSettings()).named(),
     )
     for note in result.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
     table = Table("features", "linear probe", *([f"k-NN (k={result.neighbours})"] if result.rows[0].knn else []))
     for row in result.rows:
         table.add_row(row.name, str(row.linear), *([str(row.knn)] if row.knn else []))
-    print(result.title)
+    print(printable(result.title))
     Console().print(table)
-    print(result.sentence)
+    print(printable(result.sentence))

@@ -40,12 +40,13 @@ def push(
     weights
         average: the EMA if the file has one; plain: the weights of the last step.
     """
+    from convnextv2.text import printable_lines, shown
     from convnextv2.verbs.push import push as run
 
     done = run(source, to, licence=licence, relicense=relicense, private=private, dry_run=dry_run, weights=weights)
     for name, size in done.files.items():
-        print(f"{name}  {size:,} bytes")
+        print(f"{shown(name)}  {size:,} bytes")
     if done.address:
         print(f"sent to {done.address}")
     else:
-        print(f"nothing was sent to {done.repository}; its README.md would be:\n\n{done.card}")
+        print(f"nothing was sent to {done.repository}; its README.md would be:\n\n{printable_lines(done.card)}")

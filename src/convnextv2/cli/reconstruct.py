@@ -26,5 +26,6 @@ def reconstruct(
         Of the masks.
     """
     from convnextv2.tasks.pretrain.reconstruct import reconstruct as run_reconstruct
+    from convnextv2.text import printable
 
-    run_reconstruct(run, images, out, mask_ratio=mask_ratio, seed=seed, say=print)
+    run_reconstruct(run, images, out, mask_ratio=mask_ratio, seed=seed, say=lambda line: print(printable(line)))

@@ -20,6 +20,7 @@ def zoo(*names: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from convnextv2.text import shown
     from convnextv2.weights.licences import terms
     from convnextv2.weights.load import fetch_published
     from convnextv2.weights.sources.download import cache_folder
@@ -27,7 +28,7 @@ def zoo(*names: str) -> None:
 
     entries = [published(name) for name in names]
     for entry in entries:
-        print(fetch_published(entry))
+        print(shown(fetch_published(entry)))
     if not names:
         table = Table("name", "stage", "pixels", "top-1, %", "licence", "here", "file", box=None)
         for entry in PUBLISHED.values():

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from convnextv2.atomic import open_to_append
 from convnextv2.engine.metrics_file import MetricsFile
-from convnextv2.text import encodable
+from convnextv2.text import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -48,14 +48,14 @@ class RunLog:
         """Write one line to the console and to log.txt."""
         if self.quiet:
             return
-        text = encodable(text)
+        text = printable(text)
         self._show(lambda: self.console.print(text, markup=False, soft_wrap=True))
         self.note(text)
 
     def warn(self, text: str) -> None:
         """Write a line as `say`, on the console also from quiet processes: no warning is lost."""
         if self.quiet:
-            self._show(lambda: print(encodable(text), file=sys.stderr, flush=True))
+            self._show(lambda: print(printable(text), file=sys.stderr, flush=True))
         self.say(text)
 
     def note(self, text: str) -> None:
@@ -63,7 +63,7 @@ class RunLog:
         if self.quiet:
             return
         with open_to_append(self.run / "log.txt") as file:
-            file.write(f"{datetime.now().isoformat(timespec='seconds')} {encodable(text)}\n")
+            file.write(f"{datetime.now().isoformat(timespec='seconds')} {printable(text)}\n")
 
     def metrics(self, step: int, epoch: float, phase: str, seconds: float, values: Mapping[str, float]) -> None:
         """Write one object to metrics.jsonl, and its values to TensorBoard as `phase/name`."""

@@ -18,7 +18,7 @@ from convnextv2.inference.predictor import Predictor
 from convnextv2.inference.settings import InferenceSettings
 from convnextv2.loading import load
 from convnextv2.settings import make
-from convnextv2.text import shown
+from convnextv2.text import csv_cell, quoted
 from convnextv2.verbs.features import pooled
 
 
@@ -71,7 +71,7 @@ def _write(found: Embedding, out: Path) -> Iterator[Path]:
 
         write_atomically(out, save)
         names = _names_file(out)
-        write_text_atomically(names, "".join(f"{shown(name)}\n" for name in found.names))
+        write_text_atomically(names, "".join(f"{quoted(name)}\n" for name in found.names))
         yield from (out, names)
         return
 
@@ -80,7 +80,7 @@ def _write(found: Embedding, out: Path) -> Iterator[Path]:
             writer = csv.writer(file)
             writer.writerow(["name", *(f"f{i}" for i in range(found.features.shape[1]))])
             for name, row in zip(found.names, found.features, strict=True):
-                writer.writerow([shown(name), *row.tolist()])
+                writer.writerow([csv_cell(name), *row.tolist()])
 
     write_atomically(out, table)
     yield out

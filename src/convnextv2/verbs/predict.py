@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from convnextv2.errors import UserError
 from convnextv2.runs.spec import TaskSpec, check_settings
 from convnextv2.tasks.classify import prediction_files
 from convnextv2.tasks.classify.prediction_files import Format, Written
-from convnextv2.text import shown
+from convnextv2.text import json_line, shown
 from convnextv2.verbs.evaluate import task_of
 
 Given = str | os.PathLike[str]
@@ -69,7 +68,7 @@ def write_predictions(
             read.append(not about.get("error"))
             if not read[-1]:
                 say(f"skipped {shown(str(about.get('path', len(read))))}: {about['error']}")
-            yield json.dumps(record, default=_as_json) + "\n"
+            yield json_line(record, _as_json) + "\n"
 
     if out is not None:
         write_text_atomically(out, "".join(lines()))

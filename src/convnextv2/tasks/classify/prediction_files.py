@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
-import json
 import math
 import os
 import sys
@@ -26,7 +25,7 @@ from convnextv2.figures import prediction_sheet
 from convnextv2.settings import make
 from convnextv2.tasks.classify.predict import Answered, Given, Prediction, prepare
 from convnextv2.tasks.classify.predict_settings import PredictSettings
-from convnextv2.text import shown
+from convnextv2.text import csv_cell, json_line, shown
 
 Format = Literal["jsonl", "csv", "sheet"]
 
@@ -56,7 +55,8 @@ def write_predictions(
 
     format: "jsonl" has an object per image, {path, label, confidence, top} or {path, labels, top} if an image may have
     several labels, or {path, error}; "csv" has path, label, confidence of the readable ones, several labels
-    separated by semicolons; "sheet" is a figure of up to 240 images, then another one (-2, -3, ... after its name).
+    separated by semicolons, in cells as `text.csv_cell` writes them; "sheet" is a figure of up to 240 images, then
+    another one (-2, -3, ... after its name).
     out: a new file, which appears once it is complete; until then `.NAME.partial` beside it grows, and is removed if
     something fails. By default the standard output, and predictions.png for a sheet.
     say: called with a line for each file that cannot be read.
@@ -99,9 +99,9 @@ def write_predictions(
 
 
 def _standard_output() -> TextIO:
-    """Standard output, to which a path that is not UTF-8 is written as its bytes on disk, as to a file."""
+    """Standard output, in UTF-8 as a file is."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+        sys.stdout.reconfigure(encoding="utf-8")
     return sys.stdout
 
 
@@ -130,10 +130,11 @@ def _write_lines(batches: Iterable[Answered], file: TextIO, format: Format, seve
     for batch in batches:
         for prediction, _ in batch:
             if format == "jsonl":
-                file.write(json.dumps(_as_object(prediction, several)) + "\n")
+                file.write(json_line(_as_object(prediction, several)) + "\n")
             elif prediction.error is None:
-                names = ";".join(guess.label for guess in prediction.labels)
-                table.writerow([prediction.path, names, ";".join(f"{g.confidence:.6f}" for g in prediction.labels)])
+                names = csv_cell(*(guess.label for guess in prediction.labels))
+                sure = csv_cell(*(f"{guess.confidence:.6f}" for guess in prediction.labels))
+                table.writerow([csv_cell(prediction.path), names, sure])
         file.flush()
 
 
