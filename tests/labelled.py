@@ -22,20 +22,25 @@ def _png() -> bytes:
 PNG = _png()
 
 
+def distinct(name: str) -> bytes:
+    """The same picture in a file of other bytes for every name."""
+    return PNG + name.encode()
+
+
 def fill(root: Path, **counts: int) -> Path:
     """`cats=3` makes cats/0.png to cats/2.png; `train__cats` is train/cats, and `here` the root itself."""
     for folder, count in counts.items():
         below = root if folder == "here" else root / folder.replace("__", "/")
         below.mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            (below / f"{number}.png").write_bytes(PNG)
+            (below / f"{number}.png").write_bytes(distinct(f"{folder}/{number}"))
     return root
 
 
 def table(root: Path, *lines: str, encoding: str = "utf-8") -> Path:
     """A table of those lines, beside a.png to j.png."""
     for name in "abcdefghij":
-        (root / f"{name}.png").write_bytes(PNG)
+        (root / f"{name}.png").write_bytes(distinct(name))
     path = root / "labels.csv"
     path.write_text("\n".join(lines) + "\n", encoding=encoding)
     return path

@@ -22,7 +22,7 @@ def test_tables_of_every_form(tmp_path, lines, encoding):
     splits = read(table(tmp_path, *lines, encoding=encoding), val_fraction=0)
     assert written(splits.train) == {"a.png": ["cat"], "b.png": ["dog"], "c.png": ["cat"], "d.png": ["dog"]}
     assert splits.train.images.root == tmp_path
-    assert splits.train.images.path(1).read_bytes() == PNG
+    assert splits.train.images.path(1).read_bytes().startswith(PNG)
 
 
 def test_without_a_header_the_path_tells_the_delimiter(tmp_path):

@@ -28,7 +28,7 @@ def test_a_split_folder_is_taken_as_it_is(tmp_path, names):
     }  # fmt: skip
     assert splits.train.labels.dtype == torch.int64
     assert splits.train.counts().tolist() == [2, 3]
-    assert splits.train.images.path(0).read_bytes() == PNG
+    assert splits.train.images.path(0).read_bytes().startswith(PNG)
     assert (len(splits.val), len(splits.test)) == (1, 2)
     assert splits.notes == ("val has no image of 1 of 2 classes: cats", "test has no image of 1 of 2 classes: dogs")
 

@@ -13,7 +13,15 @@ Settings = grouped(
     ClassifySettings,
     run_groups(
         Data=(
-            *("val_fraction", "group_column", "group_pattern", "multi_label", "label_separator", "label_fraction"),
+            *(
+                "val_fraction",
+                "group_column",
+                "group_pattern",
+                "multi_label",
+                "label_column",
+                "label_separator",
+                "label_fraction",
+            ),
             *("class_weights", "balanced_sampling"),
         ),
         Augmentation=("min_scale", "flip", "rand_augment", "erasing", "mixup", "cutmix"),

@@ -14,7 +14,7 @@ from convnextv2.models import ConvNeXt
 from convnextv2.models.config import TIMM_PREFIX, BackboneConfig, EncoderConfig, TimmConfig
 from convnextv2.models.timm_backbone import TimmBackbone
 from convnextv2.records import Preprocessing
-from convnextv2.text import shown
+from convnextv2.text import composed, shown
 from convnextv2.weights.adapt import STEM, adapt
 from convnextv2.weights.model_file import ModelFile, TrainingStep
 from convnextv2.weights.strict import check
@@ -130,7 +130,7 @@ def fill_backbone(
     to other channels and to another stride (see `weights.adapt`; inflate: its `how`).
     """
     info, target = init.info, model.state_dict()
-    same = info.kind == "classifier" and tuple(classes) == info.classes
+    same = info.kind == "classifier" and tuple(map(composed, classes)) == tuple(map(composed, info.classes))
     head, encoder, said = _head_names(model), init.encoder(), []
     if isinstance(model, ConvNeXt) and STEM in encoder:
         encoder, said = adapt(encoder, in_chans=model.in_chans, stem_stride=model.stem_stride, how=inflate)

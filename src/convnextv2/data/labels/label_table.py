@@ -1,72 +1,71 @@
-"""Labels from a table: a CSV file with a column of paths and one of labels."""
+"""Labels from a table: a CSV file with a column of paths and one of labels or one per class, or a list of both."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from convnextv2.data.files.folder import EXTENSIONS, ImageList
+from convnextv2.data.files.on_disk import names_on_disk
 from convnextv2.data.labels.categorical import Categorical
+from convnextv2.data.labels.doubtful import NOT_A_LABEL, is_literal, missing_note, separator_note
 from convnextv2.data.labels.labels import LabelSource, WrittenLabels, split_of
+from convnextv2.data.labels.table_columns import Columns, find_columns, is_known_header
+from convnextv2.data.labels.table_rows import BLANK, Row, is_image_name, read_rows
+from convnextv2.data.labels.table_text import read_text
 from convnextv2.errors import UserError
-from convnextv2.text import listed, shown
+from convnextv2.text import from_csv_cell, listed, shown
 
-PATH_COLUMNS = ("path", "file", "filename", "image", "name")
-"""Names of the column of paths, in any case; the first one present is taken."""
-LABEL_COLUMNS = ("label", "labels", "class", "target")
-"""Names of the column of labels, in any case; the first one present is taken."""
+SEPARATOR = ";"
+"""What separates the labels of a cell unless another separator is named."""
+_CONSISTENT = 0.05
+"""Share of the labels that must hold a separator nobody named, for it to separate labels."""
 
 
 def read_label_table(
-    source: Path, *, label_separator: str = ";", multi_label: bool = False, group_column: str | None = None
+    source: Path,
+    *,
+    label_separator: str | None = None,
+    multi_label: bool = False,
+    group_column: str | None = None,
+    label_column: str | None = None,
 ) -> LabelSource:
     """Read the images that a CSV file names, in the order of its rows, by split if it has a column `split`.
 
-    Cells are separated by comma, semicolon or tab, whichever fits the header. Without a header,
-    two columns are path and label. Paths are absolute or relative to the file's folder.
+    Cells are separated by comma, semicolon, tab or bar, whichever fits the header, or as a first line `sep=;` says.
+    Without a header, two columns are path and label; so are the two parts of every line of a list `path label`. Paths
+    are absolute or relative to the file's folder, see `names_on_disk`. Without a column of labels, two columns or more
+    of 0 and 1 are one per class. Cells are read as `text.from_csv_cell` does.
 
-    Images have several labels if `multi_label` is set or any cell holds `label_separator`:
-    then an empty cell is no label, and the labels of a path on several rows are merged.
+    Images have several labels if `multi_label` is set, if a cell holds the `label_separator` that is given, or if a
+    consistent share of the cells holds a semicolon where none is given. Then an empty cell is no label, and the labels
+    of a path on several rows are merged.
 
     Raises:
-        UserError: the file cannot be read or lacks a column, a row does not fit the others,
-            an image has no label or is on several rows, or none of the files exists.
+        UserError: the file cannot be read or lacks a column, a row does not fit the others, an image has no label or
+            two different ones, it is not clear whether a semicolon separates labels, or none of the files exists.
     """
-    if not label_separator:
+    if label_separator == "":
         raise UserError("an empty --label-separator: give what separates the labels of a cell, such as ';'")
-    table = _Table.read(source, group_column)
-    several = multi_label or any(label_separator in cells[table.label] for _, cells in table.rows)
-    entries: dict[str, _Entry] = {}
-    root = os.path.abspath(source.parent)
-    for line, cells in table.rows:
-        entry = table.entry(line, cells, label_separator if several else None)
-        first = entries.setdefault(os.path.normpath(os.path.join(root, entry.name)), entry)
-        if first is not entry:
-            first.join(entry, source)
+    table = _Table.read(source, group_column, label_column)
+    table.check_cells(label_separator)
+    several = multi_label or table.has_several(label_separator)
+    names, notes = names_on_disk(source, [table.name(row) for row in table.rows], source.parent)
+    entries, again = _entries(table, names, (label_separator or SEPARATOR) if several else None)
     if not several:
-        _check_single(source, entries.values())
-    if not any(os.path.exists(source.parent / entry.name) for entry in entries.values()):
-        first = next(iter(entries.values())).name
-        raise UserError(
-            f"none of the {len(entries)} files named in {shown(source)} exists, the first being"
-            f" {shown(source.parent / first)}; write paths that are absolute or relative to {shown(source.parent)}"
-        )
+        _check_single(source, entries)
+    if not any(os.path.exists(source.parent / entry.name) for entry in entries):
+        raise _none_exists(source, [entry.name for entry in entries])
     parts: dict[str, list[_Entry]] = {}
-    for entry in entries.values():
+    for entry in entries:
         parts.setdefault(entry.split, []).append(entry)
-    notes = [*table.notes]
-    if several and not multi_label:
-        notes.append(f"images of {shown(source)} may have several labels: '{shown(label_separator)}' separates them")
-    bare = sum(not entry.words for entry in entries.values())
-    if bare:
-        notes.append(
-            f"{bare} of {len(entries)} images of {shown(source)} have no label: they count as none of the classes"
-        )
+    notes = [*table.notes, *notes, *_notes(table, entries, several, multi_label, label_separator or SEPARATOR)]
+    if again:
+        notes.append(f"{again} lines of {shown(source)} name an image again, with the same label: read once")
     return LabelSource({split: _written(source, part) for split, part in parts.items()}, several, tuple(notes))
 
 
@@ -80,15 +79,18 @@ class _Entry:
     group: str | None
     lines: list[int]
 
-    def join(self, other: _Entry, source: Path) -> None:
-        """Merge another row of the same image."""
+    def join(self, other: _Entry, source: Path, several: bool) -> bool:
+        """Merge another row of the same image; returns whether it says the same."""
         if (self.split, self.group) != (other.split, other.group):
             raise UserError(
                 f"lines {self.lines[0]} and {other.lines[0]} of {shown(source)} put '{shown(self.name)}' into"
                 " different splits or groups: keep one of them"
             )
+        if not several and set(self.words) == set(other.words):
+            return True
         self.words += [word for word in other.words if word not in self.words]
         self.lines += other.lines
+        return False
 
 
 @dataclass(frozen=True)
@@ -96,148 +98,160 @@ class _Table:
     """The rows of a table below its header, and in which column is what."""
 
     source: Path
-    rows: list[tuple[int, list[str]]] = field(repr=False)
-    path: int
-    label: int
-    split: int | None = None
-    group: int | None = None
+    rows: Sequence[Row] = field(repr=False)
+    columns: Columns
+    is_list: bool = False
     notes: tuple[str, ...] = ()
 
     @staticmethod
-    def read(source: Path, group_column: str | None) -> _Table:
-        text = _text(source)
-        delimiter = max(",\t;", key=lambda delimiter: _fits(list(islice(_rows(source, text, delimiter), 50))))
-        rows = _even_rows(source, text, delimiter)
-        head = rows[0][1]
-        names = [cell.casefold() for cell in head]
-        paths, labels = _columns(names, PATH_COLUMNS), _columns(names, LABEL_COLUMNS)
-        if not paths and not labels and len(head) == 2 and _is_image_name(head[0]) and group_column is None:
-            return _Table(source, rows, 0, 1)
-        if not paths or not labels:
-            raise UserError(
-                f"{shown(source)} needs a column of paths ({', '.join(PATH_COLUMNS)}) and one of labels"
-                f" ({', '.join(LABEL_COLUMNS)}); its columns are {listed(head)}: rename them in the first line"
-            )
-        if len(rows) == 1:
-            raise UserError(f"{shown(source)} names no images: write one per line below the header")
-        group = None
-        if group_column is not None:
-            if group_column.strip().casefold() not in names:
-                raise UserError(
-                    f"no column '{shown(group_column)}' in {shown(source)}; its columns are {listed(head)}: give one of"
-                    " them as --group-column"
-                )
-            group = names.index(group_column.strip().casefold())
-        notes = [
-            f"{what} are taken from column '{shown(head[there[0]])}' of {shown(source)}, not from"
-            f" {listed(head[index] for index in there[1:])}"
-            for what, there in (("paths", paths), ("labels", labels))
-            if len(there) > 1
-        ]
-        split = names.index("split") if "split" in names else None
-        return _Table(source, rows[1:], paths[0], labels[0], split, group, tuple(notes))
+    def read(source: Path, group_column: str | None, label_column: str | None) -> _Table:
+        text, notes = read_text(source)
+        rows, delimiter = read_rows(source, text, lambda cells: is_known_header(cells, label_column))
+        columns = find_columns(source, rows, group_column, label_column)
+        below = rows[1:] if columns.has_header else rows
+        return _Table(source, below, columns, delimiter == BLANK, (*notes, *columns.notes))
 
-    def entry(self, line: int, cells: Sequence[str], separator: str | None) -> _Entry:
-        """Return one row; its label is split at `separator` if there is one."""
-        name, label = cells[self.path], cells[self.label]
+    def name(self, row: Row) -> str:
+        """Return the path of a row, as it is written."""
+        line, cells = row
+        name = from_csv_cell(cells[self.columns.path])[0]
         if not name:
             raise UserError(f"line {line} of {shown(self.source)} has no path: write one, or remove the line")
-        words = [word.strip() for word in label.split(separator)] if separator else [label]
+        return name
+
+    def has_several(self, separator: str | None) -> bool:
+        """Whether cells hold several labels. Raises UserError if that is not clear."""
+        at = self.columns.label
+        if at is None:
+            return any(len(self.columns.shown_by(cells)) != 1 for _, cells in self.rows)
+        given = [row for row in self.rows if row[1][at]]
+        holding = [row for row in given if (separator or SEPARATOR) in row[1][at]]
+        if not holding or separator is not None or len(holding) >= _CONSISTENT * len(given):
+            return bool(holding)
+        line, cells = holding[0]
+        raise UserError(
+            f"{len(holding)} of {len(given)} labels in {shown(self.source)} hold '{SEPARATOR}' (the first in line"
+            f" {line}: '{shown(cells[at])}'): correct them; or give --multi-label if images may have several labels, or"
+            f" another --label-separator, such as '|', if '{SEPARATOR}' is part of the label"
+        )
+
+    def words(self, cells: Sequence[str], separator: str | None) -> list[str]:
+        """Return the labels of a row, each once; its cell is split at `separator` if there is one."""
+        if self.columns.label is None:
+            return self.columns.shown_by(cells)
+        words = from_csv_cell(cells[self.columns.label], separator)
+        return [word for word in dict.fromkeys(words) if word and word not in NOT_A_LABEL]
+
+    def entry(self, row: Row, name: str, separator: str | None) -> _Entry:
+        """Return one row, for the image of that name on disk."""
+        line, cells = row
         split = ""
-        if self.split is not None:
-            split = split_of(cells[self.split]) or ""
+        if self.columns.split is not None:
+            split = split_of(cells[self.columns.split]) or ""
             if not split:
                 raise UserError(
-                    f"line {line} of {shown(self.source)} has the split '{shown(cells[self.split])}': write train, val"
-                    " or test"
+                    f"line {line} of {shown(self.source)} has the split '{shown(cells[self.columns.split])}': write"
+                    " train, val or test"
                 )
-        group = None if self.group is None else cells[self.group]
+        group = None if self.columns.group is None else from_csv_cell(cells[self.columns.group])[0]
         if group == "":
             raise UserError(f"line {line} of {shown(self.source)} has no group: write one, unique if it stands alone")
-        return _Entry(name, [word for word in dict.fromkeys(words) if word], split, group, [line])
+        return _Entry(name, self.words(cells, separator), split, group, [line])
+
+    def check_cells(self, separator: str | None) -> None:
+        """Raise UserError for labels that are lists: as a programming language writes them, or several numbers."""
+        at = self.columns.label
+        if at is None:
+            return
+        lists = [(line, cells[at]) for line, cells in self.rows if is_literal(cells[at])]
+        if lists:
+            line, cell = lists[0]
+            raise UserError(
+                f"{len(lists)} labels in {shown(self.source)} are lists or dictionaries (the first in line {line}:"
+                f" {shown(cell[:60])}): write the labels of an image as text, a;b if it has several"
+            )
+        numbers = [(line, cells[at]) for line, cells in self.rows if re.fullmatch(r"\d+(\s+\d+)+", cells[at])]
+        if self.is_list and numbers and separator is None:
+            line, cell = numbers[0]
+            raise UserError(
+                f"{len(numbers)} lines of {shown(self.source)} have several numbers after the path (the first is line"
+                f" {line}: {shown(cell[:60])}): give --label-separator ' ' if they are the numbers of its classes; for"
+                " one column of 0 and 1 per class write a header path,CLASS,CLASS and commas"
+            )
+
+
+def _entries(table: _Table, names: Sequence[str], separator: str | None) -> tuple[list[_Entry], int]:
+    """The images, and how many rows say again what one has said; `separator` if images may have several labels."""
+    entries: dict[str, _Entry] = {}
+    root = os.path.abspath(table.source.parent)
+    again = 0
+    for row, name in zip(table.rows, names, strict=True):
+        entry = table.entry(row, name, separator)
+        first = entries.setdefault(os.path.normpath(os.path.join(root, name)), entry)
+        if first is not entry:
+            again += first.join(entry, table.source, separator is not None)
+    return list(entries.values()), again
+
+
+def _notes(table: _Table, entries: Collection[_Entry], several: bool, asked: bool, separator: str) -> list[str]:
+    """What was decided about the labels, and what is odd about them."""
+    where, columns = shown(table.source), table.columns
+    words = Counter(word for entry in entries for word in entry.words)
+    notes = missing_note(words, where)
+    if columns.label is None:
+        classes = listed(f"'{name}'" for _, name in columns.classes)
+        have = "images may have several labels or none" if several else "every image has one label"
+        notes.insert(0, f"one column per class in {where}, of 0 and 1: {classes}; {have}")
+    else:
+        notes += separator_note(words, where)
+    if several and not asked and columns.label is not None:
+        notes.insert(0, f"images of {where} may have several labels: '{shown(separator)}' separates them")
+    bare = sum(not entry.words for entry in entries)
+    if bare:
+        notes.append(f"{bare} of {len(entries)} images of {where} have no label: they count as none of the classes")
+    return notes
 
 
 def _check_single(source: Path, entries: Collection[_Entry]) -> None:
-    """Raise UserError unless every image has one label and one row."""
+    """Raise UserError unless every image has one label."""
     bare = [str(entry.lines[0]) for entry in entries if not entry.words]
     if bare:
         raise UserError(
-            f"{len(bare)} images of {shown(source)} have no label (lines {listed(bare, 5)}): write one, remove the"
-            " lines, or give --multi-label if images may have none"
+            f"{len(bare)} images of {shown(source)} have no label (lines {listed(bare, 5)}; nan counts as none): write"
+            " one, remove the lines, or give --multi-label if images may have none"
         )
     again = [entry for entry in entries if len(entry.lines) > 1]
     if again:
         raise UserError(
-            f"{len(again)} images are on several lines of {shown(source)}, the first being '{shown(again[0].name)}'"
-            f" (lines {listed(map(str, again[0].lines), 5)}): keep one line per image, or give --multi-label if it has"
-            " all of the labels"
+            f"{len(again)} images are on several lines of {shown(source)} with different labels, the first being"
+            f" '{shown(again[0].name)}' (lines {listed(map(str, again[0].lines), 5)}): keep one line per image, or give"
+            " --multi-label if it has all of the labels"
         )
+
+
+def _none_exists(source: Path, names: Sequence[str]) -> UserError:
+    """Return the error for a table whose files are all missing, with what would be right if that is found."""
+    root, first = source.parent, names[0]
+    hint = f"write paths that are absolute or relative to {shown(root)}"
+    longer = next(
+        (e for each in EXTENSIONS for e in (each, each.upper()) if os.path.exists(root / f"{first}{e}")), None
+    )
+    try:
+        below = [
+            entry.name for entry in os.scandir(root) if entry.is_dir() and os.path.exists(root / entry.name / first)
+        ]
+    except OSError:
+        below = []
+    if longer is not None and not is_image_name(first):
+        hint = f"write them with their extension, as {shown(first + longer)}"
+    elif below:
+        hint = f"write them relative to {shown(root)}, as {shown(f'{min(below)}/{first}')}"
+    return UserError(
+        f"none of the {len(names)} files named in {shown(source)} exists, the first being {shown(root / first)}; {hint}"
+    )
 
 
 def _written(source: Path, entries: Sequence[_Entry]) -> WrittenLabels:
     images = ImageList(source, (entry.name for entry in entries), source.parent)
     groups = Categorical(entry.group for entry in entries if entry.group is not None)
     return WrittenLabels(images, (tuple(entry.words) for entry in entries), groups or None)
-
-
-def _text(source: Path) -> str:
-    try:
-        text = source.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {shown(source)}: {error.strerror}; give a folder or a CSV file") from error
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise UserError(
-            f"{shown(source)} is neither a folder nor a UTF-8 CSV file of paths and labels; give one of them"
-        )
-    return text
-
-
-def _even_rows(source: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
-    """All rows, at least one, each with as many cells as the first."""
-    rows = list(_rows(source, text, delimiter))
-    if not rows:
-        raise UserError(f"{shown(source)} is empty: write a header 'path,label' and one image per line")
-    width = len(rows[0][1])
-    for line, cells in rows:
-        if len(cells) != width:
-            raise UserError(
-                f"line {line} of {shown(source)} has {len(cells)} cells and its first line {width}: put quotation marks"
-                f" around a cell that holds {delimiter!r}, or give every line as many"
-            )
-    return rows
-
-
-def _rows(source: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells, stripped, of every row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        for row in reader:
-            cells = [cell.strip() for cell in row]
-            if any(cells):
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise UserError(
-            f"line {reader.line_num} of {shown(source)} cannot be read ({error}): is a quotation mark missing?"
-        ) from error
-
-
-def _fits(rows: Sequence[tuple[int, list[str]]]) -> tuple[bool, bool, bool]:
-    """How well a delimiter cuts the first rows: the greater, the better."""
-    if not rows:
-        return False, False, False
-    head = rows[0][1]
-    names = [cell.casefold() for cell in head]
-    known = bool(_columns(names, PATH_COLUMNS)) and bool(_columns(names, LABEL_COLUMNS))
-    even = len(head) > 1 and all(len(cells) == len(head) for _, cells in rows)
-    return known, even and _is_image_name(head[0]), even
-
-
-def _columns(names: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Return the positions of the known names among `names`, in the order of `known`."""
-    return [names.index(name) for name in known if name in names]
-
-
-def _is_image_name(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS)

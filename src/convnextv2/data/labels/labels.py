@@ -121,6 +121,14 @@ class WrittenLabels:
         groups = None if self.groups is None else self.groups[rows]
         return WrittenLabels(self.images.subset(rows), self.words[rows], groups)
 
+    def respelled(self, words: Mapping[str, str], groups: Mapping[str, str] | None = None) -> WrittenLabels:
+        """Return the same with other names for some labels and groups, given by name; an image has each label once."""
+        if not words and not groups:
+            return self
+        spelled = tuple(tuple(dict.fromkeys(words.get(word, word) for word in each)) for each in self.words)
+        named = self.groups and tuple((groups or {}).get(group, group) for group in self.groups)
+        return WrittenLabels(self.images, spelled, named)
+
     def encode(self, classes: Sequence[str], *, several: bool) -> LabelledImages:
         """Return the labels as numbers; `several` allows any number of labels per image. `classes` holds every word."""
         number = {name: index for index, name in enumerate(classes)}

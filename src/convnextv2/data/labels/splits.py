@@ -10,9 +10,11 @@ from pathlib import Path
 
 from convnextv2.data.files.folder import EXTENSIONS, ImageList
 from convnextv2.data.labels.class_folders import one_class, read_class_folders, split_folders, splits_beside
+from convnextv2.data.labels.doubtful import alike_note, forms_note, one_spelling
 from convnextv2.data.labels.draw import grouped, split_off
-from convnextv2.data.labels.label_table import read_label_table
+from convnextv2.data.labels.label_table import SEPARATOR, read_label_table
 from convnextv2.data.labels.labels import LabelledImages, LabelSource, WrittenLabels, class_order, split_of
+from convnextv2.data.labels.same_images import same_images_notes
 from convnextv2.errors import UserError
 from convnextv2.text import listed, shown
 
@@ -36,36 +38,39 @@ def read_splits(
     val_fraction: float | None = None,
     group_column: str | None = None,
     group_pattern: str | None = None,
-    label_separator: str = ";",
+    label_separator: str | None = None,
+    label_column: str | None = None,
     multi_label: bool = False,
     seed: int = 0,
 ) -> Splits:
     """Read labelled images from a folder or a CSV file, and split off `val` if there is none.
 
     Args:
-        source: a folder of class folders; a folder of `train`, `val` and `test` (or their usual
-            variants) of class folders; or a CSV file, see `read_label_table`.
-        val_fraction: share of each class that is drawn for `val`, 0 for none. By default 0.1 of a
-            source that is split but has no `val`, 0.2 of one that is not split.
+        source: a folder of class folders; a folder of `train`, `val` and `test` (or their usual variants) of class
+            folders; or a CSV file, see `read_label_table`.
+        val_fraction: share of each class that is drawn for `val`, 0 for none. By default 0.1 of a source that is split
+            but has no `val`, 0.2 of one that is not split.
         group_column: column of the CSV file with the name of each image's group.
-        group_pattern: regular expression searched in each image's name relative to its root; what
-            its first group (or all of it) matches names the image's group.
-        label_separator: what separates the labels of a cell.
+        group_pattern: regular expression searched in each image's name relative to its root; what its first group (or
+            all of it) matches names the image's group.
+        label_separator: what separates the labels of a cell; by default a semicolon, see `read_label_table`.
+        label_column: column of the CSV file with the labels.
         multi_label: whether an image may have several labels, or none.
-        seed: of the draw, 0 or more. The draw depends on it and on the names and labels, not on
-            their order.
+        seed: of the draw, 0 or more. The draw depends on it and on the names and labels, not on their order.
 
-    A group is never on both sides of the draw. Every class with at least two images (or groups)
-    keeps one in `train`, and gives one to `val` if groups allow.
+    A group is never on both sides of the draw. Every class with at least two images (or groups) keeps one in `train`,
+    and gives one to `val` if groups allow. Names of classes and of groups that differ only in Unicode form are one.
+    Images that are on both sides, byte for byte, are counted in the notes.
 
     Raises:
-        UserError: there are no images or only one class, `val` or `test` have a class that `train`
-            does not have, or an option does not fit the source.
+        UserError: there are no images or only one class, `val` or `test` have a class that `train` does not have, or
+            an option does not fit the source.
     """
     if val_fraction is not None and not 0 <= val_fraction < 1:
         raise UserError(f"--val-fraction {val_fraction:g}: give a share of at least 0 and below 1, such as 0.2")
     source = Path(source)
-    read = _read(source, group_column, group_pattern, label_separator, multi_label)
+    read = _read(source, group_column, group_pattern, label_separator, label_column, multi_label)
+    read = _in_one_form(source, read)
     train = read.parts.get("train", read.parts.get(""))
     if train is None:
         raise UserError(f"{shown(source)} holds {listed(read.parts)} but no train images: add them as 'train'")
@@ -75,24 +80,32 @@ def read_splits(
     parts = {"train": train, **{split: part for split, part in read.parts.items() if split in ("val", "test")}}
     for split, part in parts.items():
         _check_classes(part, classes, f"{split} of {shown(source)}", "train")
-    notes = [*read.notes, *_beside(source, read), *_leaks(parts)]
-    if "val" in parts:
-        if val_fraction is not None:
-            notes.append(f"--val-fraction has no effect: {shown(source)} has val images of its own")
-    else:
-        share = val_fraction if val_fraction is not None else 0.2 if "" in read.parts else 0.1
-        drawn, note = split_off(train, share, seed)
+    words = Counter(word for words in train.words for word in words)
+    notes = [*read.notes, *alike_note(words, shown(source)), *_beside(source, read), *_leaks(parts)]
+    if "val" not in parts:
+        drawn, note = _drawn(source, read, train, val_fraction, seed)
         parts |= drawn
-        notes.append(f"{shown(source)} {'is not split' if '' in read.parts else 'has no val'}: {note}")
+        notes.append(note)
+    elif val_fraction is not None:
+        notes.append(f"--val-fraction has no effect: {shown(source)} has val images of its own")
+    notes += same_images_notes({split: part.images for split, part in parts.items()})
     done = {split: part.encode(classes, several=read.several) for split, part in parts.items()}
     notes += [note for split in ("val", "test") if split in done for note in _absent(split, done[split])]
     return Splits(done["train"], done.get("val"), done.get("test"), tuple(notes))
 
 
 def read_labelled(
-    source: str | Path, split: str | None, classes: Sequence[str], *, label_separator: str = ";", multi_label: bool
+    source: str | Path,
+    split: str | None,
+    classes: Sequence[str],
+    *,
+    label_separator: str | None = None,
+    label_column: str | None = None,
+    multi_label: bool,
 ) -> LabelledImages:
     """Read the images of one split, labelled in a given order of classes; not all classes need occur.
+
+    A class that differs only in Unicode form from one of `classes` is that one.
 
     All images are taken if `split` is None or the source is not split. Sources are as for
     `read_splits`; labels are (N, K) if `multi_label`, else (N,).
@@ -105,11 +118,11 @@ def read_labelled(
     wanted = split_of(split) if split is not None else None
     if split is not None and wanted is None:
         raise UserError(f"no split is called '{shown(split)}': give train, val or test")
-    read = _read(source, None, None, label_separator, multi_label, only=wanted)
+    read = _read(source, None, None, label_separator, label_column, multi_label, only=wanted)
     if read.several and not multi_label:
         raise UserError(
-            f"{shown(source)} has several labels per image, separated by '{label_separator}', and the model predicts"
-            " one: give images with one label, or another --label-separator"
+            f"{shown(source)} has several labels per image, separated by '{shown(label_separator or SEPARATOR)}', and"
+            " the model predicts one: give images with one label, or another --label-separator"
         )
     if wanted is None or "" in read.parts:
         part = _together(source, read.parts)
@@ -118,6 +131,7 @@ def read_labelled(
     else:
         there = listed(split_folders(source) if source.is_dir() else read.parts)
         raise UserError(f"{shown(source)} has no {wanted} images: give one of the splits it has ({there})")
+    part = part.respelled(one_spelling({word for words in part.words for word in words}, classes))
     _check_classes(part, classes, shown(source), "the model")
     return part.encode(classes, several=multi_label)
 
@@ -126,7 +140,8 @@ def _read(
     source: Path,
     group_column: str | None,
     group_pattern: str | None,
-    label_separator: str,
+    label_separator: str | None,
+    label_column: str | None,
     multi_label: bool,
     only: str | None = None,
 ) -> LabelSource:
@@ -135,6 +150,10 @@ def _read(
     if source.is_dir():
         if group_column is not None:
             raise UserError(f"--group-column is for a CSV file and {shown(source)} is a folder: give --group-pattern")
+        if label_column is not None:
+            raise UserError(
+                f"--label-column is for a CSV file, and the classes of {shown(source)} are folders: leave it out"
+            )
         read = replace(read_class_folders(source, only), several=multi_label)
     elif not source.exists():
         raise UserError(f"{shown(source)} does not exist; give a folder of class folders or a CSV file")
@@ -142,11 +161,31 @@ def _read(
         raise UserError(f"{shown(source)} is a single image; give a folder of class folders or a CSV file")
     else:
         read = read_label_table(
-            source, label_separator=label_separator, multi_label=multi_label, group_column=group_column
+            source,
+            label_separator=label_separator,
+            multi_label=multi_label,
+            group_column=group_column,
+            label_column=label_column,
         )
     if group_pattern is None:
         return read
     return replace(read, parts={split: grouped(part, group_pattern) for split, part in read.parts.items()})
+
+
+def _in_one_form(source: Path, read: LabelSource) -> LabelSource:
+    """The same with one spelling of every class and group, that of the training images if they have it."""
+    notes = list(read.notes)
+    what = "class folders" if source.is_dir() else "labels"
+    known: tuple[str, ...] = ()
+    parts: dict[str, WrittenLabels] = {}
+    groups = one_spelling(group for part in read.parts.values() for group in part.groups or ())
+    for split, part in sorted(read.parts.items(), key=lambda item: item[0] not in ("", "train")):
+        words = {word for words in part.words for word in words}
+        notes += forms_note(words, f"{split} of {shown(source)}" if split else shown(source), what)
+        parts[split] = part.respelled(one_spelling(words, known), groups)
+        if split in ("", "train"):
+            known = tuple({word for words in parts[split].words for word in words})
+    return replace(read, parts={split: parts[split] for split in read.parts}, notes=tuple(notes))
 
 
 def _together(source: Path, parts: Mapping[str, WrittenLabels]) -> WrittenLabels:
@@ -163,6 +202,16 @@ def _together(source: Path, parts: Mapping[str, WrittenLabels]) -> WrittenLabels
     )
     words = (words for part in parts.values() for words in part.words)
     return WrittenLabels(ImageList(source, names, root, dict(sorted(ignored.items()))), words)
+
+
+def _drawn(
+    source: Path, read: LabelSource, train: WrittenLabels, val_fraction: float | None, seed: int
+) -> tuple[dict[str, WrittenLabels], str]:
+    """The training images without those drawn for `val`, these, and a note."""
+    is_split = "" not in read.parts
+    share = val_fraction if val_fraction is not None else 0.1 if is_split else 0.2
+    drawn, note = split_off(train, share, seed)
+    return drawn, f"{shown(source)} {'has no val' if is_split else 'is not split'}: {note}"
 
 
 def _too_few(source: Path, train: WrittenLabels, classes: Sequence[str]) -> UserError:

@@ -28,11 +28,11 @@ from convnextv2.loading import Backbone
 from convnextv2.settings import make
 from convnextv2.tasks.classify import imagenet
 from convnextv2.tasks.classify.artifacts import save_pictures, scores_table
-from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings, Split
+from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings
 from convnextv2.tasks.classify.evaluator import EvalOutputs, Evaluator, top_predictions
 from convnextv2.tasks.classify.load import load_classifier
 from convnextv2.tasks.classify.metrics import confusion, per_class, per_class_multi, score
-from convnextv2.text import shown
+from convnextv2.text import csv_cell, shown
 from convnextv2.weights.model_file import Weights
 
 
@@ -78,7 +78,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
     s = make(EvaluateSettings, "evaluate", settings)
     context = DistributedContext(0, 1, distributed.init(s.device).device)
     first = load_classifier(run, weights="plain" if s.weights == "plain" else "average", checkpoint=s.checkpoint)
-    labelled, name, said = _images(Path(data), s.split, s.label_separator, first)
+    labelled, name, said = _images(Path(data), s, first)
     if s.image_size is not None:
         first.predictor(image_size=s.image_size)
     if s.out is not None:
@@ -124,14 +124,15 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
 
 
 def _images(
-    source: Path, split: Split | None, label_separator: str, classifier: LoadedModel[Backbone]
+    source: Path, settings: EvaluateSettings, classifier: LoadedModel[Backbone]
 ) -> tuple[LabelledImages, str, str]:
     """The labelled images, the name of their split ("all" if there is none), and a description of them."""
-    several, here = classifier.info.multi_label, shown(source)
+    several, here, split = classifier.info.multi_label, shown(source), settings.split
+    separator, column = settings.label_separator, settings.label_column
     folders = split_folders(source) if source.is_dir() else {}
     there: Iterable[str] = folders
     if source.is_file() and source.suffix.lower() not in EXTENSIONS:
-        read = read_label_table(source, label_separator=label_separator, multi_label=several)
+        read = read_label_table(source, label_separator=separator, multi_label=several, label_column=column)
         there = set(read.parts) - {""}
     if not there:
         chosen, name, said = split, "all", f"all of {here}, which is not split"
@@ -141,7 +142,12 @@ def _images(
         said = f"{name} of {here}" + ("" if split or name != "train" else ", which has no val or test")
     ids = imagenet.ids_in(source / folders.get(chosen or "", ""), classifier.classes)
     labelled = read_labelled(
-        source, chosen, ids or classifier.classes, label_separator=label_separator, multi_label=several
+        source,
+        chosen,
+        ids or classifier.classes,
+        label_separator=separator,
+        label_column=column,
+        multi_label=several,
     )
     if ids:
         labelled = replace(labelled, classes=classifier.classes)
@@ -200,7 +206,8 @@ def _class_rows(outputs: EvalOutputs, data: LabelledImages) -> Iterator[list[Any
     else:
         each = per_class(confusion(outputs.logits, outputs.labels, len(data.classes)), data.classes)
     yield [field.name for field in dataclasses.fields(each[0])]
-    yield from (list(dataclasses.astuple(scores)) for scores in each)
+    for scores in each:
+        yield [csv_cell(value) if isinstance(value, str) else value for value in dataclasses.astuple(scores)]
 
 
 def _rows(outputs: EvalOutputs, found: Evaluation) -> Iterator[list[str]]:
@@ -211,17 +218,16 @@ def _rows(outputs: EvalOutputs, found: Evaluation) -> Iterator[list[str]]:
     for index, label, (labels, _) in zip(outputs.indices.tolist(), outputs.labels, predictions, strict=True):
         true = label.nonzero().flatten().tolist() if data.multi_label else [int(label)]
         yield [
-            os.fspath(data.images.path(index)),
-            ";".join(data.classes[k] for k in true),
-            ";".join(guess.label for guess in labels),
-            ";".join(f"{guess.confidence:.6f}" for guess in labels),
+            csv_cell(os.fspath(data.images.path(index))),
+            csv_cell(*(data.classes[k] for k in true)),
+            csv_cell(*(guess.label for guess in labels)),
+            csv_cell(*(f"{guess.confidence:.6f}" for guess in labels)),
         ]
 
 
 def _write_table(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     def fill(partial: Path) -> None:
-        # A name that is not UTF-8 is written as the bytes it has on disk.
-        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with partial.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
     write_atomically(path, fill)

@@ -18,8 +18,10 @@ class EvaluateSettings(InferenceSettings):
 
     split: Split | None = None
     """The images to evaluate on; by default val, else test, else train; all if the data is not split."""
-    label_separator: str = ";"
-    """What separates the labels of an image in a CSV."""
+    label_column: str | None = None
+    """Column of the CSV with the labels, if it is not called label, class or target."""
+    label_separator: str | None = None
+    """What separates the labels of an image in a CSV; by default a semicolon, if a consistent share has it."""
     weights: Literal["average", "plain", "both"] = "average"
     """average: the EMA if the file has one; plain: the weights of the last step; both for comparison."""
     checkpoint: Literal["best", "latest"] | None = None

@@ -201,6 +201,7 @@ class ClassifyRun(TaskRun[ClassifySettings]):
             group_column=settings.group_column,
             group_pattern=settings.group_pattern,
             label_separator=settings.label_separator,
+            label_column=settings.label_column,
             multi_label=settings.multi_label,
             seed=settings.seed,
         )

@@ -31,8 +31,10 @@ class ClassifySettings(ModelSettings):
     the group."""
     multi_label: bool = False
     """Several labels per image, each decided by itself; also chosen if a CSV has several in a cell."""
-    label_separator: str = ";"
-    """What separates the labels of an image in a CSV."""
+    label_column: str | None = None
+    """Column of the CSV with the labels, if it is not called label, class or target."""
+    label_separator: str | None = None
+    """What separates the labels of an image in a CSV; by default a semicolon, if a consistent share has it."""
     label_fraction: float = 1.0
     """Use only this share of the training images of each class, to measure what few labels achieve."""
 

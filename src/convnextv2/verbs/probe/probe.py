@@ -111,6 +111,7 @@ def _splits(data: str | Path, settings: ProbeSettings) -> tuple[Splits, str, Lab
         group_column=settings.group_column,
         group_pattern=settings.group_pattern,
         label_separator=settings.label_separator,
+        label_column=settings.label_column,
         multi_label=settings.multi_label,
         seed=settings.seed,
     )

@@ -34,8 +34,10 @@ class ProbeSettings(InferenceSettings):
     the group."""
     multi_label: bool = False
     """Several labels per image, each evaluated by itself; also chosen if a CSV has several in a cell."""
-    label_separator: str = ";"
-    """What separates the labels of an image in a CSV."""
+    label_column: str | None = None
+    """Column of the CSV with the labels, if it is not called label, class or target."""
+    label_separator: str | None = None
+    """What separates the labels of an image in a CSV; by default a semicolon, if a consistent share has it."""
     image_size: int | None = None
     """Pixels on a side; by default that of the run."""
     neighbours: int = 20
