@@ -44,7 +44,7 @@ def separator_note(words: Iterable[str], where: str) -> list[str]:
 
     A bar is always noted. Any other is if half of the labels with it are made of parts that other labels have, too.
     """
-    distinct = sorted(set(words))
+    distinct = list({_look(word): word for word in sorted(set(words))}.values())
     for separator in _SEPARATORS:
         cells = [word for word in distinct if separator in word.strip(separator)]
         parts = {word: {part.strip() for part in word.split(separator)} for word in cells}

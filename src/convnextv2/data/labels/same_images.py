@@ -31,11 +31,11 @@ def same_images_notes(splits: Mapping[str, ImageList]) -> list[str]:
     """
     step = -(-sum(map(len, splits.values())) // MOST_FILES)
     files = {split: list(_files(images, step)) for split, images in splits.items()}
-    _compare(files)
+    is_complete = _compare(files)
     notes: list[str] = []
     for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
         if one in files and other in files:
-            notes += _note(one, other, splits, files)
+            notes += _note(one, other, splits, files, "" if is_complete else "at least ")
     return notes
 
 
@@ -66,8 +66,8 @@ def _files(images: ImageList, step: int) -> Iterable[_File]:
             yield _File(path, place, status.st_size, inode, inode)
 
 
-def _compare(files: Mapping[str, Iterable[_File]]) -> None:
-    """Set the content of the files that have the size of a file in another split, within the bounds."""
+def _compare(files: Mapping[str, Iterable[_File]]) -> bool:
+    """Set the content of files that have the size of one in another split; returns whether all were compared."""
     by_size: dict[int, dict[tuple[int, int], list[_File]]] = defaultdict(lambda: defaultdict(list))
     splits: dict[int, set[str]] = defaultdict(set)
     for split, found in files.items():
@@ -81,22 +81,24 @@ def _compare(files: Mapping[str, Iterable[_File]]) -> None:
             continue
         opened += len(links)
         if opened > MOST_READ:
-            return
+            return False
         by_sample: dict[bytes, list[list[_File]]] = defaultdict(list)
         for same in links.values():
             sample = _sample(same[0].path, size)
             if sample is not None:
                 by_sample[sample].append(same)
-        for equal in by_sample.values():
+        for sample, equal in by_sample.items():
             if len(equal) < 2:
                 continue
-            read += size * len(equal)
-            if size > 2 * _SAMPLE and read > MOST_BYTES:
-                return
+            is_whole = size <= 2 * _SAMPLE
+            read += 0 if is_whole else size * len(equal)
+            if read > MOST_BYTES:
+                return False
             for same in equal:
-                content = _digest(same[0].path) if size > 2 * _SAMPLE else _sample(same[0].path, size)
+                content = sample if is_whole else _digest(same[0].path)
                 for file in same:
                     file.content = content or file.inode
+    return True
 
 
 def _sample(path: str, size: int) -> bytes | None:
@@ -122,7 +124,9 @@ def _digest(path: str) -> bytes | None:
         return None
 
 
-def _note(one: str, other: str, splits: Mapping[str, ImageList], files: Mapping[str, list[_File]]) -> list[str]:
+def _note(
+    one: str, other: str, splits: Mapping[str, ImageList], files: Mapping[str, list[_File]], at_least: str
+) -> list[str]:
     there = {file.content: file for file in reversed(files[one])}
     shared = [file for file in files[other] if file.content in there]
     if not shared:
@@ -141,4 +145,5 @@ def _note(one: str, other: str, splits: Mapping[str, ImageList], files: Mapping[
     if len(shared) == looked:
         say = f"results on {other} say nothing about images that were not trained on"
         return [f"all {of.removeprefix('the ')} are also in {one}, {how} ({names[0]} is {names[1]}); {say}"]
-    return [f"{len(shared)} of {of} are also in {one}, {how} (such as {names[0]}, which is {names[1]} there); {say}"]
+    such = f"such as {names[0]}, which is {names[1]} there"
+    return [f"{at_least}{len(shared)} of {of} are also in {one}, {how} ({such}); {say}"]

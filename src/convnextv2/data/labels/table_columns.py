@@ -48,7 +48,8 @@ def is_known_header(cells: Sequence[str], label_column: str | None) -> bool:
     """Whether a row names a column of paths and one of labels, or several that may be classes."""
     names = [cell.casefold() for cell in cells]
     labels = LABEL_COLUMNS if label_column is None else (label_column.strip().casefold(),)
-    return bool(_places(names, PATH_COLUMNS)) and (bool(_places(names, labels)) or len(cells) > 2)
+    may_be_classes = label_column is None and len(cells) > 2
+    return bool(_places(names, PATH_COLUMNS)) and (bool(_places(names, labels)) or may_be_classes)
 
 
 def find_columns(source: Path, rows: Sequence[Row], group_column: str | None, label_column: str | None) -> Columns:
@@ -70,6 +71,8 @@ def find_columns(source: Path, rows: Sequence[Row], group_column: str | None, la
             f"paths are taken from column '{shown(head[at])}' of {shown(source)}, which holds them" for at in paths
         ]
     split = names.index("split") if "split" in names else None
+    if len(head) == 1 and is_image_name(head[0]):
+        raise UserError(f"{shown(source)} is a list of images without labels: write path,label in every line")
     if not paths:
         raise _not_found(source, head)
     group = None if group_column is None else _named(source, head, group_column, "--group-column")

@@ -70,7 +70,8 @@ def _fits(source: Path, text: str, delimiter: str, knows: Callable[[Sequence[str
     if not rows:
         return False, False, False
     head = rows[0][1]
-    even = len(head) > 1 and all(len(cells) == len(head) for _, cells in rows)
+    as_wide = sum(len(cells) == len(head) for _, cells in rows)
+    even = len(head) > 1 and as_wide >= (len(rows) / 2 if delimiter == BLANK else len(rows))
     return knows(head), even and is_image_name(head[0]), even
 
 
@@ -99,7 +100,7 @@ def _listed(text: str, knows: Callable[[Sequence[str]], bool]) -> Iterator[Row]:
             continue
         found = _LISTED.fullmatch(line)
         cells = [cell.strip() for cell in found.groups()] if found else [line]
-        if is_first and found is None and knows(line.split()):
+        if is_first and found is None and len(line.split()) == 2 and knows(line.split()):
             cells = line.split()
         is_first = False
         yield number, cells
