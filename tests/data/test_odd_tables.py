@@ -185,6 +185,8 @@ def _many(count, odd):
         ('path,label\na.png,x\nb.png,"{""a"": 1}"\n', {}, "lists or dictionaries"),
         ('path,label\na.png,x\nb.png,"[""a"", true]"\n', {}, "lists or dictionaries"),
         ("path,label\na.png,x\nb.png,[0 1 0]\n", {}, "lists or dictionaries"),
+        ('path,label\na.png,x\nb.png,"[cat, dog]"\n', {}, "lists or dictionaries"),
+        ("path,label\na.png,x\nb.png,{cat: 1}\n", {}, "lists or dictionaries"),
         ("path,label\na.png,x\nb.png,\"('a',)\"\n", {}, "lists or dictionaries"),
         ("a.png 0 1 0\nb.png 1 0 0\n", {}, "2 lines of HERE have several numbers after the path (the first is line 1: "
          "0 1 0): give label_separator ' ' if they are the numbers of its classes"),

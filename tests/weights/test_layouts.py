@@ -4,6 +4,7 @@ import gzip
 import re
 import warnings
 import zipfile
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -283,6 +284,18 @@ def test_weights_that_do_not_fit_leave_the_model_as_it_was(kind, tmp_path):
     with pytest.raises(LoadError, match=r"of another shape: .*stages.3.0.dwconv.weight"):
         fill(target)
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("classes", "head"), [(("caf\u00e9", "a"), True), (("cafe\u0301", "a"), True), (("a", "caf\u00e9"), False)]
+)
+def test_a_head_is_of_the_same_classes_in_either_unicode_form(classes, head, tmp_path):
+    trained, model = (create_model("convnextv2_atto", num_classes=2, depths=(1, 1, 1, 1)) for _ in range(2))
+    torch.save(trained.state_dict(), tmp_path / "file.pt")
+    held = read(tmp_path / "file.pt")
+    held = replace(held, info=replace(held.info, classes=("cafe\u0301", "a")))
+    assert ("head included" in fill_backbone(model, held, classes)) == head
+    assert torch.equal(model.head.weight, trained.head.weight) == head
 
 
 def test_grn_of_two_long_axes_is_left_for_the_error():

@@ -20,7 +20,7 @@ from convnextv2.report.metrics import Metrics
 from convnextv2.report.plots import plots
 from convnextv2.report.run_folder import RunFolder, read_run
 from convnextv2.report.verdict import learned_something
-from convnextv2.text import one_line
+from convnextv2.text import one_line, printable_lines
 
 REPORT = "report.html"
 
@@ -63,6 +63,7 @@ def _render(run: RunFolder) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable_lines(value) if type(value) is str else value,  # not what is HTML already
     )
     environment.filters.update(plain=words.plain, cell=words.cell, count=words.count, fold=words.fold)
     # Undecodable bytes in file names must not keep the page from being written.

@@ -20,6 +20,7 @@ from convnextv2.errors import LoadError, RunFailedError, UserError
 from convnextv2.tasks.classify import prediction_files as room
 from convnextv2.tasks.classify.load import load_classifier
 from convnextv2.tasks.classify.prediction_files import write_predictions
+from convnextv2.text import from_csv_cell
 from convnextv2.weights.files import load_tensors, save_tensors
 
 PLAIN: dict[str, Any] = {"precision": "fp32", "workers": 0}
@@ -229,9 +230,9 @@ def test_odd_names_come_back_as_they_are(run, few, tmp_path, format):
         shutil.copyfile(source, os.path.join(os.fsencode(odd), name))
     said = write_predictions(run, odd, format=format, out=tmp_path / "out", say=print, **PLAIN)
     assert (said.pictures, said.failed, said.files) == (4, 0, (tmp_path / "out",))
-    text = os.fsdecode((tmp_path / "out").read_bytes())
+    text = (tmp_path / "out").read_text(encoding="utf-8")
     if format == "csv":
-        paths = [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+        paths = [from_csv_cell(row["path"])[0] for row in csv.DictReader(io.StringIO(text, newline=""))]
     else:
         paths = [json.loads(line)["path"] for line in text.splitlines()]
     assert sorted(map(os.fsencode, paths)) == sorted(os.path.join(os.fsencode(odd), name) for name in names)

@@ -20,7 +20,7 @@ def is_literal(cell: str) -> bool:
     """Whether a cell holds a list or a dictionary, as Python, NumPy or JSON write them."""
     if cell[:1] + cell[-1:] not in ("[]", "{}", "()"):
         return False
-    if re.fullmatch(r"\[[\s0-9.,+-]*\]", cell):
+    if re.fullmatch(r"\[[\s0-9.,+-]*\]|\[.*,.*\]|\{.*[,:].*\}", cell, re.DOTALL):
         return True
     try:
         return isinstance(ast.literal_eval(re.sub(r"\b(true|false|null)\b", "None", cell)), list | tuple | dict | set)

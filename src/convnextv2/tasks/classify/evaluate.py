@@ -78,7 +78,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
     s = make(EvaluateSettings, "evaluate", settings)
     context = DistributedContext(0, 1, distributed.init(s.device).device)
     first = load_classifier(run, weights="plain" if s.weights == "plain" else "average", checkpoint=s.checkpoint)
-    labelled, name, said = _images(Path(data), s, first)
+    labelled, name, said, odd = _images(Path(data), s, first)
     if s.image_size is not None:
         first.predictor(image_size=s.image_size)
     if s.out is not None:
@@ -101,6 +101,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
     fit, bad = spec.fit, evaluator.bad
     notes = [
         f"{said}: {len(labelled)} images" + (f", {len(bad)} of them unreadable" if bad else ""),
+        *odd,
         *_seen_before(Path(data), name, first),
         f"weights: {first.file}" + ("" if first.averaged or s.weights == "plain" else ", which holds no EMA"),
         f"input of {spec.image_size} x {spec.image_size} pixels, {_part(fit)}; computed in {arithmetic} ({why})",
@@ -125,15 +126,16 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
 
 def _images(
     source: Path, settings: EvaluateSettings, classifier: LoadedModel[Backbone]
-) -> tuple[LabelledImages, str, str]:
-    """The labelled images, the name of their split ("all" if there is none), and a description of them."""
+) -> tuple[LabelledImages, str, str, tuple[str, ...]]:
+    """The labelled images, the name of their split ("all" if there is none), a description, and notes on a table."""
     several, here, split = classifier.info.multi_label, shown(source), settings.split
     separator, column = settings.label_separator, settings.label_column
     folders = split_folders(source) if source.is_dir() else {}
     there: Iterable[str] = folders
+    odd: tuple[str, ...] = ()
     if source.is_file() and source.suffix.lower() not in EXTENSIONS:
         read = read_label_table(source, label_separator=separator, multi_label=several, label_column=column)
-        there = set(read.parts) - {""}
+        there, odd = set(read.parts) - {""}, read.notes
     if not there:
         chosen, name, said = split, "all", f"all of {here}, which is not split"
     else:
@@ -157,7 +159,7 @@ def _images(
             f"--split {split}: {here} is not split: leave out --split to evaluate on all of it, or name data with "
             f"a {split} split"
         )
-    return labelled, name, said
+    return labelled, name, said, odd
 
 
 def _seen_before(source: Path, split: str, classifier: LoadedModel[Backbone]) -> list[str]:
