@@ -190,6 +190,8 @@ def _many(count, odd):
         ("path,label\na.png,x\nb.png,\"('a',)\"\n", {}, "lists or dictionaries"),
         ("a.png 0 1 0\nb.png 1 0 0\n", {}, "2 lines of HERE have several numbers after the path (the first is line 1: "
          "0 1 0): give label_separator ' ' if they are the numbers of its classes"),
+        ("path,label\n$'a\\x00.png',x\nb.png,y\n", {}, "line 2 of HERE has the path 'a\\x00.png', which no file"),
+        ("path,label\n$'\\ud800.png',x\nb.png,y\n", {}, "line 2 of HERE has the path '\\ud800.png', which no file"),
         ("a.png 3\nb.png\n", {}, "line 2 of HERE is not a path and a label"),
         ("a.png\nb.png\n", {}, "HERE is a list of images without labels: write path,label in every line"),
         ("path,cat,dog,age\na.png,1,0,34\nb.png,0,1,28\n", {}, "for one column per class all others must hold 0 or 1,"

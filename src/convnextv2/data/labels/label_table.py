@@ -117,6 +117,8 @@ class _Table:
         name = from_csv_cell(cells[self.columns.path])[0]
         if not name:
             raise UserError(f"line {line} of {shown(self.source)} has no path: write one, or remove the line")
+        if name != cells[self.columns.path] and not _can_be_a_file(name):
+            raise UserError(f"line {line} of {shown(self.source)} has the path {shown(name)}, which no file can have")
         return name
 
     def has_several(self, separator: str | None) -> bool:
@@ -178,6 +180,13 @@ class _Table:
                 f" {line}: {shown(cell[:60])}): give --label-separator ' ' if they are the numbers of its classes; for"
                 " one column of 0 and 1 per class write a header path,CLASS,CLASS and commas"
             )
+
+
+def _can_be_a_file(name: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def _entries(table: _Table, names: Sequence[str], separator: str | None) -> tuple[list[_Entry], int]:
