@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convnextv2.text import csv_cell, from_csv_cell, json_line, printable, quoted, unquoted
+from convnextv2.text import (
+    csv_cell,
+    csv_labels,
+    from_csv_cell,
+    json_line,
+    labels_from_csv_cell,
+    printable,
+    quoted,
+    unquoted,
+)
 
 ODD = [
     "", "cat", "a b", " a", "a ", "\ta", "=1+1", "+1", "-1", "-1.5e-3", "-x", "@SUM(A1)", "\t=1", "\r=1",
@@ -23,18 +32,20 @@ ODD = [
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
 def test_a_cell_is_harmless_and_comes_back(text):
-    cell = csv_cell(text)
-    assert from_csv_cell(cell.strip()) == [text]
-    assert from_csv_cell(cell.strip(), ";") == [text]
-    assert printable(cell) == cell
-    cell.encode()
+    cell, label = csv_cell(text), csv_labels([text])
+    assert from_csv_cell(cell.strip()) == from_csv_cell(label.strip()) == text
+    assert labels_from_csv_cell(label.strip()) == [text]
+    for safe in (cell, label):
+        assert printable(safe) == safe
+        safe.encode()
     if text.lstrip("\t\r")[:1] in ("=", "+", "-", "@") and not text[1:2].isdigit():
         assert cell.startswith("'")
 
 
 @pytest.mark.parametrize("number", ["-1", "+1", "-1.5e-3", "-.5", "0", "1e5", "-0.25;-0.5"])
 def test_numbers_stay_numbers(number):
-    assert csv_cell(*number.split(";")) == number
+    assert csv_labels(number.split(";")) == number
+    assert from_csv_cell(csv_cell(number)) == number
 
 
 @pytest.mark.parametrize(
@@ -56,25 +67,25 @@ def test_numbers_stay_numbers(number):
     ],
 )
 def test_cells_as_they_are_written(texts, cell):
-    assert csv_cell(*texts) == cell
-    assert from_csv_cell(cell, ";") == (texts or [""])
+    assert csv_labels(texts) == cell
+    assert labels_from_csv_cell(cell) == (texts or [""])
 
 
 def test_what_others_wrote_stays():
     for cell in ("'cat'", "'s-Hertogenbosch", "$5", "it's", "''", "C:\\new", "O'=x"):
-        assert from_csv_cell(cell) == [cell]
+        assert from_csv_cell(cell) == cell
 
 
 @given(st.lists(st.text(st.characters(), min_size=1), min_size=1, max_size=3))
 def test_any_texts_come_back_from_a_file(texts):
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerow([csv_cell(*texts), csv_cell(texts[0])])
+    csv.writer(file, lineterminator="\n").writerow([csv_labels(texts), csv_cell(texts[0])])
     text = file.getvalue()
     assert text.encode().decode() == text
     assert printable(text[:-1]) == text[:-1]
     (row,) = csv.reader(io.StringIO(text, newline=""))
-    assert from_csv_cell(row[0].strip(), ";") == texts
-    assert from_csv_cell(row[1].strip()) == texts[:1]
+    assert labels_from_csv_cell(row[0].strip()) == texts
+    assert from_csv_cell(row[1].strip()) == texts[0]
 
 
 @given(st.binary())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,24 +87,38 @@ def unquoted(text: str) -> str:
     return text if found is None else _ESCAPE.sub(lambda escape: _character(escape[0]), found[1])
 
 
-def csv_cell(*texts: str) -> str:
-    """Return a cell for one text, or for several (labels of an image) separated by semicolons.
+def csv_cell(text: str) -> str:
+    """Return a cell of a CSV that is harmless in a terminal, and in a spreadsheet.
 
-    The cell is harmless in a terminal, and in a spreadsheet: one that begins with =, +, -, @, a tab or a carriage
-    return has an apostrophe in front, unless it is a number. `from_csv_cell` gives the very same texts back.
+    One that begins with =, +, -, @, a tab or a carriage return has an apostrophe in front, unless it is a number.
+    `from_csv_cell` gives the very same text back.
     """
-    cell = ";".join(quoted(text, also=";") for text in texts)
-    is_formula = _FORMULA.match("".join(texts[:1])) and not _NUMBERS.fullmatch(cell)
+    return _marked(quoted(text), text)
+
+
+def csv_labels(labels: Sequence[str]) -> str:
+    """The same for the labels of an image, separated by semicolons; `labels_from_csv_cell` gives them back."""
+    return _marked(";".join(quoted(label, also=";") for label in labels), "".join(labels[:1]))
+
+
+def from_csv_cell(cell: str) -> str:
+    """Return the text of a cell that `csv_cell` wrote. Cells that others wrote are returned as they are."""
+    return unquoted(_unmarked(cell))
+
+
+def labels_from_csv_cell(cell: str, separator: str = ";") -> list[str]:
+    """Return the labels of a cell that `csv_labels` or others wrote, without blanks around them; at least one text."""
+    return [unquoted(part.strip()) for part in _unmarked(cell).split(separator)]
+
+
+def _marked(cell: str, text: str) -> str:
+    """A cell with an apostrophe in front if it begins as a formula does, or would be taken for one with it."""
+    is_formula = _FORMULA.match(text) and not _NUMBERS.fullmatch(cell)
     return f"'{cell}" if is_formula or _MARKED.match(cell) else cell
 
 
-def from_csv_cell(cell: str, separator: str | None = None) -> list[str]:
-    """Return the texts of a cell that `csv_cell` wrote; one, unless there is a separator.
-
-    Cells that others wrote are returned as they are, split and without blanks around the parts.
-    """
-    cell = cell[1:] if _MARKED.match(cell) else cell
-    return [unquoted(part.strip()) for part in (cell.split(separator) if separator else [cell])]
+def _unmarked(cell: str) -> str:
+    return cell[1:] if _MARKED.match(cell) else cell
 
 
 def _escape(character: str) -> str:

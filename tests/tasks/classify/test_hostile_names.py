@@ -82,7 +82,7 @@ def test_predictions_come_back_exactly(run, folder, tmp_path, capfd):
     assert not [row for row in rows if row["path"][0] in "=+@\t\r" or row["label"][0] in "=+@\t\r"]
     expected = {each.path: each.labels[0].label for each in predict(run, folder, precision="fp32", workers=0)
                 if each.error is None}  # fmt: skip
-    assert {from_csv_cell(row["path"])[0]: from_csv_cell(row["label"])[0] for row in rows} == expected
+    assert {from_csv_cell(row["path"]): from_csv_cell(row["label"]) for row in rows} == expected
     (part,) = read_label_table(tmp_path / "p.csv").parts.values()
     assert dict(zip(part.images.names, part.words, strict=True)) == {path: (word,) for path, word in expected.items()}
 
@@ -101,7 +101,7 @@ def test_a_table_of_these_names_is_read_as_the_folder(run, folder, tmp_path):
     }  # fmt: skip
     with (tmp_path / "out" / "classes.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [from_csv_cell(row["name"])[0] for row in rows] == list(load_classifier(run).classes)
+    assert [from_csv_cell(row["name"]) for row in rows] == list(load_classifier(run).classes)
     assert "-1" in [row["name"] for row in rows]  # a number stays one
 
 
@@ -119,7 +119,7 @@ def test_the_index_of_embeddings(run, folder, tmp_path, capfd, ending):
     if ending == "csv":
         with out.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
-        names = [from_csv_cell(row[0])[0] for row in rows[1:]]
+        names = [from_csv_cell(row[0]) for row in rows[1:]]
         assert np.isfinite(np.array([[float(cell) for cell in row[1:]] for row in rows[1:]])).all()
         text = out.read_text(encoding="utf-8")
     else:

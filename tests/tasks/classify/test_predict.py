@@ -232,7 +232,7 @@ def test_odd_names_come_back_as_they_are(run, few, tmp_path, format):
     assert (said.pictures, said.failed, said.files) == (4, 0, (tmp_path / "out",))
     text = (tmp_path / "out").read_text(encoding="utf-8")
     if format == "csv":
-        paths = [from_csv_cell(row["path"])[0] for row in csv.DictReader(io.StringIO(text, newline=""))]
+        paths = [from_csv_cell(row["path"]) for row in csv.DictReader(io.StringIO(text, newline=""))]
     else:
         paths = [json.loads(line)["path"] for line in text.splitlines()]
     assert sorted(map(os.fsencode, paths)) == sorted(os.path.join(os.fsencode(odd), name) for name in names)

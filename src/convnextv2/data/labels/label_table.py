@@ -18,7 +18,7 @@ from convnextv2.data.labels.table_columns import Columns, find_columns, is_known
 from convnextv2.data.labels.table_rows import BLANK, Row, is_image_name, read_rows
 from convnextv2.data.labels.table_text import read_text
 from convnextv2.errors import UserError
-from convnextv2.text import from_csv_cell, listed, shown
+from convnextv2.text import from_csv_cell, labels_from_csv_cell, listed, shown
 
 SEPARATOR = ";"
 """What separates the labels of a cell unless another separator is named."""
@@ -114,7 +114,7 @@ class _Table:
     def name(self, row: Row) -> str:
         """Return the path of a row, as it is written."""
         line, cells = row
-        name = from_csv_cell(cells[self.columns.path])[0]
+        name = from_csv_cell(cells[self.columns.path])
         if not name:
             raise UserError(f"line {line} of {shown(self.source)} has no path: write one, or remove the line")
         if name != cells[self.columns.path] and not _can_be_a_file(name):
@@ -141,7 +141,8 @@ class _Table:
         """Return the labels of a row, each once; its cell is split at `separator` if there is one."""
         if self.columns.label is None:
             return self.columns.shown_by(cells)
-        words = from_csv_cell(cells[self.columns.label], separator)
+        cell = cells[self.columns.label]
+        words = labels_from_csv_cell(cell, separator) if separator else [from_csv_cell(cell)]
         return [word for word in dict.fromkeys(words) if word and word not in NOT_A_LABEL]
 
     def entry(self, row: Row, name: str, separator: str | None) -> _Entry:
@@ -155,7 +156,7 @@ class _Table:
                     f"line {line} of {shown(self.source)} has the split '{shown(cells[self.columns.split])}': write"
                     " train, val or test"
                 )
-        group = None if self.columns.group is None else from_csv_cell(cells[self.columns.group])[0]
+        group = None if self.columns.group is None else from_csv_cell(cells[self.columns.group])
         if group == "":
             raise UserError(f"line {line} of {shown(self.source)} has no group: write one, unique if it stands alone")
         return _Entry(name, self.words(cells, separator), split, group, [line])

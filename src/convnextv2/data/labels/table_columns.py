@@ -109,7 +109,7 @@ def _one_per_class(source: Path, rows: Sequence[Row], columns: Sequence[int]) ->
             f" others must hold 0 or 1, as {listed(head[at] for at in good)} do: column '{shown(head[wrong])}' holds"
             f" '{shown(cells[wrong])}' in line {line}; take out what is no class, or give --label-column"
         )
-    classes = tuple((at, from_csv_cell(head[at])[0]) for at in columns)
+    classes = tuple((at, from_csv_cell(head[at])) for at in columns)
     again = [name for at, name in classes if any(name == other for place, other in classes if place < at)]
     if again:
         raise UserError(f"{shown(source)} has several columns '{shown(again[0])}': rename or remove all but one")

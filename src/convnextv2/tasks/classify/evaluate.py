@@ -32,7 +32,7 @@ from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings
 from convnextv2.tasks.classify.evaluator import EvalOutputs, Evaluator, top_predictions
 from convnextv2.tasks.classify.load import load_classifier
 from convnextv2.tasks.classify.metrics import confusion, per_class, per_class_multi, score
-from convnextv2.text import csv_cell, shown
+from convnextv2.text import csv_cell, csv_labels, shown
 from convnextv2.weights.model_file import Weights
 
 
@@ -221,9 +221,9 @@ def _rows(outputs: EvalOutputs, found: Evaluation) -> Iterator[list[str]]:
         true = label.nonzero().flatten().tolist() if data.multi_label else [int(label)]
         yield [
             csv_cell(os.fspath(data.images.path(index))),
-            csv_cell(*(data.classes[k] for k in true)),
-            csv_cell(*(guess.label for guess in labels)),
-            csv_cell(*(f"{guess.confidence:.6f}" for guess in labels)),
+            csv_labels([data.classes[k] for k in true]),
+            csv_labels([guess.label for guess in labels]),
+            ";".join(f"{guess.confidence:.6f}" for guess in labels),
         ]
 
 

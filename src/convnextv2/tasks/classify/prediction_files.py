@@ -25,7 +25,7 @@ from convnextv2.figures import prediction_sheet
 from convnextv2.settings import make
 from convnextv2.tasks.classify.predict import Answered, Given, Prediction, prepare
 from convnextv2.tasks.classify.predict_settings import PredictSettings
-from convnextv2.text import csv_cell, json_line, shown
+from convnextv2.text import csv_cell, csv_labels, json_line, shown
 
 Format = Literal["jsonl", "csv", "sheet"]
 
@@ -55,7 +55,7 @@ def write_predictions(
 
     format: "jsonl" has an object per image, {path, label, confidence, top} or {path, labels, top} if an image may have
     several labels, or {path, error}; "csv" has path, label, confidence of the readable ones, several labels
-    separated by semicolons, in cells as `text.csv_cell` writes them; "sheet" is a figure of up to 240 images, then
+    separated by semicolons, in cells as `text.csv_labels` writes them; "sheet" is a figure of up to 240 images, then
     another one (-2, -3, ... after its name).
     out: a new file, which appears once it is complete; until then `.NAME.partial` beside it grows, and is removed if
     something fails. By default the standard output, and predictions.png for a sheet.
@@ -132,8 +132,8 @@ def _write_lines(batches: Iterable[Answered], file: TextIO, format: Format, seve
             if format == "jsonl":
                 file.write(json_line(_as_object(prediction, several)) + "\n")
             elif prediction.error is None:
-                names = csv_cell(*(guess.label for guess in prediction.labels))
-                sure = csv_cell(*(f"{guess.confidence:.6f}" for guess in prediction.labels))
+                names = csv_labels([guess.label for guess in prediction.labels])
+                sure = ";".join(f"{guess.confidence:.6f}" for guess in prediction.labels)
                 table.writerow([csv_cell(prediction.path), names, sure])
         file.flush()
 
