@@ -137,8 +137,8 @@ def test_drop_path_drops_the_branch_of_whole_pictures(layout, randomise):
         grid = PackedGrid(Cells.of(mask, mask.device), unit=2)
     else:
         x, grid = x.flatten(1, 2), DenseGrid()
-    branch = block.eval()(x, grid) - x
-    change = block.train()(x, grid) - x
+    branch = grid.sites(block.eval()(grid.maps(x), grid)) - x
+    change = grid.sites(block.train()(grid.maps(x), grid)) - x
     kept = change.flatten(1).any(1)
     torch.testing.assert_close(change[kept], branch[kept] / (1 - rate))
     assert abs(kept.double().mean() - (1 - rate)) < 5 * (rate * (1 - rate) / batch) ** 0.5
@@ -159,7 +159,7 @@ def test_dropped_branches_need_not_be_computed(rate, grn, randomise):
         torch.manual_seed(3)
         block = randomise(Block(4, grn=grn, drop_path_rate=rate)).double().train()
         x = torch.randn(12, 5, 6, 4, dtype=torch.float64, requires_grad=True)
-        y = block(x, grid)
+        y = grid.sites(block(grid.maps(x), grid))
         (y * torch.randn_like(y)).sum().backward()
         assert y.equal(x) == (rate > 0.99)
         found.append([y.detach(), x.grad, *(parameter.grad for parameter in block.parameters())])

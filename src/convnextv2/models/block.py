@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules import module as _module
 
 from convnextv2 import ops
+from convnextv2.errors import UserError
 from convnextv2.models.grid import Grid
 
 LAYER_NORM_EPS = 1e-6
 
 
-class Depthwise(nn.Conv2d):
-    """The 7x7 depthwise convolution over the sites of a grid, channels last."""
+class DepthwiseConv(nn.Conv2d):
+    """The 7x7 depthwise convolution over the sites of a grid."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, dim, kernel_size=7, padding=3, groups=dim)
 
     def forward(self, input: Tensor, grid: Grid) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Convolve over the sites.  input: (B, ..., C) in the layout of `grid`; returns the same."""
+        """Convolve over the sites.  input: maps of `grid`, (N, C, H, W); returns the same."""
         assert self.bias is not None
-        return grid.depthwise(input, self.weight, self.bias)
+        return grid.maps(grid.depthwise(grid.sites(input), self.weight, self.bias))
 
 
 class GRN(nn.Module):
@@ -37,7 +40,7 @@ class GRN(nn.Module):
     def forward(self, h: Tensor, grid: Grid) -> Tensor:
         """Return `grn(gelu(h))` over the existing sites of each image; one operation, as GRN always follows GELU.
 
-        h: (B, ..., C) in the layout of `grid`; returns the same.
+        h: sites of `grid`, (B, ..., C); returns the same.
         """
         return ops.gelu_grn(grid.zero_absent(h), self.gamma, self.beta)
 
@@ -47,7 +50,7 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, *, grn: bool = True, drop_path_rate: float = 0.0, layer_scale: float = 1e-6) -> None:
         super().__init__()
-        self.dwconv = Depthwise(dim)
+        self.dwconv = DepthwiseConv(dim)
         self.norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.pwconv1 = nn.Linear(dim, 4 * dim)
         self.grn = GRN(4 * dim) if grn else None
@@ -56,39 +59,45 @@ class Block(nn.Module):
         self.drop_path_rate = drop_path_rate
 
     def forward(self, x: Tensor, grid: Grid, keep: Tensor | None = None) -> Tensor:
-        """Apply the block.  x: (B, ..., C) in the layout of `grid`; returns the same.
+        """Apply the block.  x: maps of `grid`, (N, C, H, W); returns the same.
 
         keep: numbers of the sites whose output is needed, counted over all but the channel axis; then
         (len(keep), C) is returned. Only without drop path, which needs whole images.
         """
+        sites = grid.sites(x)
         if self.training and self.drop_path_rate:
             assert keep is None
             # Grids that are not dense hold the cells of all images, so that none can be left out.
-            return drop_path(x, lambda some: self._branch(some, grid), self.drop_path_rate, skip=grid.dense)
-        if keep is not None:
-            return ops.gather_rows(x.flatten(0, -2), keep) + self._branch(x, grid, keep)
-        if self.grn is not None and grid.dense and not torch.is_grad_enabled() and self._is_plain():
-            return self._at_once(x, grid, self.grn)
-        return x + self._branch(x, grid)
+            y = drop_path(sites, lambda some: self._branch(some, grid), self.drop_path_rate, skip=grid.dense)
+        elif keep is not None:
+            return ops.gather_rows(sites.flatten(0, -2), keep) + self._branch(sites, grid, keep)
+        elif self.grn is not None and grid.dense and not torch.is_grad_enabled() and self._is_plain(sites):
+            y = self._at_once(sites, grid, self.grn)
+        else:
+            y = sites + self._branch(sites, grid)
+        return grid.maps(y)
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuse `torch.jit.script`, which calls this: it cannot compile a choice among implementations."""
+        raise UserError(
+            "torch.jit.script cannot compile these models; use torch.jit.trace(model, images), torch.export or torch.compile"
+        )
 
     def _at_once(self, x: Tensor, grid: Grid, grn: GRN) -> Tensor:
-        """Apply the block with its pointwise half as one operation, which keeps no intermediate tensors."""
+        """Apply the block to sites with its pointwise half as one operation, which keeps no intermediate tensors."""
         expand, project = self.pwconv1, self.pwconv2
-        y = self.norm(self.dwconv(x, grid))
+        y = self.norm(grid.sites(self.dwconv(grid.maps(x), grid)))
         return ops.residual_mlp(
             y, x, (expand.weight, expand.bias), (grn.gamma, grn.beta), (project.weight, project.bias)
         )
 
-    def _is_plain(self) -> bool:
-        """Whether no part of the pointwise half has been replaced or has hooks, which must be called."""
-        parts = (self.pwconv1, self.grn, self.pwconv2)
-        return all(
-            type(part) is kind and not part._forward_hooks and not part._forward_pre_hooks
-            for part, kind in zip(parts, (nn.Linear, GRN, nn.Linear), strict=True)
-        )
+    def _is_plain(self, x: Tensor) -> bool:
+        """Whether nothing would be seen or done by calling the parts of the pointwise half but their own arithmetic."""
+        parts = ((self.pwconv1, nn.Linear), (self.grn, GRN), (self.pwconv2, nn.Linear))
+        return not (_has_global_hooks() or ops.is_observed(x)) and all(_is_untouched(*part) for part in parts)
 
     def _branch(self, x: Tensor, grid: Grid, keep: Tensor | None = None) -> Tensor:
-        x = self.dwconv(x, grid)
+        x = grid.sites(self.dwconv(grid.maps(x), grid))
         x = self.norm(x)
         x = self.pwconv1(x)  # (B, ..., 4C)
         x = F.gelu(x) if self.grn is None else self.grn(x, grid)
@@ -98,6 +107,26 @@ class Block(nn.Module):
         return x if self.gamma is None else x * self.gamma
 
 
+def _has_global_hooks() -> bool:
+    """Whether hooks are registered for all modules, as by profilers and FLOP counters."""
+    return bool(
+        _module._global_forward_hooks
+        or _module._global_forward_pre_hooks
+        or _module._global_backward_hooks
+        or _module._global_backward_pre_hooks
+    )
+
+
+def _is_untouched(part: nn.Module | None, kind: type[nn.Module]) -> bool:
+    """Whether a module is of exactly this class and has no hook, no `forward` of its own and no unusual parameters."""
+    return (
+        type(part) is kind
+        and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
+        and "forward" not in part.__dict__
+        and all(type(parameter) is nn.Parameter for parameter in part._parameters.values())
+    )
+
+
 def drop_path(x: Tensor, branch: Callable[[Tensor], Tensor], rate: float, *, skip: bool = True) -> Tensor:
     """Return `x + branch(x)`, with the branch of whole images dropped (stochastic depth, Huang et al. 2016).
 
@@ -105,13 +134,26 @@ def drop_path(x: Tensor, branch: Callable[[Tensor], Tensor], rate: float, *, ski
 
     x: (B, ...), one image an entry of the first axis.  branch: must treat each image separately.  rate: at least 0,
     below 1.  skip: do not compute what is dropped while training on a CPU; a GPU would have to wait for the
-    number of images left, and a compiler would have to compile for each.
+    number of images left, and a compiler or another tool would see each number as a case of its own.
     """
-    kept = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - rate)
-    if skip and x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    kept = _draw(x, 1 - rate)
+    if skip and torch.is_grad_enabled() and _is_eager(x):
         images = kept.flatten().nonzero().flatten()
         # With none the branch's parameters would have no gradient, which other processes may be waiting for.
         if 0 < len(images) < len(x):
             taken = branch(x.index_select(0, images)).to(x.dtype)
             return x.index_add(0, images, taken, alpha=1 / (1 - rate))
     return x + branch(x) * kept / (1 - rate)
+
+
+@torch.fx.wrap
+def _draw(x: Tensor, probability: float) -> Tensor:
+    """Return ones with this probability, else zeros: one an entry of the first axis of x, (B, 1, ..., 1)."""
+    return x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(probability)
+
+
+def _is_eager(x: Tensor) -> bool:
+    """Whether x is an ordinary tensor on a CPU, and no compiler or other tool sees what is computed."""
+    if torch.compiler.is_compiling() or ops.is_observed(x) or torch._C._len_torch_dispatch_stack():
+        return False
+    return x.device.type == "cpu"

@@ -18,22 +18,42 @@ CELL_UNIT = 8
 class PatchConv(nn.Conv2d):
     """A convolution whose stride is its kernel size, computed as a linear map of patches.
 
-    Patches do not overlap, so it is local: it works on whole images and on separate cells alike.
+    Patches do not overlap, so it is local: it works on whole images and on separate cells alike. With `patch` 1 it is
+    the 1x1 convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, patch: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size=patch, stride=patch)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map (..., H, W, in) to (..., H // patch, W // patch, out); a remainder of pixels is dropped."""
-        x, patch = input, self.kernel_size[0]
-        *lead, height, width, channels = x.shape
-        rows, columns = height // patch, width // patch
-        if (rows * patch, columns * patch) != (height, width):
-            x = x[..., : rows * patch, : columns * patch, :]
-        x = x.reshape(*lead, rows, patch, columns, patch, channels).transpose(-4, -3).flatten(-3)
+        """Map (N, in, H, W) to (N, out, H // patch, W // patch); a remainder of pixels is dropped."""
+        x, patch = input.permute(0, 2, 3, 1), self.kernel_size[0]
+        x = x[:, : x.shape[1] // patch * patch, : x.shape[2] // patch * patch]
+        x = x.unflatten(2, (-1, patch)).unflatten(1, (-1, patch))  # (N, rows, patch, columns, patch, in)
+        x = x.transpose(2, 3).flatten(3)
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)  # (out, row * column * channel)
-        return ops.linear(x, weight, self.bias)
+        return ops.linear(x, weight, self.bias).permute(0, 3, 1, 2)
+
+
+class MapNorm(nn.LayerNorm):
+    """LayerNorm over the channels of each site of maps (N, C, H, W)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, eps=LAYER_NORM_EPS)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (N, C, H, W)."""
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Stage(nn.ModuleList):
+    """The blocks of one resolution, as a module that is called, so that hooks on it see what it takes and returns."""
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Apply the blocks in order.  x: maps of `grid`, (N, C, H, W); returns the same."""
+        for block in self:
+            x = block(x, grid)
+        return x
 
 
 class ConvNeXt(nn.Module):
@@ -65,17 +85,17 @@ class ConvNeXt(nn.Module):
         self.in_chans, self.stem_stride, self.strides = config.in_chans, config.stem_stride, config.strides
 
         dims = config.dims
-        stem = nn.Sequential(PatchConv(config.in_chans, dims[0], config.stem_stride), _norm(dims[0]))
-        downsample = [nn.Sequential(_norm(dims[k - 1]), PatchConv(dims[k - 1], dims[k], 2)) for k in (1, 2, 3)]
+        stem = nn.Sequential(PatchConv(config.in_chans, dims[0], config.stem_stride), MapNorm(dims[0]))
+        downsample = [nn.Sequential(MapNorm(dims[k - 1]), PatchConv(dims[k - 1], dims[k], 2)) for k in (1, 2, 3)]
         self.downsample_layers = nn.ModuleList([stem, *downsample])
         rates = iter(torch.linspace(0, drop_path_rate, sum(config.depths), device="cpu").tolist())
         self.stages = nn.ModuleList(
-            nn.ModuleList(
+            Stage(
                 Block(dim, grn=config.grn, drop_path_rate=next(rates), layer_scale=layer_scale) for _ in range(depth)
             )
             for depth, dim in zip(config.depths, dims, strict=True)
         )
-        self.norm = _norm(dims[3])
+        self.norm = nn.LayerNorm(dims[3], eps=LAYER_NORM_EPS)
         self.head = nn.Linear(dims[3], num_classes) if num_classes else nn.Identity()
 
         self.apply(init_weights)
@@ -89,39 +109,41 @@ class ConvNeXt(nn.Module):
 
     def pooled_features(self, images: Tensor) -> Tensor:
         """Return the average of the last stage over all sites, then LayerNorm, (B, dims[3])."""
-        last = self.stage_outputs(self._pixels(images), DenseGrid())[-1]
-        return self.norm(last.mean((1, 2)))
+        return self.norm(self.feature_maps(images)[-1].mean((2, 3)))
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Return the output of each stage, (B, dims[s], H // strides[s], W // strides[s]), without a norm."""
-        return [x.permute(0, 3, 1, 2) for x in self.stage_outputs(self._pixels(images), DenseGrid())]
+        _check(images, self.in_chans, self.stem_stride)
+        return self.stage_outputs(images, DenseGrid())
 
     def stage_outputs(self, pixels: Tensor, grid: Grid) -> list[Tensor]:
         """Run the four stages over the sites of a grid.
 
-        pixels: channels last, (B, H, W, in_chans) for dense grids and (B, V, p, p, in_chans), with p pixels on
-        a side of a cell, for packed ones.  Returns one tensor per stage in the layout of the grid.
+        pixels: maps of the grid, (B, in_chans, H, W) for whole images and (B * V, in_chans, p, p), with p pixels on
+        a side of a cell, for packed cells.  Returns the maps of each stage.
         """
         x, outputs = pixels, []
-        for stage, (downsample, blocks) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
-            grid = grid.coarser() if stage else grid
-            x = downsample(x)
-            for block in blocks:  # pyright: ignore[reportGeneralTypeIssues]
-                x = block(x, grid)
+        for number, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
+            grid = grid.coarser() if number else grid
+            x = stage(downsample(x), grid)
             outputs.append(x)
         return outputs
 
-    def _pixels(self, images: Tensor) -> Tensor:
-        smallest = self.strides[-1]
-        if images.ndim != 4 or images.shape[1] != self.in_chans:
-            raise UserError(f"images must be (B, {self.in_chans}, H, W), got {tuple(images.shape)}")
-        if min(images.shape[2:]) < smallest:
-            finer = f" or stem_stride={self.stem_stride // 2}" if self.stem_stride > 1 else ""
-            raise UserError(
-                f"images of {images.shape[2]}x{images.shape[3]} are smaller than the total stride {smallest}; "
-                f"use larger images{finer}"
-            )
-        return images.permute(0, 2, 3, 1)
+
+@torch.fx.wrap
+def _check(images: Tensor, in_chans: int, stem_stride: int) -> None:
+    """Raise UserError unless the images are (B, in_chans, H, W) and give the last stage a site at least."""
+    if torch.jit.is_tracing():
+        return  # what is traced holds for the images at hand only
+    smallest = 8 * stem_stride
+    if images.ndim != 4 or images.shape[1] != in_chans:
+        raise UserError(f"images must be (B, {in_chans}, H, W), got {tuple(images.shape)}")
+    if min(images.shape[2:]) < smallest:
+        finer = f" or stem_stride={stem_stride // 2}" if stem_stride > 1 else ""
+        raise UserError(
+            f"images of {images.shape[2]}x{images.shape[3]} are smaller than the total stride {smallest}; "
+            f"use larger images{finer}"
+        )
 
 
 def init_weights(module: nn.Module) -> None:
@@ -130,7 +152,3 @@ def init_weights(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _norm(dim: int) -> nn.LayerNorm:
-    return nn.LayerNorm(dim, eps=LAYER_NORM_EPS)

@@ -1,11 +1,15 @@
 """Grids: which sites exist, which are neighbours, and which image they belong to.
 
-A block is written once, over sites, and needs only three functions of its grid, besides `dense`:
+A block is written once, over sites, and needs only these functions of its grid, besides `dense`:
 
     depthwise(x, weight, bias)   the 7x7 convolution; neighbours that do not exist count as zero
     zero_absent(x)               x with zeros at sites that do not exist, so that sums over sites are right
     coarser()                    the grid after a 2x2 downsampling
+    sites(maps), maps(x)         from maps to sites, and back; views of the same memory
     dense                        True if every site of every image exists
+
+*Maps*, (N, C, H, W), are what stages, blocks and convolutions take and return, as modules of torch do and as hooks and
+other tools expect: the images, or every visible cell as an image of its own. Their memory is channels last.
 
 Three grids give the same function over the same visible sites:
 
@@ -42,8 +46,28 @@ class Grid(Protocol):
         """Return the grid after a 2x2 downsampling."""
         ...
 
+    def sites(self, maps: Tensor) -> Tensor:
+        """Return maps, (N, C, H, W), as sites, (B, ..., C)."""
+        ...
 
-class DenseGrid:
+    def maps(self, x: Tensor) -> Tensor:
+        """Return sites, (B, ..., C), as maps, (N, C, H, W)."""
+        ...
+
+
+class _ImageGrid:
+    """What grids of whole images share: an image's map holds all of its sites."""
+
+    def sites(self, maps: Tensor) -> Tensor:
+        """Return (B, C, H, W) as (B, H, W, C)."""
+        return maps.permute(0, 2, 3, 1)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Return (B, H, W, C) as (B, C, H, W)."""
+        return x.permute(0, 3, 1, 2)
+
+
+class DenseGrid(_ImageGrid):
     """Every site exists. Features (B, H, W, C); any number of images."""
 
     dense: ClassVar[bool] = True
@@ -61,7 +85,7 @@ class DenseGrid:
         return self
 
 
-class MaskedGrid:
+class MaskedGrid(_ImageGrid):
     """Some cells are masked; their sites are stored but hold zero wherever it matters. Features (B, H, W, C).
 
     mask: (B, grid_h, grid_w) boolean, True is masked.  unit: sites on a side of one cell at this resolution.
@@ -190,3 +214,11 @@ class PackedGrid:
     def coarser(self) -> PackedGrid:
         """Return the grid of cells with half as many sites on a side."""
         return PackedGrid(self.cells, self.unit // 2)
+
+    def sites(self, maps: Tensor) -> Tensor:
+        """Return (B * V, C, u, u), a map a cell, as (B, V, u, u, C)."""
+        return maps.permute(0, 2, 3, 1).unflatten(0, self.cells.visible.shape)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Return (B, V, u, u, C) as (B * V, C, u, u)."""
+        return x.flatten(0, 1).permute(0, 3, 1, 2)

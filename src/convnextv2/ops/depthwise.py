@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from convnextv2.ops.registry import Operation, register
 from convnextv2.ops.rows import gather_rows, scatter_rows, zeros_with
@@ -43,7 +42,7 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     x_nchw = x.permute(0, 3, 1, 2)  # a view: the memory stays channels last
-    y_nchw = F.conv2d(x_nchw, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+    y_nchw = F.conv2d(x_nchw, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
     return y_nchw.permute(0, 2, 3, 1)
 
 
@@ -70,7 +69,8 @@ def _weight_gradient(x: Tensor, dy: Tensor, weight: Tensor) -> Tensor:
 class _FusedDepthwise(torch.autograd.Function):
     """Both gradients as forward depthwise convolutions, which CPU libraries do best.
 
-    The input's gradient is the convolution of `dy` with the mirrored kernel.
+    The input's gradient is the convolution of `dy` with the mirrored kernel. The backward pass is plain torch, so that
+    it can be differentiated again.
     """
 
     @staticmethod
@@ -79,7 +79,6 @@ class _FusedDepthwise(torch.autograd.Function):
         return _convolve(x, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
         dy = dy.contiguous()
@@ -88,28 +87,39 @@ class _FusedDepthwise(torch.autograd.Function):
 
 
 class _FusedCells(torch.autograd.Function):
-    """`_FusedDepthwise` on the canvas; zeros are written once, without a copy that is discarded."""
+    """`_FusedDepthwise` on the canvas; zeros are written once, without a copy that is discarded.
+
+    The canvas before the convolution is a second result: it is kept for the backward pass, and as a result it has a
+    gradient where that pass is differentiated again.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, lines: Tensor, canvas: tuple[int, int, int], weight: Tensor, bias: Tensor
-    ) -> Tensor:
-        ctx.length = canvas[0] * canvas[1] * canvas[2] // x.shape[1]
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.shape, ctx.length = x.shape, canvas[0] * canvas[1] * canvas[2] // x.shape[1]
         laid = zeros_with(x.reshape(len(lines), -1), lines, ctx.length).view(*canvas, -1)
         ctx.save_for_backward(laid, lines, weight)
         y = _convolve(laid, weight, bias)
-        return y.reshape(ctx.length, -1).index_select(0, lines).view(x.shape)
+        return y.reshape(ctx.length, -1).index_select(0, lines).view(x.shape), laid
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, None, None, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, dy: Tensor | None, d_laid: Tensor | None
+    ) -> tuple[Tensor | None, None, None, Tensor | None, Tensor | None]:
         laid, lines, weight = ctx.saved_tensors
-        d_laid = zeros_with(dy.reshape(len(lines), -1), lines, ctx.length).view(laid.shape)
+        d_weight = d_bias = None
+        if dy is not None:
+            d_result = zeros_with(dy.reshape(len(lines), -1), lines, ctx.length).view(laid.shape)
+            d_weight, d_bias = _weight_gradient(laid, d_result, weight), d_result.sum((0, 1, 2))
+            if ctx.needs_input_grad[0]:
+                through = _convolve(d_result, weight.flip(2, 3), None)
+                d_laid = through if d_laid is None else d_laid + through
         dx = None
-        if ctx.needs_input_grad[0]:
-            dx = _convolve(d_laid, weight.flip(2, 3), None)
-            dx = dx.reshape(ctx.length, -1).index_select(0, lines).view(dy.shape)
-        return dx, None, None, _weight_gradient(laid, d_laid, weight), d_laid.sum((0, 1, 2))
+        if d_laid is not None and ctx.needs_input_grad[0]:
+            dx = d_laid.reshape(ctx.length, -1).index_select(0, lines).view(ctx.shape)
+        return dx, None, None, d_weight, d_bias
 
 
 @torch.library.custom_op("convnextv2::depthwise", mutates_args=())
@@ -162,4 +172,4 @@ def _accepts_cells(x: Tensor, *rest: Any) -> str | None:
 _depthwise = Operation("depthwise", _convolve)
 _depthwise_cells = Operation("depthwise_cells", _convolve_cells)
 register("depthwise", "fused", _accepts, _FusedDepthwise.apply, compiled=_operator)
-register("depthwise_cells", "fused", _accepts_cells, _FusedCells.apply)
+register("depthwise_cells", "fused", _accepts_cells, lambda *arguments: _FusedCells.apply(*arguments)[0])

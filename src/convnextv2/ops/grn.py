@@ -8,9 +8,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from convnextv2.ops.registry import Operation, register
+from convnextv2.ops.registry import Operation, derivatives, register
 
 EPS = 1e-6
 
@@ -40,6 +39,10 @@ def grn(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
 def gelu_grn(h: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     """Return `grn(gelu(h), gamma, beta)`, shapes as for `grn`; absent sites must hold zero, which GELU keeps."""
     return _gelu_grn(h, gamma, beta)
+
+
+def _plain(h: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    return grn(F.gelu(h), gamma, beta)
 
 
 def _exact(x: Tensor) -> torch.dtype:
@@ -106,9 +109,12 @@ class _Fused(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _backward(dy, *ctx.saved_tensors)
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        h, gamma, norm = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradients will be differentiated
+            beta = torch.zeros_like(gamma, requires_grad=True)  # no gradient depends on its value
+            return derivatives(_plain, (h, gamma, beta), dy)
+        return _backward(dy, h, gamma, norm)
 
 
 def _fused(h: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
@@ -164,5 +170,5 @@ def _chunks(h: Tensor) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-_gelu_grn = Operation("gelu_grn", lambda h, gamma, beta: grn(F.gelu(h), gamma, beta))
+_gelu_grn = Operation("gelu_grn", _plain)
 register("gelu_grn", "fused", _accepts, _fused, compiled=_compiled)

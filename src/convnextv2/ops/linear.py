@@ -68,7 +68,7 @@ def _mlp_in_cache(
     sites = x.flatten(1, -2)  # (B, S, C)
     shortcuts = shortcut.flatten(1, -2)
     step = max(1, _CHUNK // max(1, sites.shape[1] * len(gamma)))
-    y = torch.empty(sites.shape, dtype=x.dtype)
+    y = torch.empty(sites.shape, dtype=x.dtype, device=x.device)
     for start in range(0, len(sites), step):
         part = slice(start, start + step)
         h = torch.ops.aten.gelu_(_convolved(sites[part], *expand))

@@ -6,6 +6,9 @@ outside the package adds implementations with `register`, and tests choose one w
 
 Compilers and exporters: `torch.export` sees the reference, so that graphs are portable. `torch.compile` sees the
 first implementation that accepts the call and has a custom operator (`torch.library`), else the reference.
+
+What follows the arithmetic to make something else of it sees the reference too (`is_observed`): plain torch can be
+traced, batched and differentiated in every way.
 """
 
 from __future__ import annotations
@@ -17,10 +20,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from convnextv2.errors import UserError
 
 REFERENCE = "reference"
+
+# What a call is made of in ordinary execution; other tensors are those of a tool.
+_ORDINARY = frozenset({Tensor, nn.Parameter, tuple, int, type(None)})
 
 Accepts = Callable[..., str | None]
 """Takes the arguments of a call; returns None if the implementation takes it, else the reason why not."""
@@ -55,9 +63,10 @@ class Operation:
             return self._compiling(*args, **kwargs)
         if self.forced is not None:
             return self.forced.function(*args, **kwargs)
-        for implementation in self.preferred:
-            if implementation.accepts(*args, **kwargs) is None:
-                return implementation.function(*args, **kwargs)
+        if not is_observed(*args):
+            for implementation in self.preferred:
+                if implementation.accepts(*args, **kwargs) is None:
+                    return implementation.function(*args, **kwargs)
         return self.reference.function(*args, **kwargs)
 
     def _compiling(self, *args: Any, **kwargs: Any) -> Any:
@@ -75,6 +84,34 @@ class Operation:
 
 
 _operations: dict[str, Operation] = {}
+
+
+def is_observed(*arguments: Any) -> bool:
+    """Return whether a tool follows a call with these arguments, so that it must be plain torch.
+
+    Such are `torch.jit.trace`, `torch.fx`, the transforms of `torch.func`, forward-mode differentiation, and tensors of
+    a class of their own (DTensor, fake and quantised ones). Counters of FLOP and memory are not: they see what runs.
+    """
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or any(type(value) not in _ORDINARY and isinstance(value, Tensor | torch.fx.Proxy) for value in arguments)
+    )
+
+
+def derivatives(
+    function: Callable[..., Tensor], inputs: tuple[Tensor, ...], gradient: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of `function(*inputs)`, given that of its result, as tensors that can be differentiated.
+
+    For the backward pass of a hand-written implementation when a second derivative is asked for
+    (`torch.is_grad_enabled()` is True in it).  function: in plain torch, such as the reference.
+    """
+    inputs = tuple(tensor.view_as(tensor) for tensor in inputs)  # apart from how one of them follows from another
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    found = iter(torch.autograd.grad(function(*inputs), wanted, gradient, create_graph=True))
+    return tuple(next(found) if tensor.requires_grad else None for tensor in inputs)
 
 
 def register(
@@ -135,12 +172,14 @@ def explain(op: str, *args: Any, **kwargs: Any) -> str:
     The answer is that of eager mode, under the autograd mode, autocast and `force` of the caller.
     """
     operation, taken, lines = _find(op), None, []
-    forced = operation.forced
+    forced, observed = operation.forced, is_observed(*args)
     for implementation in operation.implementations():
         if forced is not None:
             reason = None if implementation is forced else f"{forced.name} is forced"
         elif taken is not None:
             reason = f"comes after {taken}"
+        elif observed and implementation is not operation.reference:
+            reason = "a tool follows the call"
         else:
             reason = implementation.accepts(*args, **kwargs)
         if reason is None:

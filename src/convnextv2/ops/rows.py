@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from convnextv2.ops.registry import Operation, register
 
@@ -33,7 +32,7 @@ def _needs_gradients(*_: Any) -> str | None:
 
 
 class _Gather(torch.autograd.Function):
-    """As no row is taken twice, the gradient is written instead of added up."""
+    """As no row is taken twice, the gradient is written instead of added up: the other function."""
 
     @staticmethod
     def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
@@ -42,10 +41,9 @@ class _Gather(torch.autograd.Function):
         return table.index_select(0, rows)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_selected: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (rows,) = ctx.saved_tensors
-        return zeros_with(d_selected, rows, ctx.length), None
+        return _Scatter.apply(d_selected, rows, ctx.length), None
 
 
 class _Scatter(torch.autograd.Function):
@@ -57,10 +55,9 @@ class _Scatter(torch.autograd.Function):
         return zeros_with(selected, rows, length)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_table: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (rows,) = ctx.saved_tensors
-        return d_table.index_select(0, rows), None, None
+        return _Gather.apply(d_table, rows), None, None
 
 
 def _plain_scatter(selected: Tensor, rows: Tensor, length: int) -> Tensor:

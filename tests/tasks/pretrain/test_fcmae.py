@@ -231,12 +231,14 @@ def test_a_block_is_the_textbooks(grn, sparse):
     if sparse:
         by_cell = x.view(2, 2, unit, 3, unit, 4).transpose(2, 3).reshape(12, unit, unit, 4)
         given = by_cell[cells.visible.clamp(max=11)]  # a place without a cell may hold anything
-        packed = block(given, PackedGrid(cells, unit))
+        grid = PackedGrid(cells, unit)
+        packed = grid.sites(block(grid.maps(given), grid))
         y = torch.zeros(13, unit, unit, 4, dtype=x.dtype)
         y[cells.visible] = packed
         y = y[:12].view(2, 2, 3, unit, unit, 4).transpose(2, 3).reshape(x.shape)
     else:
-        y = block(x, MaskedGrid(mask, unit))
+        grid = MaskedGrid(mask, unit)
+        y = grid.sites(block(grid.maps(x), grid))
     for b in range(2):
         sites = {(i, j): x[b, i, j] for i in range(4) for j in range(6) if not mask[b, i // unit, j // unit]}
         for site, expected in textbook_block(sites, block).items():
@@ -276,15 +278,15 @@ def test_the_loss_and_every_gradient_are_the_textbooks(hidden, options, grn, spa
 def test_with_everything_visible_the_encoder_is_the_dense_model(layout, grn):
     model, mask = build(grn, depths=(1, 2, 1, 1)), torch.zeros(2, 2, 3, dtype=torch.bool)
     images = pictures(model, mask)
-    dense, cell = model.encoder.stage_outputs(images.permute(0, 2, 3, 1), DenseGrid()), model.cell
+    dense, cell = model.encoder.stage_outputs(images, DenseGrid()), model.cell
     if layout == "packed":
-        pixels = images.view(2, 3, 2, cell, 3, cell).permute(0, 2, 4, 3, 5, 1).flatten(1, 2)
+        pixels = images.view(2, 3, 2, cell, 3, cell).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
         outputs = model.encoder.stage_outputs(pixels, PackedGrid(Cells.of(mask, mask.device), unit=8))
         outputs = [
-            y.unflatten(1, (2, 3)).transpose(2, 3).flatten(3, 4).flatten(1, 2) for y in outputs
-        ]  # (B, V, u, u, C) to (B, h, u, w, u, C) to (B, H, W, C)
+            y.unflatten(0, (2, 2, 3)).permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3) for y in outputs
+        ]  # (B * V, C, u, u) to (B, C, h, u, w, u) to (B, C, H, W)
     else:
-        outputs = model.encoder.stage_outputs(images.permute(0, 2, 3, 1), MaskedGrid(mask, unit=8))
+        outputs = model.encoder.stage_outputs(images, MaskedGrid(mask, unit=8))
     for ours, theirs in zip(outputs, dense, strict=True):
         assert_same(ours, theirs)
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from convnextv2 import ops
 from convnextv2.engine import machine
 from convnextv2.errors import UserError
 from convnextv2.models import CELL_UNIT, ConvNeXt, init_weights
 from convnextv2.models.block import Block
+from convnextv2.models.convnext import PatchConv
 from convnextv2.models.grid import Cells, DenseGrid, MaskedGrid, PackedGrid
 from convnextv2.tasks.pretrain.masking import normalise_patches, random_mask
 
@@ -60,10 +60,10 @@ class FCMAE(nn.Module):
         self.encoder = encoder
         self.mask_ratio, self.norm_pix_loss = mask_ratio, norm_pix_loss
         self.cell = encoder.strides[-1]
-        self.proj = nn.Conv2d(encoder.dims[3], decoder_dim, kernel_size=1)
+        self.proj = PatchConv(encoder.dims[3], decoder_dim, patch=1)
         self.mask_token = nn.Parameter(torch.zeros(1, decoder_dim, 1, 1))
         self.decoder = nn.ModuleList(Block(decoder_dim, grn=encoder.has_grn) for _ in range(decoder_depth))
-        self.pred = nn.Conv2d(decoder_dim, self.cell**2 * encoder.in_chans, kernel_size=1)
+        self.pred = PatchConv(decoder_dim, self.cell**2 * encoder.in_chans, patch=1)
         for part in (self.proj, self.decoder, self.pred):
             part.apply(init_weights)
         nn.init.normal_(self.mask_token, std=0.02)
@@ -82,7 +82,7 @@ class FCMAE(nn.Module):
         mask, cells = self._cells(images, mask)
         tokens = self._encode(images, mask, cells, sparse)  # (B, h, w, decoder_dim)
         decoded = self._decode(tokens, keep=cells.masked)  # (masked cells, decoder_dim)
-        prediction = _pointwise(self.pred, decoded)  # (masked cells, p * p * C)
+        prediction = self.pred(decoded[..., None, None]).flatten(1)  # (masked cells, p * p * C)
         return FCMAEOutput(self._loss(prediction, images, cells), mask)
 
     def reconstruct(self, images: Tensor, mask: Tensor | None = None, sparse: bool = True) -> Reconstruction:
@@ -92,7 +92,7 @@ class FCMAE(nn.Module):
         """
         mask, cells = self._cells(images, mask)
         decoded = self._decode(self._encode(images, mask, cells, sparse))
-        prediction = _pointwise(self.pred, decoded).flatten(1, 2)  # (B, h * w, p * p * C)
+        prediction = DenseGrid().sites(self.pred(decoded)).flatten(1, 2)  # (B, h * w, p * p * C)
         masked = prediction.flatten(0, 1)[cells.masked]
         return Reconstruction(self._loss(masked, images, cells), mask, prediction)
 
@@ -100,29 +100,32 @@ class FCMAE(nn.Module):
         """Return the features of the visible cells: (B, h, w, dims[3]), zero in masked ones; the mask may be empty."""
         mask, cells = self._cells(images, mask)
         if not sparse:
-            return self._encode_masked(images, mask)
-        packed = self._encode_packed(images, cells)  # (B, V, dims[3])
+            return DenseGrid().sites(self._encode_masked(images, mask))
+        packed = _by_image(self._encode_packed(images, cells), cells)  # (B, V, dims[3])
         return cells.scatter(packed, packed.new_zeros(packed.shape[-1]))
 
     def _encode(self, images: Tensor, mask: Tensor, cells: Cells, sparse: bool) -> Tensor:
         """Encoder, projection, and the mask token in every masked cell: (B, h, w, decoder_dim)."""
         token = self.mask_token.flatten()
         if not sparse:
-            projected = _pointwise(self.proj, self._encode_masked(images, mask))
+            projected = DenseGrid().sites(self.proj(self._encode_masked(images, mask)))
             return torch.where(mask.to(images.device)[..., None], token.to(projected.dtype), projected)
-        projected = _pointwise(self.proj, self._encode_packed(images, cells))  # (B, V, decoder_dim)
+        projected = _by_image(self.proj(self._encode_packed(images, cells)), cells)  # (B, V, decoder_dim)
         return cells.scatter(projected, fill=token)
 
     def _encode_packed(self, images: Tensor, cells: Cells) -> Tensor:
+        """The last stage at each visible cell: (B * V, dims[3], 1, 1)."""
         pixels = cells.gather(self._patches(images))  # (B, V, p, p, C)
         grid = PackedGrid(cells, unit=CELL_UNIT)
-        return self.encoder.stage_outputs(pixels, grid)[-1].flatten(2)
+        return self.encoder.stage_outputs(grid.maps(pixels), grid)[-1]
 
     def _encode_masked(self, images: Tensor, mask: Tensor) -> Tensor:
+        """The last stage, zero in masked cells: (B, dims[3], h, w)."""
         mask = mask.to(images.device)
-        pixels = MaskedGrid(mask, unit=self.cell).zero_absent(images.permute(0, 2, 3, 1))
-        features = self.encoder.stage_outputs(pixels, MaskedGrid(mask, unit=CELL_UNIT))[-1]
-        return MaskedGrid(mask, unit=1).zero_absent(features)
+        pixels, cells = MaskedGrid(mask, unit=self.cell), MaskedGrid(mask, unit=1)
+        images = pixels.maps(pixels.zero_absent(pixels.sites(images)))
+        features = self.encoder.stage_outputs(images, MaskedGrid(mask, unit=CELL_UNIT))[-1]
+        return cells.maps(cells.zero_absent(cells.sites(features)))
 
     def _patches(self, images: Tensor) -> Tensor:
         """A view of the pixels by cell, channels last: (B, h, w, p, p, C)."""
@@ -131,8 +134,9 @@ class FCMAE(nn.Module):
         return x.permute(0, 2, 4, 3, 5, 1)
 
     def _decode(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Decoder blocks over all cells; the last one only where its output is needed."""
-        x, grid = tokens, DenseGrid()
+        """Decoder blocks over all cells, (B, decoder_dim, h, w); the last one only where needed, (len(keep), dim)."""
+        grid = DenseGrid()
+        x = grid.maps(tokens)
         for block in self.decoder[:-1]:
             x = block(x, grid)
         return self.decoder[-1](x, grid, keep=keep)
@@ -165,6 +169,6 @@ class FCMAE(nn.Module):
         return mask, cells
 
 
-def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """Apply a 1x1 convolution, channels last: (..., in) to (..., out)."""
-    return ops.linear(x, conv.weight.flatten(1), conv.bias)
+def _by_image(maps: Tensor, cells: Cells) -> Tensor:
+    """Return maps of one site a cell, (B * V, F, 1, 1), as (B, V, F)."""
+    return maps.flatten(1).unflatten(0, cells.visible.shape)
