@@ -69,13 +69,12 @@ class Block(nn.Module):
             assert keep is None
             # Grids that are not dense hold the cells of all images, so that none can be left out.
             y = drop_path(sites, lambda some: self._branch(some, grid), self.drop_path_rate, skip=grid.dense)
-        elif keep is not None:
+            return grid.maps(y)
+        if keep is not None:
             return ops.gather_rows(sites.flatten(0, -2), keep) + self._branch(sites, grid, keep)
-        elif self.grn is not None and grid.dense and not torch.is_grad_enabled() and self._is_plain(sites):
-            y = self._at_once(sites, grid, self.grn)
-        else:
-            y = sites + self._branch(sites, grid)
-        return grid.maps(y)
+        if self.grn is not None and grid.dense and not torch.is_grad_enabled() and self._is_plain(sites):
+            return grid.maps(self._at_once(sites, grid, self.grn))
+        return x + grid.maps(self._branch(sites, grid))
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse `torch.jit.script`, which calls this: it cannot compile a choice among implementations."""
