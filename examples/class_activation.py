@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image
@@ -46,7 +47,7 @@ def overlay(image: Tensor, activation: Tensor) -> Image.Image:
     size = (image.shape[2], image.shape[1])
     scaled = activation / activation.max().clamp(min=1e-12)
     grey = Image.fromarray((255 * scaled).byte().cpu().numpy()).resize(size, Image.Resampling.BICUBIC)
-    heat = Image.fromarray(colormaps["turbo"](grey, bytes=True)[..., :3])
+    heat = Image.fromarray(colormaps["turbo"](np.asarray(grey), bytes=True)[..., :3])
     colours = image if len(image) == 3 else image[:1].expand(3, -1, -1)
     return Image.blend(Image.fromarray(colours.permute(1, 2, 0).contiguous().numpy()), heat, 0.5)
 
@@ -64,7 +65,9 @@ def main() -> None:
     if not names:
         parser.error(f"{given.model} has no classes: give a classifier")
     if given.class_name not in (None, *names):
-        parser.error(f"--class {given.class_name}: the classes are {', '.join(names[:10])}{', ...' * (len(names) > 10)}")
+        parser.error(
+            f"--class {given.class_name}: the classes are {', '.join(names[:10])}{', ...' * (len(names) > 10)}"
+        )
     predictor = loaded.predictor()
     image = predictor.read(given.image)
     with torch.no_grad():

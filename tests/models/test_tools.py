@@ -70,9 +70,7 @@ def functional_gradients(model):
 
 
 def per_sample_gradients(model):
-    return vmap(grad(lambda values, image: loss(model, values, image[None])), (None, 0))(
-        parameters(model), pictures(3)
-    )
+    return vmap(grad(lambda values, image: loss(model, values, image[None])), (None, 0))(parameters(model), pictures(3))
 
 
 def vmapped(model):
@@ -284,7 +282,7 @@ def test_flop_counters_count_what_they_count_for_timms(name, training, pair):
 @NAMES
 @torch.no_grad()
 def test_counters_by_hooks_count_what_they_count_for_timms(name, training, pair):
-    """The rule of torchinfo, thop and others: weights times positions, which are axes 0, 2 and 3 after a convolution."""
+    """The rule of torchinfo and others: weights times positions, which are axes 0, 2 and 3 after a convolution."""
 
     def count(model):
         total = 0

@@ -12,7 +12,7 @@ from torch.nn.modules import module as _module
 
 from convnextv2 import ops
 from convnextv2.errors import UserError
-from convnextv2.models.grid import Grid
+from convnextv2.models.grid import DENSE, Grid, apply
 
 LAYER_NORM_EPS = 1e-6
 
@@ -23,7 +23,7 @@ class DepthwiseConv(nn.Conv2d):
     def __init__(self, dim: int) -> None:
         super().__init__(dim, dim, kernel_size=7, padding=3, groups=dim)
 
-    def forward(self, input: Tensor, grid: Grid) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(self, input: Tensor, grid: Grid = DENSE) -> Tensor:
         """Convolve over the sites.  input: maps of `grid`, (N, C, H, W); returns the same."""
         assert self.bias is not None
         return grid.maps(grid.depthwise(grid.sites(input), self.weight, self.bias))
@@ -37,7 +37,7 @@ class GRN(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, 1, 1, dim))
         self.beta = nn.Parameter(torch.zeros(1, 1, 1, dim))
 
-    def forward(self, h: Tensor, grid: Grid) -> Tensor:
+    def forward(self, h: Tensor, grid: Grid = DENSE) -> Tensor:
         """Return `grn(gelu(h))` over the existing sites of each image; one operation, as GRN always follows GELU.
 
         h: sites of `grid`, (B, ..., C); returns the same.
@@ -58,7 +58,7 @@ class Block(nn.Module):
         self.gamma = None if grn else nn.Parameter(layer_scale * torch.ones(dim))
         self.drop_path_rate = drop_path_rate
 
-    def forward(self, x: Tensor, grid: Grid, keep: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid = DENSE, keep: Tensor | None = None) -> Tensor:
         """Apply the block.  x: maps of `grid`, (N, C, H, W); returns the same.
 
         keep: numbers of the sites whose output is needed, counted over all but the channel axis; then
@@ -79,13 +79,14 @@ class Block(nn.Module):
     def __prepare_scriptable__(self) -> NoReturn:
         """Refuse `torch.jit.script`, which calls this: it cannot compile a choice among implementations."""
         raise UserError(
-            "torch.jit.script cannot compile these models; use torch.jit.trace(model, images), torch.export or torch.compile"
+            "torch.jit.script cannot compile these models; "
+            "use torch.jit.trace(model, images), torch.export or torch.compile"
         )
 
     def _at_once(self, x: Tensor, grid: Grid, grn: GRN) -> Tensor:
         """Apply the block to sites with its pointwise half as one operation, which keeps no intermediate tensors."""
         expand, project = self.pwconv1, self.pwconv2
-        y = self.norm(grid.sites(self.dwconv(grid.maps(x), grid)))
+        y = self.norm(grid.sites(apply(self.dwconv, grid.maps(x), grid)))
         return ops.residual_mlp(
             y, x, (expand.weight, expand.bias), (grn.gamma, grn.beta), (project.weight, project.bias)
         )
@@ -96,10 +97,10 @@ class Block(nn.Module):
         return not (_has_global_hooks() or ops.is_observed(x)) and all(_is_untouched(*part) for part in parts)
 
     def _branch(self, x: Tensor, grid: Grid, keep: Tensor | None = None) -> Tensor:
-        x = grid.sites(self.dwconv(grid.maps(x), grid))
+        x = grid.sites(apply(self.dwconv, grid.maps(x), grid))
         x = self.norm(x)
         x = self.pwconv1(x)  # (B, ..., 4C)
-        x = F.gelu(x) if self.grn is None else self.grn(x, grid)
+        x = F.gelu(x) if self.grn is None else apply(self.grn, x, grid)
         if keep is not None:
             x = ops.gather_rows(x.flatten(0, -2), keep)
         x = self.pwconv2(x)
@@ -119,7 +120,8 @@ def _has_global_hooks() -> bool:
 def _is_untouched(part: nn.Module | None, kind: type[nn.Module]) -> bool:
     """Whether a module is of exactly this class and has no hook, no `forward` of its own and no unusual parameters."""
     return (
-        type(part) is kind
+        part is not None
+        and type(part) is kind
         and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
         and "forward" not in part.__dict__
         and all(type(parameter) is nn.Parameter for parameter in part._parameters.values())

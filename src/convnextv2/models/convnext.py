@@ -9,7 +9,7 @@ from convnextv2 import ops
 from convnextv2.errors import UserError
 from convnextv2.models.block import LAYER_NORM_EPS, Block
 from convnextv2.models.config import EncoderConfig
-from convnextv2.models.grid import DenseGrid, Grid
+from convnextv2.models.grid import DENSE, Grid, apply
 
 CELL_UNIT = 8
 """First-stage sites on a side of one last-stage site: the cell that is masked as a whole in pre-training."""
@@ -49,10 +49,10 @@ class MapNorm(nn.LayerNorm):
 class Stage(nn.ModuleList):
     """The blocks of one resolution, as a module that is called, so that hooks on it see what it takes and returns."""
 
-    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid = DENSE) -> Tensor:
         """Apply the blocks in order.  x: maps of `grid`, (N, C, H, W); returns the same."""
         for block in self:
-            x = block(x, grid)
+            x = apply(block, x, grid)
         return x
 
 
@@ -90,9 +90,7 @@ class ConvNeXt(nn.Module):
         self.downsample_layers = nn.ModuleList([stem, *downsample])
         rates = iter(torch.linspace(0, drop_path_rate, sum(config.depths), device="cpu").tolist())
         self.stages = nn.ModuleList(
-            Stage(
-                Block(dim, grn=config.grn, drop_path_rate=next(rates), layer_scale=layer_scale) for _ in range(depth)
-            )
+            Stage(Block(dim, grn=config.grn, drop_path_rate=next(rates), layer_scale=layer_scale) for _ in range(depth))
             for depth, dim in zip(config.depths, dims, strict=True)
         )
         self.norm = nn.LayerNorm(dims[3], eps=LAYER_NORM_EPS)
@@ -114,7 +112,7 @@ class ConvNeXt(nn.Module):
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Return the output of each stage, (B, dims[s], H // strides[s], W // strides[s]), without a norm."""
         _check(images, self.in_chans, self.stem_stride)
-        return self.stage_outputs(images, DenseGrid())
+        return self.stage_outputs(images, DENSE)
 
     def stage_outputs(self, pixels: Tensor, grid: Grid) -> list[Tensor]:
         """Run the four stages over the sites of a grid.
@@ -125,7 +123,7 @@ class ConvNeXt(nn.Module):
         x, outputs = pixels, []
         for number, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
             grid = grid.coarser() if number else grid
-            x = stage(downsample(x), grid)
+            x = apply(stage, downsample(x), grid)
             outputs.append(x)
         return outputs
 
@@ -133,7 +131,7 @@ class ConvNeXt(nn.Module):
 @torch.fx.wrap
 def _check(images: Tensor, in_chans: int, stem_stride: int) -> None:
     """Raise UserError unless the images are (B, in_chans, H, W) and give the last stage a site at least."""
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
         return  # what is traced holds for the images at hand only
     smallest = 8 * stem_stride
     if images.ndim != 4 or images.shape[1] != in_chans:

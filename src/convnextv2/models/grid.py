@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convnextv2 import ops
 
@@ -83,6 +83,17 @@ class DenseGrid(_ImageGrid):
     def coarser(self) -> DenseGrid:
         """Return the same grid: it has no size."""
         return self
+
+
+DENSE = DenseGrid()
+
+
+def apply(module: nn.Module, x: Tensor, grid: Grid) -> Tensor:
+    """Call a module over the sites of a grid.
+
+    Over whole images that is `module(x)`, so that a part can be replaced or wrapped by any module of torch.
+    """
+    return module(x) if grid.dense else module(x, grid)
 
 
 class MaskedGrid(_ImageGrid):

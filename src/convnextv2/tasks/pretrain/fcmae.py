@@ -12,7 +12,7 @@ from convnextv2.errors import UserError
 from convnextv2.models import CELL_UNIT, ConvNeXt, init_weights
 from convnextv2.models.block import Block
 from convnextv2.models.convnext import PatchConv
-from convnextv2.models.grid import Cells, DenseGrid, MaskedGrid, PackedGrid
+from convnextv2.models.grid import DENSE, Cells, MaskedGrid, PackedGrid
 from convnextv2.tasks.pretrain.masking import normalise_patches, random_mask
 
 
@@ -92,7 +92,7 @@ class FCMAE(nn.Module):
         """
         mask, cells = self._cells(images, mask)
         decoded = self._decode(self._encode(images, mask, cells, sparse))
-        prediction = DenseGrid().sites(self.pred(decoded)).flatten(1, 2)  # (B, h * w, p * p * C)
+        prediction = DENSE.sites(self.pred(decoded)).flatten(1, 2)  # (B, h * w, p * p * C)
         masked = prediction.flatten(0, 1)[cells.masked]
         return Reconstruction(self._loss(masked, images, cells), mask, prediction)
 
@@ -100,7 +100,7 @@ class FCMAE(nn.Module):
         """Return the features of the visible cells: (B, h, w, dims[3]), zero in masked ones; the mask may be empty."""
         mask, cells = self._cells(images, mask)
         if not sparse:
-            return DenseGrid().sites(self._encode_masked(images, mask))
+            return DENSE.sites(self._encode_masked(images, mask))
         packed = _by_image(self._encode_packed(images, cells), cells)  # (B, V, dims[3])
         return cells.scatter(packed, packed.new_zeros(packed.shape[-1]))
 
@@ -108,7 +108,7 @@ class FCMAE(nn.Module):
         """Encoder, projection, and the mask token in every masked cell: (B, h, w, decoder_dim)."""
         token = self.mask_token.flatten()
         if not sparse:
-            projected = DenseGrid().sites(self.proj(self._encode_masked(images, mask)))
+            projected = DENSE.sites(self.proj(self._encode_masked(images, mask)))
             return torch.where(mask.to(images.device)[..., None], token.to(projected.dtype), projected)
         projected = _by_image(self.proj(self._encode_packed(images, cells)), cells)  # (B, V, decoder_dim)
         return cells.scatter(projected, fill=token)
@@ -135,11 +135,10 @@ class FCMAE(nn.Module):
 
     def _decode(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
         """Decoder blocks over all cells, (B, decoder_dim, h, w); the last one only where needed, (len(keep), dim)."""
-        grid = DenseGrid()
-        x = grid.maps(tokens)
+        x = DENSE.maps(tokens)
         for block in self.decoder[:-1]:
-            x = block(x, grid)
-        return self.decoder[-1](x, grid, keep=keep)
+            x = block(x)
+        return self.decoder[-1](x, keep=keep)
 
     def _loss(self, prediction: Tensor, images: Tensor, cells: Cells) -> Tensor:
         """Mean squared error over masked cells.  prediction: (masked cells, p * p * C)."""
