@@ -30,10 +30,15 @@ LARGEST_SIDE = 2**14
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pixels become a model's input: `(x / 255 - mean) / std`, one value a channel."""
+    """How pixels become a model's input: `(x / 255 - mean) / std`, one value a channel.
+
+    value_range: the values that become x = 0 and x = 255, for files of more than 8 bits; None for the default of each
+    format (`data.files.decode`).
+    """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    value_range: tuple[float, float] | None = None
 
     @staticmethod
     def for_channels(channels: int) -> Preprocessing:

@@ -90,6 +90,24 @@ def make(settings: type[T], verb: str, given: dict[str, typing.Any]) -> T:
 T = typing.TypeVar("T", bound=Settings)
 
 
+def as_value_range(given: str | Sequence[float] | None) -> tuple[float, float] | None:
+    """Return the values that become black and white from `--value-range`: two numbers, or text as "0:4095".
+
+    Raises UserError unless they are finite and the first is the smaller one.
+    """
+    if given is None:
+        return None
+    parts: Sequence[typing.Any] = given.split(":") if isinstance(given, str) else given
+    try:
+        low, high = (float(part) for part in parts)
+    except _MISFITS:
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        said = shown(given) if isinstance(given, str) else shown(" ".join(repr(given).split()))
+        raise UserError(f"--value-range {said}: give LOW:HIGH, the values that become black and white, as 0:4095")
+    return low, high
+
+
 def converted(name: str, value: object, hint: object) -> typing.Any:
     """Return the value of an argument as its type hint has it.
 

@@ -1,19 +1,23 @@
 """Files that are no pictures: always BadImageError, one line, no warning, no pixels touched."""
 
+import contextlib
 import io
 import os
 import struct
 import threading
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from convnextv2.data.files import decode as module
 from convnextv2.data.files.decode import decode, header_pixels
+from convnextv2.data.files.decoders import jpeg2000, table
 from convnextv2.errors import BadImageError
 
 
@@ -67,8 +71,6 @@ def test_empty_text_and_random(tmp_path):
         b"hello",
         b"\xff\xd8",
         np.random.default_rng(0).bytes(5000),
-        b"<svg/>",
-        b"P6 2 2 255\n" + bytes(12),
     ):
         path.write_bytes(content)
         assert "not an image" in reason(path)
@@ -172,3 +174,153 @@ def test_pillows_warnings_do_not_leak_and_settings_come_back(tmp_path):
     assert limit == Image.MAX_IMAGE_PIXELS
     assert warnings.filters == filters
     assert threading.active_count() == seen
+
+
+def box(brand):
+    return struct.pack(">I4s4sI4s", 20, b"ftyp", brand, 0, brand) + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("content", "named", "advice"),
+    [
+        (box(b"heic"), "HEIC", "PNG or JPEG"),
+        (box(b"mif1"), "HEIC", "PNG or JPEG"),
+        (box(b"isom"), "video", "frames"),
+        (box(b"qt  "), "video", "frames"),
+        (b"RIFF\0\0\0\0AVI LIST", "video (AVI)", "frames"),
+        (b"\x1aE\xdf\xa3" + bytes(50), "video (WebM", "frames"),
+        (b"PK\3\4" + bytes(50), "zip", "unpack"),
+        (b"\x1f\x8b\x08" + bytes(50), "gzip", "unpack"),
+        (b"%PDF-1.7", "PDF", "render"),
+        (b"<svg/>", "SVG", "render"),
+        (b"<?xml version='1.0'?><svg/>", "SVG", "render"),
+        (b"<!DOCTYPE html><html>", "web page", "download"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS", "git lfs pull"),
+        (b"P6 2 2 255\n" + bytes(12), "PNM", "PNG or JPEG"),
+        (b"8BPS\0\1", "Photoshop", "PNG or JPEG"),
+        (b"\xff\x0a" + bytes(20), "JPEG XL", "PNG or JPEG"),
+        (bytes(128) + b"DICM" + bytes(50), "DICOM", "TIFF"),
+        (b"\x93NUMPY\1\0", "NumPy", "TIFF"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5", "TIFF"),
+        (b"SIMPLE  =                    T", "FITS", "TIFF"),
+        (b"II*\0\x10\0\0\0CR\2\0", "raw file", "develop"),
+        (b"\0\5\x16\7" + bytes(50), "resource fork", "remove"),
+    ],
+)
+def test_well_known_kinds_are_named(tmp_path, content, named, advice):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(content)
+    said = reason(path)
+    assert named in said
+    assert advice in said
+    assert "damaged" not in said
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "said"),
+    [
+        (np.zeros((9, 9, 5), np.uint8), {"planarconfig": "contig"}, "5 samples of 8 bits"),
+        (np.zeros((7, 9, 9), np.uint16), {"planarconfig": "separate"}, "7 samples of 16 bits"),
+        (np.zeros((9, 9), np.complex64), {}, "64 bits, complex"),
+        (np.zeros((4, 16, 16), np.uint8), {"volumetric": True, "tile": (16, 16, 16)}, "1 sample of 8 bits"),
+        (np.zeros((9, 9, 3), np.uint8), {"photometric": "icclab"}, "ICCLAB"),
+        (np.zeros((16, 16), np.uint8), {"compression": "jpegxl"}, "JPEGXL"),
+    ],
+    ids=["five bands", "seven bands", "complex", "volume", "ICCLab", "JPEG XL"],
+)
+def test_kinds_of_tiff_that_are_not_read_are_not_called_damaged(tmp_path, array, options, said):
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, array, **{"photometric": "minisblack", "metadata": None} | options)
+    message = reason(path)
+    assert said in message
+    assert "a kind that is not read" in message
+    assert "damaged" not in message
+
+
+def test_avif_and_jpeg_2000_of_a_pillow_without_them(tmp_path, photo, monkeypatch):
+    for form, where, name in (("AVIF", table, "READS_AVIF"), ("JPEG2000", jpeg2000, "READS_JPEG_2000")):
+        path = tmp_path / "x"
+        Image.fromarray(photo).save(path, format=form)
+        decode(path)
+        monkeypatch.setattr(where, name, False)
+        assert "this Pillow was built without" in reason(path)
+
+
+def tiff(entries, pixels=b"", *, next_directory=0):
+    """A TIFF of these tags: (number, type, count, value or offset)."""
+    start = 8 + len(pixels)
+    listed = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return (
+        b"II*\0" + struct.pack("<I", start) + pixels + struct.pack("<H", len(entries)) + listed
+        + struct.pack("<I", next_directory)
+    )  # fmt: skip
+
+
+def grey(width, height, size, *, offset=8, **changed):
+    tags = {256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1)}
+    tags |= {273: (4, 1, offset), 277: (3, 1, 1), 278: (4, 1, height), 279: (4, 1, size)}
+    tags |= {int(number[1:]): value for number, value in changed.items()}
+    return [(number, *value) for number, value in sorted(tags.items())]
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        (grey(60_000, 60_000, 100), "3600000000 pixels"),
+        (grey(20, 20, 400), "."),
+        (grey(10, 10, 100, offset=10**9), "."),
+        (grey(10, 10, 100, _273=(4, 2**30, 8)), "tag 273 is not there"),
+        (grey(10, 10, 100, _258=(3, 2**31, 8)), "tag 258 is not there"),
+        (grey(10, 10, 100, _277=(3, 1, 60_000), _338=(3, 1, 0)), "60000 samples"),
+        (grey(10, 10, 100, _322=(4, 1, 2**31), _323=(4, 1, 2**31)), "."),
+        (grey(10, 10, 0, offset=0), "missing"),
+        (grey(0, 10, 100), "."),
+        (grey(10, 10, 100, _259=(3, 1, 5)), "."),
+        (grey(10, 10, 100, _259=(3, 1, 7)), "."),
+        ([(256, 4, 1, 10)] * 5000, "5000 tags"),
+        ([*grey(10, 10, 100), *[(60_000 + k, 7, 400, 8) for k in range(900)]], "claim more than the file holds"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else len(value),
+)
+def test_absurd_tiffs_end_soon(tmp_path, entries, said, caplog, capfd):
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff(entries, bytes(100)))
+    tracemalloc.start()
+    assert said in reason(path) or said == "."
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+    assert not caplog.records
+
+
+def test_a_chain_of_pages_that_leads_back(tmp_path):
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff(grey(10, 10, 100), bytes(100), next_directory=108))
+    assert (decode(path) == 0).all()
+    with module.opened(path) as image:
+        assert image.about().pages == 1
+
+
+@pytest.mark.parametrize("codec", ["zlib", "lzw", "zstd", "lzma", "packbits", "jpeg", "jpeg2000", "webp", "png"])
+def test_a_strip_that_unpacks_to_very_much(tmp_path, codec):
+    """A strip of a large image in the place of a small one's; whatever is made of it takes no more than is needed."""
+    large = np.zeros((3000, 3000), np.uint8) if codec != "webp" else np.zeros((3000, 3000, 3), np.uint8)
+    path = tmp_path / "x.tif"
+    options = {"photometric": "rgb" if codec == "webp" else "minisblack", "metadata": None}
+    tifffile.imwrite(path, large, compression=codec, rowsperstrip=3000, **options)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for tag in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            file.pages[0].tags[tag].overwrite(16)
+    tracemalloc.start()
+    with contextlib.suppress(BadImageError):
+        assert (decode(path) == 0).all()
+    assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    tracemalloc.stop()
+
+
+def test_tifffile_goes_on_logging_for_others(tmp_path, caplog):
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff([*grey(10, 10, 100), (305, 2, 100, 10**6)], bytes(100)))
+    assert (decode(path) == 0).all()
+    assert not caplog.records
+    tifffile.imread(path)
+    assert caplog.records

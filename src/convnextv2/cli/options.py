@@ -52,7 +52,10 @@ RUN_GROUPS: dict[str, tuple[str, ...]] = {
         "clip_grad",
         "seed",
     ),
-    "Machine": ("device", "precision", "compile", "threads", "workers", "cache", "max_pixels", "max_bad_fraction"),
+    "Machine": (
+        *("device", "precision", "compile", "threads", "workers", "cache"),
+        *("max_pixels", "value_range", "max_bad_fraction"),
+    ),
     "Checkpoints and logs": ("checkpoint_minutes", "checkpoint_every", "log_every"),
 }
 """Groups of the settings that every run has; a task adds its own fields to these, or groups of its own."""

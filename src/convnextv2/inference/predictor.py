@@ -84,7 +84,8 @@ class Predictor(nn.Module):
 
         Raises BadImageError if the file is not a readable image.
         """
-        return self.fit(torch.from_numpy(decode(path, channels=self.spec.in_chans)).permute(2, 0, 1))
+        pixels = decode(path, channels=self.spec.in_chans, value_range=self.spec.preprocessing.value_range)
+        return self.fit(torch.from_numpy(pixels).permute(2, 0, 1))
 
     def fit(self, image: Tensor) -> Tensor:
         """Resize and crop a decoded image, uint8 (C, H, W), to (C, image_size, image_size)."""

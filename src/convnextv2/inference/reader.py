@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.look import look
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.loading.read_each import read_each
 from convnextv2.engine import machine
+from convnextv2.errors import Notice, spelled
 from convnextv2.inference.predictor import InputSpec
 from convnextv2.inference.settings import InferenceSettings
+from convnextv2.settings import as_value_range
+
+_LOOKED_AT = 16  # files
+
+
+def as_read(images: ImageList, spec: InputSpec, settings: InferenceSettings) -> InputSpec:
+    """Return how images become a model's input, with a value range of the settings in place of the model's.
+
+    Warns, in one line, of files that this suits badly: of other formats or values than the model was trained on.
+    """
+    if settings.value_range is not None:
+        statistics = replace(spec.preprocessing, value_range=as_value_range(settings.value_range))
+        spec = replace(spec, preprocessing=statistics)
+    value_range = spec.preprocessing.value_range
+    found = look(images, value_range, files=_LOOKED_AT, max_pixels=settings.max_pixels)
+    said = ""
+    if value_range is not None and found.files and found.plain == found.files:
+        said = (
+            f"the model reads values from {value_range[0]:g} to {value_range[1]:g}, and the {found.files} files looked "
+            "at have 8 bits, which are read as they are: give files like those it was trained on"
+        )
+    elif value_range is not None and found.outside > 0.5:
+        said = f"{found.said}: most values lie outside that range"
+    elif found.lost:
+        said = f"{found.said}: {found.lost}"
+    if said:
+        warnings.warn(spelled(said), Notice, stacklevel=3)
+    return spec
 
 
 @dataclass(frozen=True)
@@ -55,10 +86,10 @@ class ImageReader:
 
     @staticmethod
     def of(images: ImageList, spec: InputSpec, settings: InferenceSettings, *, keep: bool = False) -> ImageReader:
-        """Return a reader with the settings of a verb."""
+        """Return a reader with the settings of a verb; see `as_read` for what it may say."""
         return ImageReader(
             images,
-            spec,
+            as_read(images, spec, settings),
             batch_size=settings.batch_size,
             workers=settings.workers,
             max_pixels=settings.max_pixels,
@@ -83,7 +114,13 @@ class ImageReader:
 
     def image(self, index: int) -> Tensor:
         """Return image `index` as the model sees it, uint8 (C, size, size). Raises BadImageError if unreadable."""
-        dataset = ImageSet(self.images, self._transform, channels=self.spec.in_chans, max_pixels=self.max_pixels)
+        dataset = ImageSet(
+            self.images,
+            self._transform,
+            channels=self.spec.in_chans,
+            max_pixels=self.max_pixels,
+            value_range=self.spec.preprocessing.value_range,
+        )
         return self._fit(dataset.read(index))
 
     def _transform(self, image: Tensor) -> dict[str, Tensor]:
@@ -99,6 +136,7 @@ class ImageReader:
             workers=worker_count(self.workers, -(-len(indices) // self.batch_size)),
             channels=self.spec.in_chans,
             max_pixels=self.max_pixels,
+            value_range=self.spec.preprocessing.value_range,
         ):
             yield ImageBatch(batch.tensors.get("images", empty), batch.indices, batch.bad)
 

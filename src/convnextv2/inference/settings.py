@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from convnextv2.settings import Settings
+from convnextv2.settings import Settings, as_value_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,15 @@ class InferenceSettings(Settings):
     """auto, cpu, cuda or cuda:N."""
     max_pixels: int = 100_000_000
     """Images of more pixels count as unreadable (decompression bombs)."""
+
+    value_range: str | tuple[float, float] | None = None
+    """LOW:HIGH, the values that become black and white in files of more than 8 bits; by default as the model was
+    trained."""
+
+    def __post_init__(self) -> None:
+        """Read `value_range` as two numbers, then check all settings."""
+        object.__setattr__(self, "value_range", as_value_range(self.value_range))
+        super().__post_init__()
 
     def rules(self) -> Iterator[tuple[bool, str]]:
         """Yield rules, as `Settings.rules`."""

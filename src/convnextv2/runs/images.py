@@ -10,6 +10,7 @@ from torch import Tensor
 
 from convnextv2 import seal
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.values import ValueRange
 from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.cache import PixelCache, expected_bytes
 from convnextv2.engine import machine, runfolder
@@ -40,6 +41,7 @@ def take_images(
     *,
     channels: int,
     min_side: int,
+    value_range: ValueRange | None,
     resuming: bool,
     context: DistributedContext,
     log: RunLog,
@@ -47,7 +49,7 @@ def take_images(
     """Return the record of unreadable images, and memory for the decoded ones if they fit.
 
     mark: their fingerprint; a resumed run must find exactly the images that it began with, as their order decides
-    what every step sees.  min_side: see `data.files.decode.decode`.
+    what every step sees.  min_side, value_range: see `data.files.decode.decode`.
     """
     bad = BadImages(images, settings.max_bad_fraction, log.warn)
     if resuming:
@@ -62,26 +64,28 @@ def take_images(
             _load_bad(bad, known, len(images), log)
     if not settings.cache:
         return bad, None
-    cache = _cache(images, context, log, channels=channels, max_pixels=settings.max_pixels, min_side=min_side)
-    return bad, cache
+    limits = {"channels": channels, "max_pixels": settings.max_pixels, "min_side": min_side}
+    return bad, _cache(images, context, log, value_range, **limits)
 
 
-def _cache(images: ImageList, context: DistributedContext, log: RunLog, **decoding: int) -> PixelCache | None:
+def _cache(
+    images: ImageList, context: DistributedContext, log: RunLog, value_range: ValueRange | None, **limits: int
+) -> PixelCache | None:
     """Return memory for the decoded images, one for all processes of a machine; None if they need more than a quarter.
 
-    decoding: how they are decoded, see `PixelCache`.
+    value_range, limits: how they are decoded, see `PixelCache`.
     """
     machines = context.gather(machine.identity())
     here = machines[context.rank]
     first = machines.index(here)
 
     def room(share: int) -> PixelCache | None:
-        expected = expected_bytes(images, **decoding)
+        expected = expected_bytes(images, **limits)
         limit = machine.free_bytes(torch.device("cpu")) // 4 // share
         if expected > limit:
             return None
         try:
-            cache = PixelCache(images, min(limit, expected + expected // 4), **decoding)
+            cache = PixelCache(images, min(limit, expected + expected // 4), value_range=value_range, **limits)
         except OSError:
             return None
         log.say(
@@ -95,7 +99,7 @@ def _cache(images: ImageList, context: DistributedContext, log: RunLog, **decodi
     if context.rank == first or shared is None:
         return own
     try:
-        return PixelCache(images, shared, **decoding)
+        return PixelCache(images, shared, value_range=value_range, **limits)
     except OSError:  # the processes of this machine do not see each other
         return room(machines.count(here))
 

@@ -31,7 +31,7 @@ _FOLLOWS = {
     "minutes": frozenset({"epochs", "warmup_epochs", "log_every"}),
     "epochs": frozenset({"warmup_epochs", "log_every"}),
     "batch_size": frozenset({"lr", "micro_batch", "log_every"}),
-    "init": SHAPE,
+    "init": SHAPE | {"value_range"},
 }
 
 

@@ -151,6 +151,7 @@ def _resolved(run: TaskRun[S], recipe: Any, decided: dict[str, Any]) -> S:
     chosen["epochs"] = int(recipe.epochs) if recipe.epochs == int(recipe.epochs) else recipe.epochs
     chosen |= {"minutes": None, "resume": False, "config": None}
     chosen |= run.architecture.to_dict() | {"image_size": run.image_size}
+    chosen |= {"value_range": run.preprocessing.value_range}
     chosen |= {"init": absolute(settings.init_source) or settings.init}
     return replace(settings, **chosen | run.resolved() | decided)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from convnextv2.records import LARGEST_SIDE
-from convnextv2.settings import Settings
+from convnextv2.settings import Settings, as_value_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,9 @@ class RunSettings(Settings):
     """Processes that read images; by default one per core less one, at most 8."""
     max_pixels: int = 100_000_000
     """Images of more pixels count as unreadable (decompression bombs)."""
+    value_range: str | tuple[float, float] | None = None
+    """LOW:HIGH, the values that become black and white in files of more than 8 bits, as 0:4095; by default that of
+    --init, else all of 16 bits, and each image's own range for floats. 8 bits stay as they are."""
     max_bad_fraction: float = 0.01
     """Stop the run if more than this share of the files cannot be read; a few always may, unless it is 0."""
     cache: bool = True
@@ -71,6 +74,11 @@ class RunSettings(Settings):
     """Also save every so many steps; 0: time-based only."""
     log_every: int | None = None
     """Steps between two lines of metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        """Read `value_range` as two numbers, then check all settings."""
+        object.__setattr__(self, "value_range", as_value_range(self.value_range))
+        super().__post_init__()
 
     def rules(self) -> Iterator[tuple[bool, str]]:
         """Yield the rules of these settings, as `Settings.rules`; a task adds its own."""

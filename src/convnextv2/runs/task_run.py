@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.look import look
 from convnextv2.data.loading.image_set import ImageSet, Targets, Transform
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.loop import LoopSettings
@@ -21,6 +22,7 @@ from convnextv2.errors import UserError
 from convnextv2.records import RunDescription
 from convnextv2.runs.images import take_images
 from convnextv2.runs.settings import ModelSettings
+from convnextv2.settings import as_value_range
 from convnextv2.text import shown
 from convnextv2.weights.files import checkpoint_of
 from convnextv2.weights.init import ArchitectureRequest, history, preprocessing_for
@@ -188,6 +190,10 @@ class TaskRun(ABC, Generic[S]):
         ).resolve(known)
         self.image_size = s.image_size or self.default_image_size(known)
         self.preprocessing = preprocessing_for(self.architecture.in_chans, known)
+        if s.value_range is not None:
+            self.preprocessing = replace(self.preprocessing, value_range=as_value_range(s.value_range))
+        if not self.resuming:
+            self.context.broadcast(self._look)
         self.recipe, self.chosen = self.choose_recipe()
         torch.manual_seed(s.seed)
         self.model = self.build_model()
@@ -199,6 +205,7 @@ class TaskRun(ABC, Generic[S]):
             s,
             channels=self.architecture.in_chans,
             min_side=self.min_side(),
+            value_range=self.preprocessing.value_range,
             resuming=self.resuming,
             context=self.context,
             log=self.log,
@@ -216,6 +223,7 @@ class TaskRun(ABC, Generic[S]):
             channels=self.architecture.in_chans,
             max_pixels=self.settings.max_pixels,
             min_side=self.min_side(),
+            value_range=self.preprocessing.value_range,
             seed=self.settings.seed,
             cache=self.cache,
             targets=targets,
@@ -246,6 +254,17 @@ class TaskRun(ABC, Generic[S]):
                 f"--resume: {init.path} is not what the run began with; name the weights with --init, a new --out"
             )
         return init
+
+    def _look(self) -> None:
+        """Say what kinds of numbers the files hold. Raises UserError if the way they are read loses their range."""
+        value_range, asked = self.preprocessing.value_range, self.settings.value_range is not None
+        found = look(self.data.images, value_range, max_pixels=self.settings.max_pixels)
+        if found.lost and not asked:
+            raise UserError(f"{found.said}: {found.lost}")
+        if found.said:
+            self.log.say("; ".join(filter(None, (found.said, found.lost))))
+        if asked and found.files and found.files == found.plain:
+            self.log.say(f"--value-range: the {found.files} files looked at have 8 bits, which stay as they are")
 
     def _describe(self) -> ModelInfo:
         data, init = self.settings.data, self.init

@@ -50,7 +50,7 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
     """Write weights in another layout; type and head are kept, and no value changes.
 
     What a layout cannot hold is left out with a warning: a decoder in all but "minkowski" and "convnextv2"; the
-    final norm and the head in "minkowski".
+    final norm and the head in "minkowski"; the range of values of images in all but "convnextv2".
 
     source: as `load` takes it.  to: "official" (.pt), "minkowski" (.pt as official pre-training writes it, without
     final norm and head), "timm" (.safetensors or .pth, for `checkpoint_path`), "mmpretrain" (.pth), "convnextv2"
@@ -66,6 +66,12 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
     _check(held, to, out)
     if held.beside_encoder() and to not in _WITH_DECODER:
         warnings.warn(f"the decoder of {held.path.name} is left out: {to} has no place for it", Notice, 2)
+    value_range = held.info.preprocessing.value_range
+    if value_range is not None and to != "convnextv2":
+        said = (
+            f"values from {value_range[0]:g} to {value_range[1]:g} (--value-range): scale images to 0..255 from these"
+        )
+        warnings.warn(f"{held.path.name} takes {said}, {to} has no place for them", Notice, 2)
     out.parent.mkdir(parents=True, exist_ok=True)
     return Converted(_write(held, to, out), loading_code(held, to, str(out)))
 

@@ -192,7 +192,7 @@ def _config(info: ModelInfo, scores: Mapping[str, Any]) -> dict[str, Any]:
         "library_name": "convnextv2",
         **info.architecture.to_dict(),
         "image_size": info.image_size,
-        "preprocessing": {"mean": info.preprocessing.mean, "std": info.preprocessing.std},
+        "preprocessing": {name: value for name, value in vars(info.preprocessing).items() if value is not None},
         "crop_pct": info.crop_pct,
         "classes": list(info.classes),
         "multi_label": info.multi_label,

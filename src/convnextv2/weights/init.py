@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,16 @@ def _plain(numbers: Sequence[int]) -> str:
 
 
 def preprocessing_for(in_chans: int, init: ModelFile | None) -> Preprocessing:
-    """Return the statistics of the initial weights if they are for as many channels, else the defaults."""
-    if init is not None and len(init.info.preprocessing.mean) == in_chans:
-        return init.info.preprocessing
-    return Preprocessing.for_channels(in_chans)
+    """Return the statistics of the initial weights if they are for as many channels, else the defaults.
+
+    Their value range is kept either way.
+    """
+    if init is None:
+        return Preprocessing.for_channels(in_chans)
+    held = init.info.preprocessing
+    if len(held.mean) == in_chans:
+        return held
+    return replace(Preprocessing.for_channels(in_chans), value_range=held.value_range)
 
 
 def history(init: ModelFile | None) -> tuple[TrainingStep, ...]:

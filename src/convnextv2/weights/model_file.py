@@ -19,7 +19,7 @@ from convnextv2 import seal
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models.config import BackboneConfig, EncoderConfig, config_from_dict
 from convnextv2.records import Preprocessing
-from convnextv2.settings import converted
+from convnextv2.settings import as_value_range, converted
 from convnextv2.text import one_line, shown
 from convnextv2.weights import kinds, strict, values
 from convnextv2.weights.files import EMA_PREFIX, HASH_KEY, RUNNING_KEY, checkpoint_of, load_tensors, save_tensors
@@ -142,7 +142,10 @@ class ModelInfo:
         return ModelInfo(
             kind=match[1],
             architecture=config_from_dict(seal.parse(said["encoder"])),
-            preprocessing=values.statistics(statistics["mean"], statistics["std"]),
+            preprocessing=replace(
+                values.statistics(statistics["mean"], statistics["std"]),
+                value_range=as_value_range(statistics.get("value_range")),
+            ),
             image_size=values.whole(said["image_size"], "image size"),
             classes=values.class_names(seal.parse(said.get("classes", "[]"))),
             multi_label=seal.parse(said.get("multi_label", "false")),
@@ -159,7 +162,9 @@ class ModelInfo:
 _ENTRIES: Mapping[str, Callable[[ModelInfo], str | None]] = {
     "format": lambda info: info.format,
     "encoder": lambda info: json.dumps(info.architecture.to_dict()),
-    "preprocessing": lambda info: json.dumps({"mean": info.preprocessing.mean, "std": info.preprocessing.std}),
+    "preprocessing": lambda info: json.dumps(
+        {name: value for name, value in vars(info.preprocessing).items() if value is not None}
+    ),
     "image_size": lambda info: str(info.image_size),
     "classes": lambda info: json.dumps(list(info.classes)),
     "multi_label": lambda info: json.dumps(info.multi_label),

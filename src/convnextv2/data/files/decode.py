@@ -1,16 +1,20 @@
 """Decode one file to an array of pixels, or give the reason why not.
 
-What the values of a decoded image mean, for each format of a file:
+What the values of a decoded image mean:
 
-- 8 bits a channel, grey or RGB. CMYK, YCbCr and palettes are converted by Pillow.
-- 16-bit grey (and integer grey of 32 bits) is scaled by 1/257 from 0..65535, values outside are
-  clipped. The scale is fixed, so images of one set stay comparable.
-- Float grey has no agreed range: each image is stretched from its own smallest to its own
-  largest finite value. NaN becomes black.
+- 8 bits a channel, grey or RGB, are what they are. Fewer bits are scaled to 0..255. CMYK, YCbCr, CIELab and palettes
+  are converted.
+- Integers of 16 bits and more are scaled by 1/257 from 0..65535; those of 9 to 15 bits from all that their bits can
+  hold; signed ones of 8 bits are what they are. Values outside, so all negative ones, are clipped. The scale is fixed,
+  so images of one set stay comparable.
+- Floats have no agreed range: each image is stretched from its own smallest to its own largest finite value.
+- With a value range, all of these (not 8 bits and fewer) are scaled from it instead: values below become 0, above 255.
+  So is the index of a palette that runs evenly from dark to bright, as microscopes write it.
+- NaN becomes black. Where a file says that zero is white (TIFF), it is.
 - Transparent images are composited over white. The colours under fully transparent pixels are
   arbitrary leftovers of the program that wrote the file, so dropping the alpha channel would
   train on content that is never visible; opaque pixels keep their exact values.
-- Images are turned upright by their EXIF orientation. Animations give their first frame.
+- Images are turned upright by their EXIF orientation. Animations give their first frame, TIFF its first page.
 """
 
 from __future__ import annotations
@@ -27,41 +31,35 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
-# The last two are imported for what they register: Pillow would load all of its forty plugins to
-# find them.
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
-
+from convnextv2.data.files.decoders.opened import NotReadError, Opened
+from convnextv2.data.files.decoders.table import SUPPORTED, open_image
+from convnextv2.data.files.palette import is_ramp
+from convnextv2.data.files.values import ValueRange, Values
 from convnextv2.errors import BadImageError, UserError
-
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
-"""Formats that are decoded, detected from the content of a file, not from its name."""
 
 MAX_PIXELS = 100_000_000
 """Default limit of width times height; larger images are not decoded."""
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 
 def decode(
-    path: str | Path, *, channels: int = 3, max_pixels: int = MAX_PIXELS, min_side: int | None = None
+    path: str | Path,
+    *,
+    channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
+    min_side: int | None = None,
+    value_range: ValueRange | None = None,
 ) -> NDArray[np.uint8]:
     """Decode one image.
 
     Args:
-        path: a JPEG, PNG, WebP, TIFF, GIF or BMP file, whatever its name ends with.
+        path: a JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000 file, whatever its name ends with.
         channels: 1 for grey, 3 for RGB.
         max_pixels: largest width times height; checked before any pixel is decoded.
         min_side: lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size (much faster) as long as
             its shorter side keeps at least this many pixels. None decodes the full size.
+        value_range: the values that become black and white, for files of more than 8 bits.
 
     Returns:
         uint8 array (H, W, channels), 0 to 255, contiguous and writable.
@@ -71,8 +69,8 @@ def decode(
         UserError: `channels` is neither 1 nor 3.
     """
     check_channels(channels)
-    with _opened(path, max_pixels, min_side) as image:
-        return _pixels(_upright(image), channels)
+    with opened(path, max_pixels, min_side) as image:
+        return _pixels(image.read(), channels, value_range)
 
 
 def header_pixels(path: str | Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> int:
@@ -81,8 +79,8 @@ def header_pixels(path: str | Path, *, max_pixels: int = MAX_PIXELS, min_side: i
     Raises:
         BadImageError: with the reason that `decode` would give, if the header is at fault.
     """
-    with _opened(path, max_pixels, min_side) as image:
-        return image.width * image.height
+    with opened(path, max_pixels, min_side) as image:
+        return image.size[0] * image.size[1]
 
 
 def check_channels(channels: int) -> None:
@@ -92,10 +90,11 @@ def check_channels(channels: int) -> None:
 
 
 @contextmanager
-def _opened(path: str | Path, max_pixels: int, min_side: int | None) -> Iterator[Image.Image]:
+def opened(path: str | Path, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Iterator[Opened]:
     """Open an image with its header read and checked; any failure inside is a BadImageError."""
     try:
-        with _PILLOW, _stream(path) as stream, Image.open(stream, formats=FORMATS) as image:
+        with _PILLOW, _stream(path) as stream:
+            image = open_image(stream)
             width, height = image.size
             if width * height > max_pixels:
                 raise BadImageError(
@@ -104,9 +103,7 @@ def _opened(path: str | Path, max_pixels: int, min_side: int | None) -> Iterator
                     " (raise --max-pixels to allow it)",
                 )
             if min_side is not None:
-                # For a JPEG, the largest power of two that leaves both sides long enough; for
-                # every other format, nothing.
-                image.draft(None, (min_side, min_side))
+                image.draft(min_side)
             yield image
     except BadImageError:
         raise
@@ -129,48 +126,25 @@ def _stream(path: str | Path) -> BinaryIO:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"not an image, or damaged at its start (supported are {', '.join(FORMATS)})"
+        return f"not an image, or damaged at its start (supported are {SUPPORTED})"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     text = " ".join(str(error).split())[:200]
-    if isinstance(error, OSError | SyntaxError) and text:
+    if isinstance(error, OSError | SyntaxError | NotReadError | ValueError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Decode the pixels and apply the EXIF orientation (Pillow has already done so for TIFF)."""
-    image.load()
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # broken EXIF does not spoil the pixels
-        return image
-    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
-
-
-def _pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):
-        image = Image.fromarray(_from_16_bits(np.asarray(image)))
-    elif image.mode == "F":
-        image = Image.fromarray(_from_floats(np.asarray(image)))
+def _pixels(image: Image.Image | Values, channels: int, value_range: ValueRange | None) -> NDArray[np.uint8]:
+    if isinstance(image, Image.Image) and image.mode == "P" and value_range is not None and is_ramp(image):
+        image = Values(np.asarray(image)[..., None], None)
+    if isinstance(image, Values):
+        found = image.to_bytes(value_range)
+        image = Image.fromarray(found[..., 0] if found.shape[2] == 1 else found)
     elif image.has_transparency_data:
         image = _over_white(image)
     flat = image.convert("L" if channels == 1 else "RGB")
     return np.array(flat, dtype=np.uint8).reshape(flat.height, flat.width, channels)
-
-
-def _from_16_bits(values: NDArray[np.integer]) -> NDArray[np.uint8]:
-    return ((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _from_floats(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    finite = values[np.isfinite(values)].astype(np.float64)
-    if finite.size == 0 or finite.min() == finite.max():
-        return np.zeros(values.shape, np.uint8)
-    low, high = finite.min(), finite.max()
-    stretched = (np.clip(values.astype(np.float64), low, high) - low) * (255 / (high - low))
-    return np.nan_to_num(np.rint(stretched), nan=0).astype(np.uint8)
 
 
 def _over_white(image: Image.Image) -> Image.Image:

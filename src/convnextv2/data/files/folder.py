@@ -17,7 +17,10 @@ from convnextv2.data.files.path_list import PathList
 from convnextv2.errors import UserError
 from convnextv2.text import shown
 
-EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp"),
+    *(".avif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx"),
+)
 """Extensions (in any case) of the files in a folder that are taken for images."""
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convnextv2.data.files.decode import MAX_PIXELS, check_channels, header_pixels
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.values import ValueRange
 from convnextv2.data.loading.shared_memory import Address, SharedMemory
 from convnextv2.errors import BadImageError
 
@@ -36,18 +37,20 @@ class PixelCache:
         channels: int = 3,
         max_pixels: int = MAX_PIXELS,
         min_side: int | None = None,
+        value_range: ValueRange | None = None,
     ) -> None:
         """Set aside room, or share that of another process.
 
         images: the images.
         room: bytes for pixels, of which only those in use take memory; or the `address` of a cache of the same images.
         channels: 1 for grey, 3 for RGB.
-        max_pixels, min_side: as they are decoded, see `decode`.
+        max_pixels, min_side, value_range: as they are decoded, see `decode`.
 
         Raises OSError if there is no such memory, or the other process cannot be reached.
         """
         check_channels(channels)
-        self.images, self.channels, self.max_pixels, self.min_side = images, channels, max_pixels, min_side
+        self.images, self.channels = images, channels
+        self.max_pixels, self.min_side, self.value_range = max_pixels, min_side, value_range
         table = 8 * (1 + len(images))
         self._memory = SharedMemory.create(table + room) if isinstance(room, int) else SharedMemory.join(room)
         self._bytes = self._memory.bytes

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from convnextv2.data.files.decode import MAX_PIXELS, check_channels, decode
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.values import ValueRange
 from convnextv2.data.loading.batch import PerImage, Sample
 from convnextv2.data.loading.cache import PixelCache
 from convnextv2.data.loading.order import mix
@@ -51,6 +52,7 @@ class ImageSet(Dataset[Sample]):
         channels: int = 3,
         max_pixels: int = MAX_PIXELS,
         min_side: int | None = None,
+        value_range: ValueRange | None = None,
         seed: int = 0,
         cache: PixelCache | None = None,
         targets: Targets | None = None,
@@ -58,14 +60,15 @@ class ImageSet(Dataset[Sample]):
         """A `cache` is read before the files, and filled: make it with the same images, channels and limits."""
         check_channels(channels)
         if cache is not None:
-            held = (cache.images.names, cache.channels, cache.max_pixels, cache.min_side)
-            if held != (images.names, channels, max_pixels, min_side):
+            held = (cache.images.names, cache.channels, cache.max_pixels, cache.min_side, cache.value_range)
+            if held != (images.names, channels, max_pixels, min_side, value_range):
                 raise ValueError("the cache holds other images, or was made with other channels or limits")
         self.images = images
         self._transform = transform
         self._channels = channels
         self._max_pixels = max_pixels
         self._min_side = min_side
+        self._value_range = value_range
         self._seed = seed
         self._cache = cache
         self._targets = targets
@@ -110,7 +113,13 @@ class ImageSet(Dataset[Sample]):
             # A long row of bad files is walked again and again: decode each of them only once.
             raise BadImageError(path, self._known_bad[index])
         try:
-            pixels = decode(path, channels=self._channels, max_pixels=self._max_pixels, min_side=self._min_side)
+            pixels = decode(
+                path,
+                channels=self._channels,
+                max_pixels=self._max_pixels,
+                min_side=self._min_side,
+                value_range=self._value_range,
+            )
         except BadImageError as error:
             self._known_bad[index] = error.reason
             raise

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.values import ValueRange
 from convnextv2.data.loading.batch import Batch, Sample, Unreadable
 from convnextv2.data.loading.image_set import ImageSet, Targets, Transform
 from convnextv2.data.loading.loader import make_loader
@@ -24,6 +25,7 @@ def read_each(
     channels: int = 3,
     max_pixels: int = MAX_PIXELS,
     min_side: int | None = None,
+    value_range: ValueRange | None = None,
     pin_memory: bool = False,
     targets: Targets | None = None,
 ) -> Iterator[Batch]:
@@ -41,10 +43,19 @@ def read_each(
         channels: 1 for grey, 3 for RGB.
         max_pixels: images of more pixels count as unreadable.
         min_side: lets large JPEGs be decoded at a fraction of their size, as for `decode`.
+        value_range: as for `decode`.
         pin_memory: put the tensors in page-locked memory, for a GPU.
         targets: as for `ImageSet`; an image whose target cannot be read is bad.
     """
-    dataset = ImageSet(images, transform, channels=channels, max_pixels=max_pixels, min_side=min_side, targets=targets)
+    dataset = ImageSet(
+        images,
+        transform,
+        channels=channels,
+        max_pixels=max_pixels,
+        min_side=min_side,
+        value_range=value_range,
+        targets=targets,
+    )
     return make_loader(_EachItself(dataset), _portions(indices, batch_size), workers=workers, pin_memory=pin_memory)
 
 

@@ -24,6 +24,7 @@ from convnextv2.engine.precision import autocast, resolve
 from convnextv2.engine.runfolder import open_new
 from convnextv2.errors import UserError
 from convnextv2.inference.loaded import LoadedModel
+from convnextv2.inference.reader import as_read
 from convnextv2.loading import Backbone
 from convnextv2.settings import make
 from convnextv2.tasks.classify import imagenet
@@ -84,6 +85,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
     if s.out is not None:
         open_new(s.out)
     spec = first.input_spec(image_size=s.image_size, crop_pct=s.crop_pct, resize=s.resize)
+    spec = as_read(labelled.images, spec, s)
     evaluator = Evaluator(
         labelled,
         spec,

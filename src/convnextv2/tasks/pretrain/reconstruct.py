@@ -12,6 +12,7 @@ from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.paths import pictures_at
 from convnextv2.errors import UserError
 from convnextv2.inference.reader import ImageReader
+from convnextv2.inference.settings import InferenceSettings
 from convnextv2.tasks.pretrain.load import load_pretrained
 from convnextv2.tasks.pretrain.masking import random_mask
 from convnextv2.tasks.pretrain.samples import reconstruction_grid
@@ -49,7 +50,8 @@ def reconstruct(
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror or error}; name a folder that can be written") from error
     written: list[Path] = []
-    reader = ImageReader(ImageList(Path(), names, Path()), predictor.spec, batch_size=1, workers=0)
+    settings = InferenceSettings(batch_size=1, workers=0)
+    reader = ImageReader.of(ImageList(Path(), names, Path()), predictor.spec, settings)
     for batch in reader.batches():
         for number in batch.indices.tolist():
             mask = random_mask(1, patches, patches, ratio, torch.Generator().manual_seed(seed + number))

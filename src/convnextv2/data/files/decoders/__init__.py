@@ -1,0 +1,1 @@
+"""The decoders of image files, one file each; `table.py` says which one reads what, by content."""

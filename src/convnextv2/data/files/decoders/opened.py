@@ -1,0 +1,57 @@
+"""What every decoder gives: a file whose header was read, and whose pixels can be."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from PIL import Image
+
+from convnextv2.data.files.values import Values
+
+
+class NotReadError(Exception):
+    """A file of a known kind that is not read: what it is, and what to do with it."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a header says of the pixels.
+
+    kind: for people, as "TIFF, 16 bits, signed".  wide: not plain bytes, so that a value range applies.
+    pages: in the file; the first is read.  left_out: samples a pixel that are not read.  nodata: the value that GDAL's
+    tag names for missing data.  ramp: the colours of its palette run evenly from dark to bright, so that the index is
+    the intensity.
+    """
+
+    kind: str
+    wide: bool = False
+    pages: int = 1
+    left_out: int = 0
+    nodata: float | None = None
+    ramp: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Grey or colours of 8 bits, and nothing else to tell."""
+        return not (self.wide or self.pages > 1 or self.left_out or self.nodata is not None or self.ramp)
+
+
+class Opened(ABC):
+    """A file whose header was read.  size: width and height of the pixels that `read` gives, before they are turned."""
+
+    size: tuple[int, int]
+
+    def draft(self, min_side: int) -> None:  # noqa: B027
+        """Let the file be decoded at 1/2, 1/4 or 1/8 of its size if both sides keep `min_side` pixels; changes `size`.
+
+        Only JPEG can.
+        """
+
+    @abstractmethod
+    def about(self) -> About:
+        """Return what the header says."""
+
+    @abstractmethod
+    def read(self) -> Image.Image | Values:
+        """Decode the pixels, upright: an image of Pillow's with 8 bits a channel, or wider values."""
