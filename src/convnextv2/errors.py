@@ -59,6 +59,8 @@ def spelled_for_python(message: str) -> str:
         if option is None:
             return found[0]
         name = option.replace("-", "_")
+        if name.startswith("no_"):
+            return f"{name.removeprefix('no_')}=False" + (f" {value}" if value else "")
         if value is None:
             return name
         if re.fullmatch(r"-?(\d[\d.e+-]*|inf|nan)|[A-Z]+|\(.*\)", value):
@@ -69,7 +71,12 @@ def spelled_for_python(message: str) -> str:
 
 
 class ConvNeXtV2Error(Exception):
-    """Base of every exception raised by convnextv2."""
+    """Base of every exception raised by convnextv2.
+
+    everywhere: whether all processes of a run raise it alike, so that only the first needs to say it.
+    """
+
+    everywhere = False
 
     def __str__(self) -> str:
         return spelled(super().__str__())
@@ -104,12 +111,18 @@ class Notice(UserWarning):
 
 
 class StoppedError(ConvNeXtV2Error):
-    """A run that was asked to stop by a signal, finished its step and saved a checkpoint."""
+    """A run that was asked to stop by a signal, and saved a checkpoint if it had trained.
 
-    def __init__(self, signal: int, saved: Path) -> None:
-        super().__init__(f"stopped by {_signal.Signals(signal).name}; saved {saved}; continue with --resume")
+    signal: its number.  saved: the checkpoint's folder; None if there is nothing to save.
+    """
+
+    def __init__(self, signal: int, saved: Path | None, then: str = "continue with --resume") -> None:
+        what = "before the first step" if saved is None else f"saved {saved}"
+        super().__init__(f"stopped by {_signal.Signals(signal).name}; {what}; {then}")
+        self.everywhere = True
         self.signal = signal
         self.saved = saved
+        self.then = then
 
-    def __reduce__(self) -> tuple[type[StoppedError], tuple[int, Path]]:
-        return type(self), (self.signal, self.saved)
+    def __reduce__(self) -> tuple[type[StoppedError], tuple[int, Path | None, str]]:
+        return type(self), (self.signal, self.saved, self.then)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
+from types import FrameType
 
 from cyclopts import App, CycloptsError, CycloptsPanel, Group
 from rich.console import Console
@@ -76,6 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.show_all = options.HELP_ALL in tokens
     tokens = ["--help" if token == options.HELP_ALL else token for token in tokens if token != "--debug"]
     warnings.showwarning = _note
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _interrupt)
     with spelled_for_command(shlex.join(["convnextv2", *given])):
         _run(tokens, debug)
 
@@ -101,8 +105,16 @@ def _run(tokens: list[str], debug: bool) -> None:
         sys.exit(130)
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The first Ctrl-C ends the command; more of them do not disturb its end, which is quiet."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def _say(error: Exception) -> None:
-    if isinstance(error, StoppedError) and os.environ.get("RANK", "0") != "0":
+    from convnextv2.engine.launcher import is_first
+
+    if isinstance(error, ConvNeXtV2Error) and error.everywhere and not is_first():
         return  # said once for all processes
     text = printable(f"convnextv2: {error}")
     with contextlib.suppress(OSError):  # the terminal may be gone
@@ -111,7 +123,9 @@ def _say(error: Exception) -> None:
 
 def _note(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     """A warning as one line, once for all processes; of others than ours with its kind."""
-    if os.environ.get("RANK", "0") != "0":
+    from convnextv2.engine.launcher import is_first
+
+    if not is_first():
         return
     kind = "" if category.__module__.startswith("convnextv2") else f"{category.__name__}: "
     Console(stderr=True, highlight=False).print(printable(f"note: {kind}{message}"), markup=False, soft_wrap=True)

@@ -38,7 +38,7 @@ def grouped(settings: type[Settings], groups: Mapping[str, Sequence[str]], *, ba
 
 
 RUN_GROUPS: dict[str, tuple[str, ...]] = {
-    "Data": ("data", "out", "resume", "config"),
+    "Data": ("data", "out", "resume", "auto_resume", "config"),
     "Model": ("init", "model", "image_size", "in_chans", "stem_stride", "depths", "dims", "inflate"),
     "Training": (
         "recipe",
@@ -53,7 +53,7 @@ RUN_GROUPS: dict[str, tuple[str, ...]] = {
         "seed",
     ),
     "Machine": (
-        *("device", "precision", "compile", "threads", "workers", "cache"),
+        *("device", "timeout", "precision", "compile", "threads", "workers", "cache"),
         *("max_pixels", "value_range", "max_bad_fraction"),
     ),
     "Checkpoints and logs": ("checkpoint_minutes", "checkpoint_every", "log_every"),
@@ -61,7 +61,7 @@ RUN_GROUPS: dict[str, tuple[str, ...]] = {
 """Groups of the settings that every run has; a task adds its own fields to these, or groups of its own."""
 
 RUN_BASIC = (
-    *("data", "out", "resume", "init", "model", "image_size", "in_chans", "stem_stride"),
+    *("data", "out", "resume", "auto_resume", "init", "model", "image_size", "in_chans", "stem_stride"),
     *("recipe", "epochs", "minutes", "batch_size", "lr", "seed", "device"),
 )
 

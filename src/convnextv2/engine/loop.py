@@ -6,7 +6,6 @@ Exact resume, kill safety, clean stops, accumulation, several processes, bf16, p
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -29,10 +28,11 @@ from convnextv2.engine.optim import adamw
 from convnextv2.engine.precision import autocast
 from convnextv2.engine.runlog import RunLog, duration
 from convnextv2.engine.schedule import CosineSchedule
-from convnextv2.engine.signals import StopRequest
+from convnextv2.engine.signals import Interrupted, StopRequest, stoppable
 from convnextv2.engine.task import Task
-from convnextv2.errors import RunFailedError, StoppedError
+from convnextv2.errors import ConvNeXtV2Error, RunFailedError, StoppedError
 from convnextv2.records import TaskBatch
+from convnextv2.text import one_line
 from convnextv2.weights.files import checkpoint_of
 
 _LATE = 1.3  # times the planned duration
@@ -82,12 +82,13 @@ class LoopSettings:
 def fit(task: Task, settings: LoopSettings, log: RunLog, context: DistributedContext, *, resume: bool = False) -> Path:
     """Train until `total_steps` in the folder of `log`, and return the folder of the last checkpoint.
 
-    Raises StoppedError after a SIGTERM or Ctrl-C, when everything is saved, and RunFailedError on a loss or a gradient
-    that is not finite. With `resume` the run continues bit for bit from its newest checkpoint, if it has one.
+    Raises StoppedError after a signal (`signals.STOPPING`), when everything is saved, and RunFailedError on a loss or a
+    gradient that is not finite. If anything else fails, as reading does when its worker dies, the last whole step is
+    saved first. With `resume` the run continues bit for bit from its newest checkpoint, if it has one.
     """
     if context.device.type == "cuda":
         torch.backends.cudnn.deterministic = True  # or a resumed run would not be bit for bit
-    with StopRequest() as request:
+    with stoppable(at_once=False) as request:
         loop = _Loop(task, settings, log, context)
         if resume:
             loop.go_back_to_checkpoint()
@@ -135,6 +136,12 @@ class _Loop:
             self.average = average_of(task.model, settings.ema_decay, warmup=settings.ema_warmup)
         self.model = self._wrap(task.model)
         self.step = 0
+        self.looked = True  # whether what is due after this step is done: evaluation and sample images
+        self.whole = True  # whether weights, optimiser and average are those after this step
+        self.saved_step: int | None = None
+        self.buffers: list[Tensor] = []  # as they were before the step that is running; empty between steps
+        self.batch: TaskBatch | None = None
+        self.unread: ConvNeXtV2Error | None = None  # why this process has no batch for the step that is running
         self.seconds = 0.0
         self.best, self.best_step, self.stale = None, 0, 0
         self.meter = _Meter()
@@ -163,7 +170,8 @@ class _Loop:
             average = None if self.average is None else self.average.module
             run = None if self.config is None else self.config.get("run")
             where = state.load(found, self.task.model, self.optimizer, average, run=run)
-            self.step, self.seconds = where.step, where.seconds
+            self.step, self.seconds, self.looked = where.step, where.seconds, where.looked
+            self.saved_step = self.step
             self.best, self.best_step, self.stale = where.best, where.best_step, where.stale
             self.meter, mark = _Meter(**where.meter), where.logged
             if self.average is not None:
@@ -177,16 +185,33 @@ class _Loop:
     def train(self, request: StopRequest) -> Path:
         s = self.settings
         with closing(self.task.batches(self.step, s.total_steps, s.accumulate, self.context)) as batches:
-            self._train(batches, request)
+            try:
+                self._train(batches, request)
+            except Interrupted as stop:
+                raise self._stopped(stop.signal, request) from None
+            except (StoppedError, _NotFiniteError):
+                raise
+            except Exception as error:
+                if (saved := self._rescue()) is None:
+                    raise
+                if isinstance(error, RunFailedError):
+                    failed = RunFailedError(f"{error}; saved {saved}; continue with --resume")
+                    failed.everywhere = error.everywhere
+                    raise failed from error
+                self.log.say(f"saved {saved}; continue with --resume")
+                raise
         return self._finish()
 
     def _train(self, batches: Iterator[TaskBatch], request: StopRequest) -> None:
         s = self.settings
         self.model.train()
+        # A run that was stopped in an evaluation begins with it; the step itself is saved.
+        if not self.looked and self._look() and self.context.is_main:
+            state.point_to_best(self.checkpoints, self._where())
         while self.step < s.total_steps and not self._patience_is_out():
             started = time.perf_counter()
             losses, norm, stop = self._step(batches, request)
-            self.step += 1
+            self.step, self.looked, self.whole, self.buffers = self.step + 1, False, True, []
             seconds = time.perf_counter() - started
             self.meter.add(losses, norm, seconds)
             self.seconds += seconds
@@ -195,13 +220,37 @@ class _Loop:
 
             if self.step % s.log_every == 0 or self.step == s.total_steps:
                 self._log_training()
-            improved = self._is_time(s.eval_every) and self._evaluate()
-            if self.step < s.total_steps and self._is_time(s.samples_every):
-                self._draw()
+            improved = self._look()
             if stop:
-                raise StoppedError(request.signal or signal.SIGTERM, self._save())
+                raise self._stopped(stop, request)
             if improved or self._due():
                 self._save()
+
+    def _look(self) -> bool:
+        """Evaluate and draw if it is time; return whether there is a new best."""
+        improved = self._is_time(self.settings.eval_every) and self._evaluate()
+        self.looked = True
+        if self.step < self.settings.total_steps and self._is_time(self.settings.samples_every):
+            self._draw()
+        return improved
+
+    def _stopped(self, signal: int, request: StopRequest) -> StoppedError:
+        """Save, unless nothing was trained, and return what to raise."""
+        request.ending = True
+        saved = self._rescue()
+        then = "continue with --resume" + ("" if saved else ", which begins there")
+        return StoppedError(signal, saved, then)
+
+    def _rescue(self) -> Path | None:
+        """Save the last whole step, if it is not yet; return its checkpoint, None if there is none."""
+        if self.step == self.saved_step:
+            return self.checkpoints / state.name_of(self.step)
+        if self.step == 0 or not self.whole:
+            return None
+        if self.buffers:
+            for buffer, before in zip(self.task.model.buffers(), self.buffers, strict=True):
+                buffer.copy_(before)
+        return self._save()
 
     def _is_time(self, every: int) -> bool:
         return self.step == self.settings.total_steps or (every > 0 and self.step % every == 0)
@@ -209,47 +258,84 @@ class _Loop:
     def _patience_is_out(self) -> bool:
         return 0 < self.settings.patience <= self.stale
 
-    def _step(self, batches: Iterator[TaskBatch], request: StopRequest) -> tuple[dict[str, float], float, bool]:
-        """Run one step; return the loss and its parts, averaged over everything, the gradient's norm, whether to stop.
+    def _step(self, batches: Iterator[TaskBatch], request: StopRequest) -> tuple[dict[str, float], float, int]:
+        """Run one step; return the loss and its parts, averaged over everything, the gradient's norm, a signal to stop.
 
-        All processes learn of a stop in the same step, with the same sum that gives them the loss.
+        All processes learn of a stop, and of a process that has no batch, in the same step, with the same sum that
+        gives them the loss.
         """
         s, lr = self.settings, self.schedule.at(self.step)
         # The model's own randomness (drop path) follows from the step, so resuming needs no state.
         torch.manual_seed(hash((s.seed, self.step, self.context.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
+        self.buffers = [buffer.clone() for buffer in self.task.model.buffers()]
         sums: dict[str, Tensor] = {}
         names: list[str] = []
         for micro in range(s.accumulate):
-            batch = next(batches).to(self.context.device)
+            batch = self._next(batches)
             names += batch.names
             last = micro == s.accumulate - 1
             with nullcontext() if last or self.context.world_size == 1 else self.model.no_sync():  # pyright: ignore
-                with _memory(), autocast(s.precision, self.context.device):
+                with self._computing(), autocast(s.precision, self.context.device):
                     output = self.task.step(self.model, batch)
-                with _memory():
+                with self._computing():
                     (output.loss / s.accumulate).backward()
             for name, value in {"loss": output.loss, **output.parts}.items():
                 sums[name] = sums.get(name, 0) + value.detach().float() / s.accumulate
         norm = nn.utils.get_total_norm([p.grad for p in self.task.model.parameters() if p.grad is not None])
         local = torch.stack([*sums.values(), norm]).tolist()
-        *values, norm_value, stop = self.context.mean([*local, float(request.signal is not None)])
+        flags = [float(request.signal or 0), float(self.unread is not None)]
+        *values, norm_value, stop, unread = self.context.mean([*local, *flags])
+        if unread:
+            self._raise_unread()
         if not math.isfinite(values[0]) or not math.isfinite(norm_value):
             self._fail(lr, values[0], norm_value, names if not all(map(math.isfinite, local)) else [])
         if s.clip_grad is not None:
             nn.utils.clip_grads_with_norm_(self.task.model.parameters(), s.clip_grad, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
+        self.whole = False
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.task.model)
-        return dict(zip(sums, values, strict=True)), norm_value, stop > 0
+        if stop:
+            stop = max(self.context.gather(request.signal or 0))
+        return dict(zip(sums, values, strict=True)), norm_value, int(stop)
+
+    def _raise_unread(self) -> None:
+        error = next(error for error in self.context.gather(self.unread) if error is not None)
+        error.everywhere = True
+        raise error
+
+    def _next(self, batches: Iterator[TaskBatch]) -> TaskBatch:
+        """Return the next micro-batch on the device. A stop while it is awaited acts at once: the step is done anew.
+
+        A process among others that gets none works on its last one again and keeps the reason in `unread`: it leaves
+        together with the others, none of which waits for it, and nothing of the step is used.
+        """
+        alone = self.context.world_size == 1
+        try:
+            if self.unread is None:
+                with stoppable(at_once=alone):
+                    self.batch = next(batches).to(self.context.device)
+        except Exception as error:
+            if alone or self.batch is None:
+                raise
+            known = isinstance(error, ConvNeXtV2Error)
+            self.unread = error if known else RunFailedError(f"{type(error).__name__}: {one_line(error)}")
+        assert self.batch is not None
+        return self.batch
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        with self.context.awaiting("the gradients of all"), _memory():
+            yield
 
     def _fail(self, lr: float, loss: float, norm: float, names: list[str]) -> None:
         everyone = [name for part in self.context.gather(names) for name in part]
         found = checkpoint_of(self.run) if self.context.is_main else None
         what = "loss" if not math.isfinite(loss) else "gradient"
-        raise RunFailedError(
+        raise _NotFiniteError(
             f"the {what} is not finite at step {self.step + 1}"
             f" (loss {loss}, gradient norm {norm}, learning rate {lr:.3g})."
             f" Files of that batch: {', '.join(everyone)}."
@@ -292,7 +378,12 @@ class _Loop:
         """Evaluate, without an effect on the next step."""
         model.eval()
         self.context.share_buffers(model)
-        with torch.no_grad(), _memory(), autocast(self.settings.precision, self.context.device):
+        with (
+            stoppable(at_once=self.context.world_size == 1),  # several stop together: `DistributedContext.gather_each`
+            torch.no_grad(),
+            self._computing(),
+            autocast(self.settings.precision, self.context.device),
+        ):
             values = dict(self.task.evaluate(model, self.context))
         self.task.model.train()
         return values
@@ -327,20 +418,30 @@ class _Loop:
 
     def _save(self) -> Path:
         folder = self.checkpoints / state.name_of(self.step)
+        self.whole = False  # what could not be saved is not tried again
         if self.context.is_main:
-            averaged, average = 0, None
-            if self.average is not None:
-                averaged, average = int(self.average.n_averaged), self.average.module
-            meter, logged = vars(self.meter), self.log.mark()
-            where = state.LoopState(
-                self.step, self.seconds, self.best, self.best_step, self.stale, averaged, meter, logged
-            )
+            average = None if self.average is None else self.average.module
             folder = state.save(
-                self.checkpoints, self.task.model, self.optimizer, where, self.task.metadata, average,
+                self.checkpoints, self.task.model, self.optimizer, self._where(), self.task.metadata, average,
                 config=self.config, tell=self.log.warn,
             )  # fmt: skip
             self.last_saved = time.monotonic()
+        self.whole, self.saved_step = True, self.step
         return folder
+
+    def _where(self) -> state.LoopState:
+        averaged = 0 if self.average is None else int(self.average.n_averaged)
+        return state.LoopState(
+            step=self.step,
+            seconds=self.seconds,
+            best=self.best,
+            best_step=self.best_step,
+            stale=self.stale,
+            averaged=averaged,
+            meter=vars(self.meter),
+            logged=self.log.mark(),
+            looked=self.looked,
+        )
 
     def _finish(self) -> Path:
         if self.meter.steps:  # patience ended the run between two lines
@@ -354,6 +455,10 @@ class _Loop:
         self.log.metrics(self.step, self.step / s.steps_per_epoch, "end", self.seconds, end)
         self.log.say(f"finished {self.step} steps in {duration(self.seconds)}; weights in {folder}/model.safetensors")
         return folder
+
+
+class _NotFiniteError(RunFailedError):
+    """A loss or a gradient: the weights that gave it are not worth saving."""
 
 
 @dataclass

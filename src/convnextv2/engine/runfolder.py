@@ -24,6 +24,11 @@ _FOLDERS = ("checkpoints", "pictures", "tensorboard")
 _SECTIONS = ("settings", "given", "data", "model")
 
 
+def was_begun(run: Path) -> bool:
+    """Whether a run was started in this folder, even if it ended before its first step; or it holds other files."""
+    return run.is_dir() and any(run.iterdir())
+
+
 def open_new(run: Path, *, resume: bool | None = None) -> None:
     """Make a new folder. Raises UserError if it holds anything: nothing is ever overwritten.
 

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from convnextv2.atomic import open_to_append
 from convnextv2.engine.metrics_file import MetricsFile
+from convnextv2.engine.tensorboard import open_board
 from convnextv2.text import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -71,7 +72,7 @@ class RunLog:
             return
         if self._metrics is None:
             self._metrics = MetricsFile(self.run)
-            self._board = _tensorboard(self.run, step)
+            self._board = open_board(self.run)
         line = {"step": step, "epoch": round(epoch, 4), "phase": phase, "time": round(seconds, 2), **values}
         self._metrics.write(json.dumps(line))
         if self._board is not None:
@@ -139,11 +140,3 @@ def speed(images_per_second: float) -> str:
     if images_per_second >= 10:
         return f"{images_per_second:.0f} images/s"
     return f"{images_per_second:#.2g} images/s"
-
-
-def _tensorboard(run: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # pyright: ignore[reportPrivateImportUsage]
-    except ImportError:
-        return None
-    return SummaryWriter(str(run / "tensorboard"), purge_step=step)

@@ -52,6 +52,7 @@ class LoopState:
     step: optimiser steps done.  seconds: of training so far.  best, best_step: the highest value so far of the
     metric that selects the best checkpoint, and its step.  stale: evaluations since then.  averaged: updates of the
     average.  meter: sums since the last line of the log.  logged: bytes of the log, and their hash (`RunLog.mark`).
+    looked: whether the evaluation due at this step is done.
     """
 
     step: int
@@ -62,6 +63,7 @@ class LoopState:
     averaged: int = 0
     meter: dict[str, Any] = field(default_factory=dict)
     logged: tuple[int, str] | None = None
+    looked: bool = True
 
     @staticmethod
     def of(saved: Mapping[str, Any], path: Path) -> LoopState:

@@ -52,8 +52,8 @@ class TrainingBatches:
             accumulate=accumulate,
             weights=self._weights,
         )
-        names, pin = self.dataset.images.names, context.device.type == "cuda"
-        for batch in make_loader(self.dataset, order, workers=self._workers, pin_memory=pin):
+        images, pin = self.dataset.images, context.device.type == "cuda"
+        for batch in make_loader(self.dataset, order, workers=self._workers, pin_memory=pin, images=images):
             self.bad.add(batch.bad)
             tensors = {**batch.tensors, **self._targets(batch.indices)}
-            yield TaskBatch(tensors, [shown(names[index]) for index in batch.indices.tolist()], batch.lists)
+            yield TaskBatch(tensors, [shown(images.names[index]) for index in batch.indices.tolist()], batch.lists)

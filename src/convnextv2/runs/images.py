@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +20,7 @@ from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.runlog import RunLog
 from convnextv2.errors import UserError
 from convnextv2.runs.settings import RunSettings
-from convnextv2.text import one_line
+from convnextv2.text import listed, one_line, shown
 
 BAD_IMAGES = "bad_images.json"
 """In the run's folder: index and reason of every file that could not be read."""
@@ -34,9 +36,86 @@ def fingerprint(*parts: tuple[ImageList, Tensor | None]) -> str:
     return digest.hexdigest()
 
 
+_SAMPLED = 64  # files of a list whose size and beginning are recorded
+_BEGINNING = 2**16  # bytes
+
+
+def sample(images: ImageList) -> dict[str, str]:
+    """Return the size and a hash of the beginning of up to 64 files, spread evenly over a list, by name.
+
+    Beside the names of all it proves that files elsewhere are the same images, without reading every one.
+    """
+    chosen = {step * len(images) // _SAMPLED for step in range(_SAMPLED)} if len(images) else ()
+    return {images.names[index]: _look_at(images.path(index)) for index in sorted(chosen)}
+
+
+def check_images(
+    lists: Sequence[ImageList],
+    mark: str,
+    settings: RunSettings,
+    *,
+    resuming: bool,
+    context: DistributedContext,
+    log: RunLog,
+) -> None:
+    """Check that all processes have the same images, and a resumed run exactly those that it began with.
+
+    Their order decides what every step sees. They may lie elsewhere now: then config.json is told.
+
+    lists: of the images to train on, and of those to evaluate with.  mark: their fingerprint.
+    """
+    context.meet("listed the images")
+    marks = context.gather(mark)
+    if others := [rank for rank, other in enumerate(marks) if other != marks[0]]:
+        raise UserError(
+            f"--data {settings.data}: process {listed(map(str, others))} of {context.world_size} finds other images or "
+            "labels there than the first; give a folder that is the same on every machine"
+        )
+    if resuming:
+        context.broadcast(lambda: _check_resumed(lists, mark, settings, log))
+
+
+def _check_resumed(lists: Sequence[ImageList], mark: str, settings: RunSettings, log: RunLog) -> None:
+    path = log.run / "config.json"
+    config = runfolder.read_config(path)
+    began, count = config["data"], len(lists[0])
+    differs = _difference(began.get("samples", []), lists)
+    if began.get("fingerprint") != mark or differs:
+        if count != began["pictures"]:
+            differs = f"{began['pictures']} then, {count} now" + (f"; {differs}" if differs else "")
+        differs = differs or "other names or labels"
+        raise UserError(
+            f"--resume: the images in {settings.data}, or their labels, are not those the run began with ({differs}); "
+            "put them back, say with --data where they are, or name a new --out"
+        )
+    if began["source"] != str(settings.data):
+        log.say(f"the images of {began['source']} are now in {settings.data}: names, labels, sizes and samples agree")
+        began["source"] = config["settings"]["data"] = str(settings.data)
+        if "data" in config["given"]:
+            config["given"]["data"] = str(settings.data)
+        runfolder.write_config(log.run, config)
+
+
+def _difference(began: Sequence[Mapping[str, str]], lists: Sequence[ImageList]) -> str:
+    """The first sampled file that is not what it was, in words; empty if none differs."""
+    for before, images in zip(began, lists, strict=False):
+        for name, then in before.items():
+            if (now := _look_at(images.root / name)) != then:
+                return f"{shown(name)}: {then} then, {now} now"
+    return ""
+
+
+def _look_at(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            beginning = hashlib.sha256(file.read(_BEGINNING)).hexdigest()[:16]
+            return f"{os.fstat(file.fileno()).st_size} bytes, {beginning}"
+    except OSError as error:
+        return error.strerror or "unreadable"
+
+
 def take_images(
     images: ImageList,
-    mark: str,
     settings: RunSettings,
     *,
     channels: int,
@@ -48,20 +127,12 @@ def take_images(
 ) -> tuple[BadImages, PixelCache | None]:
     """Return the record of unreadable images, and memory for the decoded ones if they fit.
 
-    mark: their fingerprint; a resumed run must find exactly the images that it began with, as their order decides
-    what every step sees.  min_side, value_range: see `data.files.decode.decode`.
+    min_side, value_range: see `data.files.decode.decode`.
     """
     bad = BadImages(images, settings.max_bad_fraction, log.warn)
-    if resuming:
-        began = runfolder.read_config(log.run / "config.json")["data"]
-        if began.get("fingerprint") != mark:
-            raise UserError(
-                f"--resume: the images in {began.get('source')}, or their labels, are not those the run began with "
-                f"({began.get('pictures')} then, {len(images)} now); put them back, or name a new --out"
-            )
-        known = log.run / BAD_IMAGES
-        if known.is_file():
-            _load_bad(bad, known, len(images), log)
+    known = log.run / BAD_IMAGES
+    if resuming and known.is_file():
+        _load_bad(bad, known, len(images), log)
     if not settings.cache:
         return bad, None
     limits = {"channels": channels, "max_pixels": settings.max_pixels, "min_side": min_side}

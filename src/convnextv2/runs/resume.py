@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from convnextv2.engine import runfolder
+from convnextv2.engine.launcher import launcher_started, restarts
 from convnextv2.engine.parts import advising, check
 from convnextv2.errors import Notice, UserError
 from convnextv2.runs.settings import SHAPE, ModelSettings
@@ -21,8 +24,9 @@ S = TypeVar("S", bound=ModelSettings)
 # How a run is watched and fed, not what it computes: these may differ when it is resumed.
 _FREE_ON_RESUME = frozenset(
     {
-        "resume", "config", "out", "device", "threads", "workers", "cache", "pictures", "max_bad_fraction",
-        "checkpoint_minutes", "checkpoint_every",
+        "resume", "auto_resume", "config", "out", "device", "timeout", "threads", "workers", "cache",
+        "pictures", "max_bad_fraction", "checkpoint_minutes", "checkpoint_every",
+        "data",  # the same images elsewhere: `images.take_images` proves it
     }
 )  # fmt: skip
 
@@ -38,7 +42,10 @@ _FOLLOWS = {
 def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str]) -> tuple[S, bool]:
     """Return the settings in force, and whether an earlier run is resumed; creates the folder of a new one.
 
-    Raises UserError if a resumed run is given other settings, or the folder of a new one is not empty.
+    A run is resumed if that is requested, or if torchrun starts again what it started and the run is its own.
+
+    Raises UserError if there is no run to resume, a resumed one is given other settings, or the folder of a new one is
+    not empty.
     """
     out = requested.out
     assert out is not None
@@ -48,9 +55,10 @@ def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str]) -> tuple
         requested = replace(requested, init=absolute(requested.init))
     values = {name: getattr(requested, name) for name in given}
     config = out / "config.json"
-    if requested.resume:
+    resume = requested.resume or requested.auto_resume or _started_again(out)
+    if resume:
         _make_resumable(out)
-    if requested.resume and config.is_file():
+    if resume and config.is_file():
         recorded, first_given = _recorded(spec, config)
         if "init" in first_given:
             first_given["init"] = absolute(first_given["init"])
@@ -63,11 +71,22 @@ def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str]) -> tuple
             raise UserError(
                 f"--resume continues the run as it was: {'; '.join(changed)}; name a new --out for another run"
             )
-        return replace(recorded, **{name: values[name] for name in given & _FREE_ON_RESUME}), True
+        recorded = replace(recorded, **{name: values[name] for name in given & _FREE_ON_RESUME})
+        if recorded.data is not None and not recorded.data.exists():
+            raise UserError(
+                f"--resume: {shown(recorded.data)}, the data of the run, is not there; where it is now, say with --data"
+            )
+        return recorded, True
+    if requested.resume and not runfolder.was_begun(out):
+        raise UserError(
+            f"--resume: there is no run at {out}; leave out --resume to start one, or name the --out of another "
+            "(--auto-resume resumes a run if there is one, and starts it otherwise)"
+        )
     if requested.config is not None:
         requested = _like(spec, requested.config, values)
     if requested.data is None:
-        raise UserError(f"--resume: there is no run at {out}" if requested.resume else spec.needs_data)
+        ended = f"--resume: the run at {out} ended before its first step; " if requested.resume else ""
+        raise UserError(ended + spec.needs_data)
     runfolder.open_new(out, resume=requested.resume)
     return requested, False
 
@@ -86,6 +105,27 @@ def _make_resumable(out: Path) -> None:
         run = runfolder.read_config(config).get("run")
         with advising(checkpoint, run):
             check(checkpoint, run)
+def _started_again(out: Path) -> bool:
+    """Whether torchrun starts the run at `out` again that it has started itself, as with `--max-restarts`.
+
+    Its own count of restarts does not tell: it is 0 on the machines whose processes had not failed.
+
+    Raises UserError if torchrun does start again, but a run is there that was begun before torchrun was.
+    """
+    config = out / "config.json"
+    launched = launcher_started()
+    if launched is None or not config.is_file():
+        return False
+    begun = str(runfolder.read_config(config).get("started"))
+    with contextlib.suppress(ValueError):
+        if datetime.fromisoformat(begun).timestamp() + 2 >= launched:
+            return True
+    if restarts():
+        raise UserError(
+            f"torchrun starts this command again, but the run at {out} was there before it ({begun}): add --resume or "
+            "--auto-resume to continue that run, or name a new --out"
+        )
+    return False
 
 
 def _like(spec: TaskSpec[S], config: Path, values: dict[str, Any]) -> S:

@@ -17,16 +17,18 @@ from convnextv2.atomic import write_text_atomically
 from convnextv2.engine import distributed, machine, precision, runfolder
 from convnextv2.engine.loop import LoopSettings, fit
 from convnextv2.engine.runlog import RunLog, duration, speed
+from convnextv2.engine.signals import Interrupted, stoppable
 from convnextv2.engine.task import Task
 from convnextv2.errors import ConvNeXtV2Error, StoppedError, UserError, command_line
 from convnextv2.report import write_report
 from convnextv2.runs import pace, portions
-from convnextv2.runs.images import BAD_IMAGES
+from convnextv2.runs.images import BAD_IMAGES, sample
 from convnextv2.runs.resume import settings_in_force
 from convnextv2.runs.settings import ModelSettings
 from convnextv2.runs.spec import TaskSpec
 from convnextv2.runs.task_run import Chosen, TaskRun
 from convnextv2.settings import make
+from convnextv2.weights.files import checkpoint_of
 from convnextv2.weights.init import absolute
 
 S = TypeVar("S", bound=ModelSettings)
@@ -57,19 +59,33 @@ def run_task(spec: TaskSpec[S], requested: S, given: set[str]) -> RunResult:
     """
     if requested.out is None:
         raise UserError("give a folder for the run: --out RUN, a new folder")
-    context = distributed.init(requested.device)
+    with stoppable(at_once=True):
+        try:
+            return _run(spec, requested, given)
+        except Interrupted as stop:
+            raise _stopped(stop.signal, requested.out) from None
+
+
+def _run(spec: TaskSpec[S], requested: S, given: set[str]) -> RunResult:
+    context = distributed.init(requested.device, minutes=requested.timeout)
     if context.device.type == "cpu":
         machine.keep_freed_memory()
     try:
         settings, resuming = context.broadcast(lambda: settings_in_force(spec, requested, given))
         assert settings.out is not None
         with runfolder.locked(settings.out, context), RunLog(settings.out, quiet=not context.is_main) as log:
+            if resuming and not (requested.resume or requested.auto_resume):
+                log.say("torchrun has started this run again: it goes on from its newest checkpoint")
             run = spec.run(spec.kind, settings, context, log, resuming=resuming)
             try:
                 checkpoint = _train(spec, run, given)
             except StoppedError as stopped:  # known to every process: none leaves before the main one is done
                 log.note(str(stopped))
                 _report(run)
+                raise
+            except Interrupted as stop:
+                log.note(str(_stopped(stop.signal, settings.out)))
+                _report(run, alone=True)
                 raise
             except ConvNeXtV2Error as error:
                 log.note(f"failed: {error}")
@@ -81,6 +97,14 @@ def run_task(spec: TaskSpec[S], requested: S, given: set[str]) -> RunResult:
             return RunResult(settings.out, checkpoint, _report(run))
     finally:
         context.close()
+
+
+def _stopped(signal: int, run: Path) -> StoppedError:
+    """What to say of a run that was stopped outside of its training, where nothing new is to be saved."""
+    saved = checkpoint_of(run)
+    if saved is None and not (run / "config.json").is_file():
+        return StoppedError(signal, None, "nothing is kept: the same command without --resume begins anew")
+    return StoppedError(signal, saved, "continue with --resume" + ("" if saved else ", which begins there"))
 
 
 def _train(spec: TaskSpec[S], run: TaskRun[S], given: set[str]) -> Path:
@@ -149,7 +173,7 @@ def _resolved(run: TaskRun[S], recipe: Any, decided: dict[str, Any]) -> S:
     known = settings.names()
     chosen: dict[str, Any] = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name in known}
     chosen["epochs"] = int(recipe.epochs) if recipe.epochs == int(recipe.epochs) else recipe.epochs
-    chosen |= {"minutes": None, "resume": False, "config": None}
+    chosen |= {"minutes": None, "resume": False, "auto_resume": False, "config": None}
     chosen |= run.architecture.to_dict() | {"image_size": run.image_size}
     chosen |= {"value_range": run.preprocessing.value_range}
     chosen |= {"init": absolute(settings.init_source) or settings.init}
@@ -167,6 +191,7 @@ def _config(spec: TaskSpec[S], run: TaskRun[S], settings: S, chosen: Chosen) -> 
             "source": str(settings.data),
             "pictures": len(data.images),
             "fingerprint": data.fingerprint,
+            "samples": [sample(images) for images in data.lists],
             **data.about,
         },
         "model": {

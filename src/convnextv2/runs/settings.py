@@ -25,6 +25,8 @@ class RunSettings(Settings):
     """The run's folder: checkpoints, metrics, images and report. Must be new or empty, except for --resume."""
     resume: bool = False
     """Resume the run in --out from its newest checkpoint, bit for bit."""
+    auto_resume: bool = False
+    """Resume the run in --out if there is one, else start it: for jobs that are started again by themselves."""
     config: Path | None = None
     """Start from the settings in this config.json of another run; options on the command line override them."""
 
@@ -49,6 +51,8 @@ class RunSettings(Settings):
     """Random seed for weights, order and augmentation."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    timeout: float = 30.0
+    """Minutes that several processes wait for each other, as for the slowest to list the images."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto takes bf16 autocast if the machine computes in it."""
     compile: bool = False
@@ -93,6 +97,8 @@ class RunSettings(Settings):
             yield from self.in_range(name, 0, inf)
         yield from self.in_range("max_bad_fraction", 0, 1)
         yield from self.in_range("checkpoint_minutes", 0, inf, low_open=True)
+        yield from self.in_range("timeout", 0, 100_000, low_open=True)
+        yield not (self.resume and self.auto_resume), "give --resume or --auto-resume, not both"
         yield from self.in_range("seed", 0, 2**63, high_open=True)
 
 

@@ -20,7 +20,7 @@ from convnextv2.engine.runlog import RunLog
 from convnextv2.engine.task import Task
 from convnextv2.errors import UserError
 from convnextv2.records import RunDescription
-from convnextv2.runs.images import take_images
+from convnextv2.runs.images import check_images, take_images
 from convnextv2.runs.settings import ModelSettings
 from convnextv2.settings import as_value_range
 from convnextv2.text import shown
@@ -74,12 +74,18 @@ class TrainingData:
     """The images of one epoch.
 
     images: in a fixed order.  fingerprint: of them and their labels; a resumed run must find the same.
-    about: for config.json.
+    about: for config.json.  held_out: the images to evaluate with, if there are any.
     """
 
     images: ImageList
     fingerprint: str
     about: dict[str, Any] = field(default_factory=dict)
+    held_out: tuple[ImageList, ...] = ()
+
+    @property
+    def lists(self) -> tuple[ImageList, ...]:
+        """All images of the run."""
+        return (self.images, *self.held_out)
 
 
 class TaskRun(ABC, Generic[S]):
@@ -182,6 +188,14 @@ class TaskRun(ABC, Generic[S]):
         """Decide everything up to the first step."""
         s = self.settings
         self.data = self.read_data()
+        check_images(
+            self.data.lists,
+            self.data.fingerprint,
+            s,
+            resuming=self.resuming,
+            context=self.context,
+            log=self.log,
+        )
         saved = self._saved()
         self.init = self._init() if saved is None else None
         known = saved or self.init
@@ -201,7 +215,6 @@ class TaskRun(ABC, Generic[S]):
             self.log.say(self.fill(self.init))
         self.bad, self.cache = take_images(
             self.data.images,
-            self.data.fingerprint,
             s,
             channels=self.architecture.in_chans,
             min_side=self.min_side(),

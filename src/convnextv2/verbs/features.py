@@ -43,7 +43,7 @@ def pooled(
 
     Raises RunFailedError if no image can be read, or features are not finite.
     """
-    device = distributed.init(settings.device).device
+    device = distributed.device_of(settings.device)
     predictors = [predictor.to(device) for predictor in predictors]
     found: list[list[NDArray[np.float32]]] = [[] for _ in predictors]
     good: list[NDArray[np.int64]] = []

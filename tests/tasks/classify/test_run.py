@@ -1,6 +1,7 @@
 """Whole runs of a classifier: what is promised of every one of them."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -15,7 +16,8 @@ import torch
 from small_run import SMALL, SMALL_CLASSIFIER, run_losses, same, saved_weights
 
 from convnextv2 import classify, pretrain
-from convnextv2.errors import StoppedError, UserError
+from convnextv2.errors import RunFailedError, StoppedError, UserError
+from convnextv2.inference.reader import ImageReader
 from convnextv2.tasks.classify.load import load_classifier
 from convnextv2.weights.files import checkpoint_of, load_tensors
 from convnextv2.weights.model_file import read_model_file
@@ -106,13 +108,56 @@ def test_stopped_and_resumed_is_bitwise_the_same(picture_folder, tmp_path, unint
         with pytest.raises(StoppedError, match=rf"SIGTERM; saved .*step-{step:08d}; continue with resume"):
             classify(picture_folder, run, **settings, epochs=4)
     classify(out=run, resume=True)
+    assert_nothing_shows(run, uninterrupted)
+
+
+def assert_nothing_shows(run, uninterrupted):
+    """That a run was interrupted shows in nothing that it leaves."""
     assert same(saved_weights(run), saved_weights(uninterrupted))
     assert run_losses(run) == run_losses(uninterrupted)
-    times = {"time"}
-    assert [{k: v for k, v in line.items() if k not in times} for line in evaluated(run)] == [
-        {k: v for k, v in line.items() if k not in times} for line in evaluated(uninterrupted)
+    timeless = [
+        [{name: value for name, value in line.items() if name != "time"} for line in evaluated(one)]
+        for one in (run, uninterrupted)
     ]
+    assert timeless[0] == timeless[1]
     assert checkpoint_of(run, "best").name == checkpoint_of(uninterrupted, "best").name
+    assert (run / "scores.json").read_text() == (uninterrupted / "scores.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "says"),
+    [
+        (signal.SIGTERM, StoppedError, r"stopped by SIGTERM; saved .*step-00000004; continue with resume"),
+        (
+            signal.SIGKILL,
+            RunFailedError,
+            r"worker 1 of 1, .*SIGKILL while it read .*png.*; saved .*step-00000004; contin",
+        ),
+    ],
+    ids=["stopped", "worker killed"],
+)
+def test_ended_in_an_evaluation_it_is_at_once_and_made_up_for(
+    picture_folder, tmp_path, uninterrupted, monkeypatch, number, error, says
+):
+    """The process that reads hangs, as on a slow disk, and the run is stopped; or it is killed itself."""
+    run, transform, began = tmp_path / "run", ImageReader._transform, tmp_path / "began"
+
+    def hang(self, image):
+        if multiprocessing.parent_process() and len(run_losses(run)) == 4 and not began.exists():
+            began.write_text(str(time.time()))
+            os.kill(os.getppid() if number == signal.SIGTERM else os.getpid(), number)
+            time.sleep(60)
+        return transform(self, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageReader, "_transform", hang)
+        patch.setattr("convnextv2.inference.reader.worker_count", lambda workers, batches: 1)
+        with pytest.raises(error, match=says):
+            classify(picture_folder, run, **SMALL_CLASSIFIER | EVERYTHING, epochs=4)
+        assert time.time() - float(began.read_text()) < 10, "it waited for the reader"
+    assert not evaluated(run)
+    classify(out=run, resume=True)
+    assert_nothing_shows(run, uninterrupted)
 
 
 def test_resumed_before_anything_was_saved_it_starts_from_the_same_weights(picture_folder, tmp_path, pretrained):
@@ -431,7 +476,7 @@ def test_kills_at_random_moments_change_no_bit(picture_folder, tmp_path, command
     rng, reached = random.Random(0), []
     for _ in range(4):
         with subprocess.Popen(
-            [*map(str, line), "--resume"],
+            [*map(str, line), "--auto-resume"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"OMP_NUM_THREADS": "1"},

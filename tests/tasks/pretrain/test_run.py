@@ -282,7 +282,7 @@ def test_ten_kills_at_random_moments_change_no_bit(picture_folder, tmp_path, com
     rng, kills, reached = random.Random(0), 0, []
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     while kills < 10:
-        line = [sys.executable, "-m", "convnextv2", *map(str, flags), "--resume"]
+        line = [sys.executable, "-m", "convnextv2", *map(str, flags), "--auto-resume"]
         process = subprocess.Popen(
             line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
         )
@@ -298,7 +298,7 @@ def test_ten_kills_at_random_moments_change_no_bit(picture_folder, tmp_path, com
         kills += 1
         pointer = run / "checkpoints" / "latest"
         reached.append(pointer.read_text() if pointer.exists() else "nothing")
-    finished = command(*flags, "--resume")
+    finished = command(*flags, "--auto-resume")
     assert finished.returncode == 0, finished.stderr
     assert same(saved_weights(run), saved_weights(uninterrupted)), reached
     assert run_losses(run) == run_losses(uninterrupted)

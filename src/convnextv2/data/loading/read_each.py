@@ -56,7 +56,9 @@ def read_each(
         value_range=value_range,
         targets=targets,
     )
-    return make_loader(_EachItself(dataset), _portions(indices, batch_size), workers=workers, pin_memory=pin_memory)
+    return make_loader(
+        _EachItself(dataset), _portions(indices, batch_size), workers=workers, pin_memory=pin_memory, images=images
+    )
 
 
 class _EachItself(Dataset[Sample | Unreadable]):

@@ -77,7 +77,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
     read or the model's outputs are not finite.
     """
     s = make(EvaluateSettings, "evaluate", settings)
-    context = DistributedContext(0, 1, distributed.init(s.device).device)
+    context = DistributedContext(0, 1, distributed.device_of(s.device))
     first = load_classifier(run, weights="plain" if s.weights == "plain" else "average", checkpoint=s.checkpoint)
     labelled, name, said, odd = _images(Path(data), s, first)
     if s.image_size is not None:

@@ -90,14 +90,7 @@ class Evaluator:
 
         Raises RunFailedError if none of the images can be read.
         """
-        predictor = Predictor(model, self.spec).to(context.device)
-        logits = [torch.zeros(0, len(self.data.classes))]
-        indices = [torch.zeros(0, dtype=torch.int64)]
-        for batch in self.reader.batches(range(context.rank, len(self.data), context.world_size)):
-            if len(batch.indices):
-                logits.append(predictor(batch.images.to(context.device, non_blocking=True)).float().cpu())
-                indices.append(batch.indices)
-        everyone = context.gather((torch.cat(logits), torch.cat(indices)))
+        everyone = context.gather_each(lambda: self._own_share(model, context))
         found = torch.cat([part[1] for part in everyone])
         if len(self.data) and not len(found):
             self._none_can_be_read()
@@ -105,6 +98,18 @@ class Evaluator:
         return EvalOutputs(
             torch.cat([part[0] for part in everyone])[order], self.data.labels[found[order]], found[order]
         )
+
+    @torch.no_grad()
+    def _own_share(self, model: nn.Module, context: DistributedContext) -> tuple[Tensor, Tensor]:
+        """Logits and indices of this process's share of the images."""
+        predictor = Predictor(model, self.spec).to(context.device)
+        logits = [torch.zeros(0, len(self.data.classes))]
+        indices = [torch.zeros(0, dtype=torch.int64)]
+        for batch in self.reader.batches(range(context.rank, len(self.data), context.world_size)):
+            if len(batch.indices):
+                logits.append(predictor(batch.images.to(context.device, non_blocking=True)).float().cpu())
+                indices.append(batch.indices)
+        return torch.cat(logits), torch.cat(indices)
 
     def image(self, index: int) -> Tensor:
         """Return image `index` as the model sees it, uint8 (C, size, size)."""

@@ -113,7 +113,7 @@ def prepare(run: str | Path, images: Given | Iterable[Given], settings: PredictS
     names = tuple(pictures_at([images] if isinstance(images, str | os.PathLike) else images))
     if not names:
         raise UserError("no images given: name image files, folders of them, or text files of paths")
-    device = distributed.init(settings.device).device
+    device = distributed.device_of(settings.device)
     classifier = load_classifier(run, weights=settings.weights)
     if settings.threshold is not None and not classifier.info.multi_label:
         raise UserError(

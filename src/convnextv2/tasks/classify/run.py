@@ -79,7 +79,8 @@ class ClassifyRun(TaskRun[ClassifySettings]):
             "test_pictures": len(splits.test) if splits.test else 0,
             "notes": list(splits.notes),
         }
-        return TrainingData(train.images, mark, about)
+        held_out = tuple(part.images for part in self.held_out.values())
+        return TrainingData(train.images, mark, about, held_out)
 
     def choose_recipe(self) -> tuple[Recipe, Chosen]:
         """Return the recipe requested, or one that fits the folder."""

@@ -244,6 +244,6 @@ def _write(out: Path, result: ProbeResult, data: str | Path, settings: ProbeSett
         "data": data,
         "settings": dataclasses.asdict(settings),
         "versions": machine.versions(),
-        "machine": machine.describe(distributed.init(settings.device).device),
+        "machine": machine.describe(distributed.device_of(settings.device)),
     }
     write_text_atomically(out, json.dumps(written, indent=2, default=str) + "\n")
