@@ -78,10 +78,12 @@ def main(arguments: list[str] | None = None) -> None:
     options.show_all = options.HELP_ALL in tokens
     tokens = ["--help" if token == options.HELP_ALL else token for token in tokens if token != "--debug"]
     warnings.showwarning = _note
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _interrupt)
+    in_charge = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, _interrupt) if in_charge else None
     with spelled_for_command(shlex.join(["convnextv2", *given])):
         _run(tokens, debug)
+    if before is not None:  # after an error the process is about to end, and stays deaf
+        signal.signal(signal.SIGINT, before)
 
 
 def _run(tokens: list[str], debug: bool) -> None:
