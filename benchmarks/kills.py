@@ -8,7 +8,8 @@
 the saves, resumes until the run is finished, and compares weights, optimiser and log with an undisturbed run's.
 `damages` harms one part of a stopped run in one way and resumes: that must be refused in one line that names the part,
 or end with exactly the right tensors; what is lost of the log must be said. `metadata` gives model files and
-config.json odd and hostile values. Prints a table of counts by kind; exit code 1 if anything was lost, silently wrong, or a traceback.
+config.json odd and hostile values. Prints a table of counts by kind; exit code 1 if anything was lost, silently wrong,
+or a traceback.
 
 A process that has imported everything is forked for each try, so that a try takes a second. Linux only.
 """

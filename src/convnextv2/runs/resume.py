@@ -105,6 +105,8 @@ def _make_resumable(out: Path) -> None:
         run = runfolder.read_config(config).get("run")
         with advising(checkpoint, run):
             check(checkpoint, run)
+
+
 def _started_again(out: Path) -> bool:
     """Whether torchrun starts the run at `out` again that it has started itself, as with `--max-restarts`.
 

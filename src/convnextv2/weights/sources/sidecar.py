@@ -11,8 +11,8 @@ from typing import Any
 
 from convnextv2.errors import LoadError
 from convnextv2.records import Preprocessing
-from convnextv2.weights.licences import DINOV3
 from convnextv2.weights import values
+from convnextv2.weights.licences import DINOV3
 
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 WEIGHTS = (
