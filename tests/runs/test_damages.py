@@ -13,7 +13,7 @@ import pytest
 from safetensors import safe_open
 from small_run import SMALL, run_losses, same, saved_weights
 
-from convnextv2 import pretrain
+from convnextv2 import load, pretrain
 from convnextv2.errors import LoadError, Notice, StoppedError, UserError
 from convnextv2.tasks.pretrain.task import PretrainTask
 from convnextv2.weights.files import checkpoint_of, load_tensors, save_tensors
@@ -103,6 +103,9 @@ def test_a_part_of_another_step_is_refused(run, part):
     shutil.copy(run / "checkpoints" / OLDER / part, run / "checkpoints" / NEWEST / part)
     said = refused(run, f"{NEWEST}/{part}")
     assert "is of step 5, and the rest of step-00000007 is not" in said
+    if part == MODEL:
+        with pytest.raises(LoadError, match=rf"is of step 5: it is not what {NEWEST} was saved with"):
+            load(run)
 
 
 @pytest.mark.parametrize("part", [MODEL, OPTIMIZER, STATE])

@@ -198,7 +198,7 @@ def test_the_newest_checkpoint_never_lies_outside(pointer, finished, tmp_path):
     (run / "checkpoints" / "latest").write_text("step-00000005")
     shutil.rmtree(run / "checkpoints" / "step-00000005")
     (run / "checkpoints" / "step-00000005").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="latest names step-00000005, which is not there"):
+    with pytest.raises(UserError, match="latest names step-00000005, which is a link and no folder"):
         load(run)
 
 

@@ -56,8 +56,10 @@ class StopRequest:
     def leave(self) -> None:
         """Put back what handled the signals before. A command that was stopped ends without hearing more of Ctrl-C."""
         for number, handler in self._before.items():
-            ends = number == signal.SIGINT and self.signal is not None and command_line()
-            signal.signal(number, signal.SIG_IGN if ends else handler)  # pyright: ignore[reportArgumentType]
+            if number == signal.SIGINT and self.signal is not None and command_line():
+                handler = signal.SIG_IGN
+            if handler is not None:  # else one that Python knows nothing of
+                signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
     def check(self) -> None:
         """Raise `Interrupted` if a signal came and need not wait."""

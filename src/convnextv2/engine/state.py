@@ -110,16 +110,15 @@ def save(
     final = folder / name
     run = None if config is None else config.get("run")
     folder.mkdir(parents=True, exist_ok=True)
-    partial = partial_name(final)
-    partial.mkdir()
     weights = dict(model.state_dict())
     if average is not None:
         weights |= {EMA_PREFIX + name: value for name, value in average.state_dict().items()}
-    hashes = {MODEL: save_tensors(partial / MODEL, weights, {**metadata, "step": str(state.step)}, running=True)}
-    about = optimizer_metadata(state.step, hashes[MODEL])
-    hashes[OPTIMIZER] = save_tensors(partial / OPTIMIZER, _flatten(model, optimizer), about, running=True)
-    write_text_atomically(partial / STATE, state_text(asdict(state), hashes, config))
-    flush_to_disk(partial)
+    partial = partial_name(final)
+    try:
+        _write_parts(partial, weights, _flatten(model, optimizer), state, metadata, config)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     if os.path.lexists(final):  # a folder that `latest` does not name
         _make_way(final, run, tell)
     os.replace(partial, final)
@@ -131,6 +130,23 @@ def save(
     for other in set(own) - {*kept, best}:
         _remove(folder / other)
     return final
+
+
+def _write_parts(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    optimizer: Mapping[str, Tensor],
+    state: LoopState,
+    metadata: Mapping[str, str],
+    config: Mapping[str, Any] | None,
+) -> None:
+    """Write the files of a checkpoint to a new folder, and wait until they are on the disk."""
+    folder.mkdir()
+    hashes = {MODEL: save_tensors(folder / MODEL, weights, {**metadata, "step": str(state.step)}, running=True)}
+    about = optimizer_metadata(state.step, hashes[MODEL])
+    hashes[OPTIMIZER] = save_tensors(folder / OPTIMIZER, optimizer, about, running=True)
+    write_text_atomically(folder / STATE, state_text(asdict(state), hashes, config))
+    flush_to_disk(folder)
 
 
 def _make_way(final: Path, run: str | None, tell: Callable[[str], object]) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -221,9 +222,10 @@ def _note_bad_images(run: TaskRun[S]) -> None:
     bad, log = run.bad, run.log
     if run.context.is_main and len(bad):
         write_text_atomically(log.run / BAD_IMAGES, json.dumps(bad.state()))
-        config = runfolder.read_config(log.run / "config.json")
-        config["data"]["bad"] = len(bad)
-        runfolder.write_config(log.run, config)
+        with suppress(UserError):  # edited meanwhile: that is said when the run is resumed
+            config = runfolder.read_config(log.run / "config.json")
+            config["data"]["bad"] = len(bad)
+            runfolder.write_config(log.run, config)
         log.say(f"{len(bad)} files could not be read and were skipped; {log.run / BAD_IMAGES} has their reasons")
 
 

@@ -144,7 +144,10 @@ def checkpoint_of(run: Path, which: str = "latest") -> Path | None:
     if not is_checkpoint_name(name):
         raise LoadError(f"{pointer} is damaged: it names no checkpoint; {hint}")
     if name not in known:
-        raise LoadError(f"{pointer} names {name}, which is not there; {hint}")
+        is_link = (folder / name).is_symlink()
+        raise LoadError(
+            f"{pointer} names {name}, which is {'a link and no folder' if is_link else 'not there'}; {hint}"
+        )
     return folder / name
 
 

@@ -22,7 +22,15 @@ from convnextv2.records import Preprocessing
 from convnextv2.settings import as_value_range, converted
 from convnextv2.text import one_line, shown
 from convnextv2.weights import kinds, strict, values
-from convnextv2.weights.files import EMA_PREFIX, HASH_KEY, RUNNING_KEY, checkpoint_of, load_tensors, save_tensors
+from convnextv2.weights.files import (
+    EMA_PREFIX,
+    HASH_KEY,
+    RUNNING_KEY,
+    checkpoint_of,
+    is_checkpoint_name,
+    load_tensors,
+    save_tensors,
+)
 
 Weights = Literal["average", "plain"]
 """For a file that holds both: the EMA of the weights, or the weights of the last step."""
@@ -254,6 +262,10 @@ def parse_model_file(
     except (LookupError, ValueError, TypeError, AttributeError, OverflowError, RecursionError, RuntimeError) as error:
         said = shown(one_line(error))
         raise LoadError(f"{path} does not say what it holds ({said}): it is of another version") from error
+    if is_checkpoint_name(path.parent.name) and info.step is not None and info.step != int(path.parent.name[5:]):
+        raise LoadError(
+            f"{path} is of step {info.step}: it is not what {path.parent.name} was saved with; put that back"
+        )
     found = ModelFile(path, info, chosen, averaged, metadata.get(HASH_KEY, ""))
     if needed is not None:
         advice = "It was not written by this version: train or convert it again"
