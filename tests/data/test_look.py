@@ -136,7 +136,7 @@ def test_the_same_files_every_time_and_bad_ones_left_out(tmp_path, monkeypatch):
     found = look(images)
     assert found == look(images)
     assert found.files == 4
-    many = type(images)(images.source, images.names * 100, images.root)
+    many = type(images)(images.source, tuple(images.names) * 100, images.root)
     opened = []
     monkeypatch.setattr("convnextv2.data.files.look._look_at", lambda path, *_: opened.append(path) or _plain())
     look(many)

@@ -66,6 +66,7 @@ def test_auto_takes_the_fastest_of_what_it_measured(picture_folder, tmp_path, th
 
     monkeypatch.setattr(PretrainRun, "make_task", made)
     monkeypatch.setattr(pace, "seconds_per_step", seconds)
+    monkeypatch.setattr(pace, "_read_ahead", lambda task, loop, context: None)
     monkeypatch.setattr(pace.machine, "processors", lambda: 4)
     small = {name: value for name, value in SMALL.items() if name != "workers"}
     pretrain(picture_folder, tmp_path / "run", **small, epochs=1, threads="auto")

@@ -53,8 +53,8 @@ class OtherRun(MeanColourRun):
 
 
 def info(**values):
-    record = {"kind": "mean-colour", "architecture": ARCHITECTURE, "options": {"hidden": 8}}
-    return ModelInfo(preprocessing=Preprocessing.for_channels(3), image_size=32, **record | values)
+    record = {"kind": "mean-colour", "architecture": ARCHITECTURE, "options": {"hidden": 8}, "image_size": 32}
+    return ModelInfo(preprocessing=Preprocessing.for_channels(3), **record | values)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_broken_plugin_is_left_out_and_named(plugins, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     plugins("broken_plugin", "good_plugin")
     assert task_of_kind("fcmae").verb == "pretrain"  # ours needs no plugin: no warning
-    assert kinds.shapes(info(kind="fcmae", options={"decoder_dim": 8, "decoder_depth": 1}))
+    assert kinds.shapes(info(kind="fcmae", image_size=64, options={"decoder_dim": 8, "decoder_depth": 1}))
     assert "broken_plugin" not in sys.modules
     with pytest.warns(Notice, match=r"plugin broken_plugin .* ImportError: no module named torch_old") as warned:
         assert task_of_kind("good").verb == "good"

@@ -130,7 +130,7 @@ def test_the_config_of_a_run_starts_it_again(name, run, tmp_path):
     again = TRAIN[name](out=tmp_path / "again", config=folder / "config.json").run
     check_finished(again, name, from_the_start=True)
     before, after = (json.loads((path / "config.json").read_text())["settings"] for path in (folder, again))
-    newer = {name: None for name in after.keys() - before.keys()}  # settings that this version added: not given
+    newer = dict.fromkeys(after.keys() - before.keys())  # settings that this version added: not given
     assert {**after, "out": before["out"]} == before | newer
 
 

@@ -54,7 +54,8 @@ def rewritten(file, target, tensors=lambda name: True, **metadata):
 
 def by_hand(classifier, paths, fit):
     """Logits (N, K), one picture at a time."""
-    mean, std = (torch.tensor(part)[:, None, None] for part in vars(classifier.preprocessing).values())
+    statistics = classifier.preprocessing
+    mean, std = (torch.tensor(part)[:, None, None] for part in (statistics.mean, statistics.std))
     rows = []
     for path in paths:
         pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)

@@ -56,7 +56,8 @@ def few(picture_folder, tmp_path):
 
 def by_hand(classifier, paths):
     """Logits (N, K), one picture at a time."""
-    mean, std = (torch.tensor(part)[:, None, None] for part in classifier.preprocessing.__dict__.values())
+    statistics = classifier.preprocessing
+    mean, std = (torch.tensor(part)[:, None, None] for part in (statistics.mean, statistics.std))
     fit, rows = CenterFit(classifier.image_size), []
     for path in paths:
         pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
