@@ -315,3 +315,17 @@ def test_any_module_can_take_the_place_of_a_part(name, gradients, randomise, ass
         assert_same([model(pictures())], [expected])
         model.stages[3] = nn.Identity()
         assert model(pictures()).shape == expected.shape
+
+
+@NAMES
+def test_the_gradient_that_comes_back_is_channels_last_too(name):
+    """Or every sum over sites in the backward pass would run in another order, and slower."""
+    model, seen = create_model(name, **SMALL).double(), []
+
+    def look(module, _, gradient):
+        seen.append(gradient[0].permute(0, 2, 3, 1).is_contiguous())
+
+    for stage in model.stages:
+        stage.register_full_backward_hook(look)
+    model(pictures().requires_grad_()).square().sum().backward()
+    assert seen == [True] * 4

@@ -124,7 +124,7 @@ def _is_untouched(part: nn.Module | None, kind: type[nn.Module]) -> bool:
         and type(part) is kind
         and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
         and "forward" not in part.__dict__
-        and all(type(parameter) is nn.Parameter for parameter in part._parameters.values())
+        and all(type(parameter) in (nn.Parameter, Tensor) for parameter in part._parameters.values())
     )
 
 

@@ -107,7 +107,7 @@ class ConvNeXt(nn.Module):
 
     def pooled_features(self, images: Tensor) -> Tensor:
         """Return the average of the last stage over all sites, then LayerNorm, (B, dims[3])."""
-        return self.norm(self.feature_maps(images)[-1].mean((2, 3)))
+        return self.norm(DENSE.sites(self.feature_maps(images)[-1]).mean((1, 2)))  # its gradient is channels last too
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Return the output of each stage, (B, dims[s], H // strides[s], W // strides[s]), without a norm."""
