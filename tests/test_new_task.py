@@ -65,7 +65,7 @@ def test_resumed_without_the_cache_is_bitwise_the_same_for_large_jpegs(tmp_path)
         cache: mean_colour(tmp_path / "jpegs", tmp_path / str(cache), **SMALL, epochs=2, cache=cache).run
         for cache in (True, False)
     }
-    assert "images are kept in memory once they are decoded: about 8 MiB" in (runs[True] / "log.txt").read_text()
+    assert "images are kept in memory once they are decoded" in (runs[True] / "log.txt").read_text()
     assert same(saved_weights(runs[True]), saved_weights(runs[False]))
 
 

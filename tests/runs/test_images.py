@@ -69,7 +69,7 @@ def test_two_processes_of_a_machine_share_their_cache(images):
     second.put(0, pixels)
     assert first.get(0) is not None
     assert len(said) == 1
-    assert said[0].startswith("images are kept in memory once they are decoded: about 0 MiB on this machine, of ")
+    assert said[0].startswith("images are kept in memory once they are decoded: about 1 MiB on this machine, of ")
 
 
 def test_two_machines_do_not(images, monkeypatch):

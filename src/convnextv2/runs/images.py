@@ -160,7 +160,7 @@ def _cache(
         except OSError:
             return None
         log.say(
-            f"images are kept in memory once they are decoded: about {expected / 2**20:.0f} MiB on this machine, of"
+            f"images are kept in memory once they are decoded: about {-(-expected // 2**20)} MiB on this machine, of"
             f" {limit / 2**20:.0f} MiB allowed"
         )
         return cache
