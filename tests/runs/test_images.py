@@ -41,10 +41,10 @@ def take(images, rank, given, said, **settings):
     context = Rank(rank, given)
     return take_images(
         images,
-        "",
         SimpleNamespace(**settings),
         channels=3,
         min_side=32,
+        value_range=None,
         resuming=False,
         context=context,
         log=log,

@@ -130,8 +130,7 @@ def take_images(
     min_side, value_range: see `data.files.decode.decode`.
     """
     bad = BadImages(images, settings.max_bad_fraction, log.warn)
-    known = log.run / BAD_IMAGES
-    if resuming and known.is_file():
+    if resuming and (known := log.run / BAD_IMAGES).is_file():
         _load_bad(bad, known, len(images), log)
     if not settings.cache:
         return bad, None
