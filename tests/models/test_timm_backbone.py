@@ -159,7 +159,7 @@ def test_without_layers_there_is_no_layer_decay():
         ("vit_base_patch16_225", {}, "'vit_base_patch16_225'; did you mean .*timm:vit_base_patch16_224"),
         ("vit_tiny_p", {}, "did you mean timm:vit_tiny_patch16_"),
         ("", {}, "''; did you mean timm:"),
-        ("hf-hub:timm/resnet18.a1_in1k", {}, "no model called 'hf-hub:timm/resnet18.a1_in1k'"),
+        ("hf-hub:timm/resnet18.a1_in1k", {}, "is named timm:NAME, got 'timm:hf-hub:timm/resnet18.a1_in1k'"),
         ("resnet18.a1_in1k", {}, r"trained weights \(a1_in1k\).* give model='timm:resnet18'$"),
         ("crossvit_tiny_240", {}, r"3 channels and 64x64 pixels \(timm: .*tensor.*\); .* image_size=240"),
         ("vit_tiny_patch16_224", {"image_size": 8}, r"8x8 pixels \(timm: .+\); .* image_size=224"),

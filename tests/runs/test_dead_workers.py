@@ -65,11 +65,11 @@ def test_in_training_the_last_whole_step_is_saved(picture_folder, tmp_path, unin
 def test_during_a_save_it_is_no_failed_write(picture_folder, tmp_path, uninterrupted, monkeypatch):
     run, save_tensors = tmp_path / "run", state.save_tensors
 
-    def kill(path, *rest):
+    def kill(path, *rest, **options):
         if path.name == "optimizer.safetensors" and "00000005" in str(path):
             kill_a_worker()
             multiprocessing.active_children()  # give it time to be dead before the write
-        return save_tensors(path, *rest)
+        return save_tensors(path, *rest, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(state, "save_tensors", kill)

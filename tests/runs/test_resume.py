@@ -9,7 +9,7 @@ import pytest
 from small_run import SMALL, SMALL_CLASSIFIER, run_losses, same, saved_weights
 
 from convnextv2 import classify, pretrain
-from convnextv2.engine import launcher
+from convnextv2.engine import launcher, runfolder
 from convnextv2.errors import UserError
 
 
@@ -95,9 +95,9 @@ def test_a_classifier_proves_its_validation_images_too(picture_folder, tmp_path,
 
 
 def test_images_that_are_gone_are_asked_for(half, tmp_path):
-    config = json.loads((half / "config.json").read_text())
+    config = runfolder.read_config(half / "config.json")
     config["settings"]["data"] = str(tmp_path / "gone")
-    (half / "config.json").write_text(json.dumps(config))
+    runfolder.write_config(half, config)
     with pytest.raises(UserError, match="gone, the data of the run, is not there; where it is now, say with data"):
         pretrain(out=half, resume=True)
 

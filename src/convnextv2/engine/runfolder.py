@@ -82,6 +82,8 @@ def _lock(run: Path, held: contextlib.ExitStack) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise UserError(f"another process is working on {run}; wait for it, or name another --out") from error
+    # A process that reads images and outlives the run for a moment has the file open, too, and would hold the lock.
+    held.callback(fcntl.flock, file, fcntl.LOCK_UN)
     tidy(run)
     tidy(run / "pictures")
 

@@ -129,7 +129,7 @@ class TimmConfig:
     in_chans: int = 3
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(rf"{TIMM_PREFIX}[\w.:/@-]{{0,100}}", self.name):
+        if not re.fullmatch(rf"{TIMM_PREFIX}[\w.-]{{0,100}}", self.name):
             raise UserError(f"a model of timm is named {TIMM_PREFIX}NAME, got {shown(self.name)[:80]!r}")
         if not _count(self.in_chans):
             raise UserError(f"in_chans must be at least 1, got {_short(self.in_chans)} (at most {_MOST})")
