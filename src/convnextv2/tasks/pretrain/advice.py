@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-ENOUGH_STEPS = 1600
-"""Optimiser steps after which features were clearly better than random ones (`benchmarks/how_long.py`)."""
+_TOO_FEW_STEPS = 400
+"""After so many, a linear probe told no clear difference from random features (`benchmarks/how_long.py`)."""
+ENOUGH_STEPS = 4 * _TOO_FEW_STEPS
+"""Optimiser steps that are asked for."""
 _ENOUGH_IMAGES = 200
 
 
@@ -32,7 +34,8 @@ def advise(
     smaller = int(image_size * math.sqrt(steps / ENOUGH_STEPS)) // patch * patch
     if minutes is not None and smaller >= 3 * patch:
         instead += f", or --image-size {smaller} in the same time"
+    are = "step is" if steps == 1 else "steps are"
     yield (
-        f"{steps:,} steps are few: features were clearly better than random ones only after about {ENOUGH_STEPS:,} "
-        f"in our measurements; give {instead}"
+        f"{steps:,} {are} few: in our measurements, features were not clearly better than random ones after "
+        f"{_TOO_FEW_STEPS}; give {instead}"
     )
