@@ -121,7 +121,7 @@ def command(*arguments: str | Path) -> Callable[[], None]:
     return lambda: main([str(argument) for argument in arguments])
 
 
-def done(work: Callable[[], None], output: Path, seconds: float = 120) -> tuple[int, str]:
+def done(work: Callable[[], None], output: Path, seconds: float = 1200) -> tuple[int, str]:
     """Exit code and output of `work` in a process of its own; -9 if it takes longer."""
     child = begin(work, output)
     return waited(child, seconds), output.read_text(errors="replace")
@@ -243,13 +243,13 @@ def kills(work: Path, count: int, seed: int) -> bool:
             if sum(struck.values()) < count and strike(child, where, run, seconds, rng):
                 struck[where] += 1
                 continue
-            code, said = waited(child, 300), output.read_text(errors="replace")
+            code, said = waited(child, 1200), output.read_text(errors="replace")
             different = differences(run, whole) if code == 0 else [f"exit code {code}: {said[-300:]}"]
             if different:
                 lost.append(f"{run.name} ({task}): {', '.join(different)}")
             break
         shutil.rmtree(run, ignore_errors=True)
-        print(f"{sum(struck.values())} kills, {number} runs, {len(lost)} lost", file=sys.stderr, flush=True)
+        print(f"{sum(struck.values())} kills, {number} runs, {len(lost)} lost {lost[-1:]}", file=sys.stderr, flush=True)
     for where, number_of in struck.items():
         print(f"kills {where:15} {number_of:4}")
     print(f"runs ended {number}, different from the undisturbed one {len(lost)}", *lost, sep="\n  ")
@@ -382,6 +382,7 @@ def damages(work: Path, count: int, seed: int) -> bool:
             code, said = done(command(task, "--out", run, "--resume", "--workers", "0"), output)
             outcome = judged(code, said, part, run, wholes[task])
             results[part, kind][outcome] += 1
+            print(f"{made} {task} {part}, {kind}: {outcome}", file=sys.stderr, flush=True)
             if outcome in BAD:
                 bad.append(f"{task} {part}, {kind}: {outcome}: {_last(said)}")
         shutil.rmtree(run)
@@ -621,7 +622,7 @@ def limited(work: Callable[[], None]) -> Callable[[], None]:
 
 
 def _used(target: Path, image: Path, output: Path) -> tuple[str, str]:
-    code, said = done(limited(command("predict", image, "--run", target)), output, 60)
+    code, said = done(limited(command("predict", image, "--run", target)), output, 600)
     return _outcome(code, said), said
 
 
@@ -683,7 +684,7 @@ def _resumed(text: str, run: Path, work: Path, output: Path) -> tuple[str, str]:
     """A finished run that is resumed with this config.json."""
     copy = shutil.copytree(run, work / "copy")
     (copy / "config.json").write_text(text)
-    code, said = done(limited(command("classify", "--out", copy, "--resume", "--workers", "0")), output, 60)
+    code, said = done(limited(command("classify", "--out", copy, "--resume", "--workers", "0")), output, 600)
     shutil.rmtree(copy)
     outcome = _outcome(code, said)
     return outcome, said
