@@ -157,9 +157,9 @@ def make_images(folder: Path) -> Path:
     return folder
 
 
-def line_of(task: str, images: Path, run: Path, *more: str) -> list[str]:
+def line_of(task: str, images: Path, run: Path, *more: str, workers: int = 0) -> list[str]:
     """The command line of a run."""
-    return [task, "--data", str(images), "--out", str(run), *TASKS[task], "--workers", "0", *more]
+    return [task, "--data", str(images), "--out", str(run), *TASKS[task], "--workers", str(workers), *more]
 
 
 def tensors_in(path: Path) -> dict[str, bytes]:
@@ -235,10 +235,10 @@ def kills(work: Path, count: int, seed: int) -> bool:
         task, number = list(TASKS)[number % 2], number + 1
         whole, seconds = wholes[task]
         run = work / f"killed-{number}"
-        arguments = [*line_of(task, images, run, "--checkpoint-every", "1"), "--resume"]
         while True:
-            workers = ["--workers", "1"] if rng.random() < 0.15 else []
-            child = begin(command(*arguments, *workers), output)
+            workers = int(rng.random() < 0.15)
+            arguments = line_of(task, images, run, "--checkpoint-every", "1", "--auto-resume", workers=workers)
+            child = begin(command(*arguments), output)
             where = rng.choice(["at any moment", "in a save", "in a save", "at the start"])
             if sum(struck.values()) < count and strike(child, where, run, seconds, rng):
                 struck[where] += 1

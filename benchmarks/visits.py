@@ -31,8 +31,8 @@ from PIL import Image
 from convnextv2 import classify
 
 PACKAGE = "convnextv2"
-VALUES = {"smoothing": 0.0612345, "lr": 0.000123456, "mixup": 0.7654321}
-SETTINGS = {
+VALUES: dict[str, Any] = {"smoothing": 0.0612345, "lr": 0.000123456, "mixup": 0.7654321}
+SETTINGS: dict[str, Any] = {
     "recipe": "small-data",
     "model": "convnextv2_atto",
     "depths": (1, 1, 1, 1),

@@ -14,7 +14,17 @@ import convnextv2
 ROOT = Path(convnextv2.__file__).parent
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
-SHARED = ("errors", "records", "text", "atomic", "seal", "settings", "_version")  # any room may read these
+SHARED = (
+    "errors",
+    "records",
+    "text",
+    "atomic",
+    "seal",
+    "settings",
+    "signatures",
+    "notebook",
+    "_version",
+)  # any room may read these
 BELOW_TASKS = ["ops", "data", "figures", "report", "models", "weights", "engine", "inference", "loading", "runs"]
 MAY_IMPORT = {  # besides SHARED and itself; "room" is the whole room, "room.file" that file only
     **{room: [] for room in SHARED},

@@ -1,29 +1,43 @@
 """ConvNeXt V2 and FCMAE: pre-train on your own images, exactly and fast.
 
-The public names are loaded when they are first used, so that `import convnextv2` costs nothing.
+The public names are loaded when they are first used, so that `import convnextv2` costs nothing. Type checkers read them
+in `__init__.pyi`, which `scripts/stub.py` writes.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convnextv2._version import __version__ as __version__
 
 _HOMES = {
-    "FCMAE": "convnextv2.tasks.pretrain.fcmae",
     "BadImageError": "convnextv2.errors",
+    "ClassifySettings": "convnextv2.tasks.classify.settings",
     "ConvNeXt": "convnextv2.models",
     "ConvNeXtV2Error": "convnextv2.errors",
+    "Converted": "convnextv2.verbs.convert",
+    "Embedding": "convnextv2.verbs.embed",
     "EncoderConfig": "convnextv2.models",
+    "EvaluateSettings": "convnextv2.tasks.classify.evaluate_settings",
+    "Evaluation": "convnextv2.tasks.classify.evaluate",
+    "FCMAE": "convnextv2.tasks.pretrain.fcmae",
+    "InferenceSettings": "convnextv2.inference.settings",
     "LoadError": "convnextv2.errors",
     "LoadedModel": "convnextv2.inference.loaded",
+    "PredictSettings": "convnextv2.tasks.classify.predict_settings",
+    "Prediction": "convnextv2.tasks.classify.predict",
     "Predictor": "convnextv2.inference.predictor",
+    "PretrainSettings": "convnextv2.tasks.pretrain.settings",
+    "ProbeResult": "convnextv2.verbs.probe.result",
+    "ProbeSettings": "convnextv2.verbs.probe.settings",
+    "Pushed": "convnextv2.verbs.push",
     "RunFailedError": "convnextv2.errors",
     "RunResult": "convnextv2.runs.runner",
     "StoppedError": "convnextv2.errors",
     "TaskSpec": "convnextv2.runs.spec",
     "UserError": "convnextv2.errors",
+    "Zoo": "convnextv2.verbs.zoo",
     "classify": "convnextv2.tasks.classify.run",
     "convert": "convnextv2.verbs.convert",
     "create_model": "convnextv2.loading",
@@ -38,65 +52,10 @@ _HOMES = {
     "reconstruct": "convnextv2.tasks.pretrain.reconstruct",
     "register_task": "convnextv2.runs.spec",
     "register_with_timm": "convnextv2.interop.timm_models",
+    "zoo": "convnextv2.verbs.zoo",
 }
 
-__all__ = [
-    "FCMAE",
-    "BadImageError",
-    "ConvNeXt",
-    "ConvNeXtV2Error",
-    "EncoderConfig",
-    "LoadError",
-    "LoadedModel",
-    "Predictor",
-    "RunFailedError",
-    "RunResult",
-    "StoppedError",
-    "TaskSpec",
-    "UserError",
-    "classify",
-    "convert",
-    "create_model",
-    "embed",
-    "evaluate",
-    "load",
-    "load_pretrained",
-    "predict",
-    "pretrain",
-    "probe",
-    "push",
-    "reconstruct",
-    "register_task",
-    "register_with_timm",
-]
-
-if TYPE_CHECKING:
-    from convnextv2.errors import (
-        BadImageError,
-        ConvNeXtV2Error,
-        LoadError,
-        RunFailedError,
-        StoppedError,
-        UserError,
-    )
-    from convnextv2.inference.loaded import LoadedModel
-    from convnextv2.inference.predictor import Predictor
-    from convnextv2.interop.timm_models import register_with_timm
-    from convnextv2.loading import create_model, load
-    from convnextv2.models import ConvNeXt, EncoderConfig
-    from convnextv2.runs.runner import RunResult
-    from convnextv2.runs.spec import TaskSpec, register_task
-    from convnextv2.tasks.classify.run import classify
-    from convnextv2.tasks.pretrain.fcmae import FCMAE
-    from convnextv2.tasks.pretrain.load import load_pretrained
-    from convnextv2.tasks.pretrain.reconstruct import reconstruct
-    from convnextv2.tasks.pretrain.run import pretrain
-    from convnextv2.verbs.convert import convert
-    from convnextv2.verbs.embed import embed
-    from convnextv2.verbs.evaluate import evaluate
-    from convnextv2.verbs.predict import predict
-    from convnextv2.verbs.probe.probe import probe
-    from convnextv2.verbs.push import push
+__all__ = sorted(_HOMES, key=lambda name: (not name.isupper(), not name[0].isupper(), name))  # pyright: ignore
 
 
 def __getattr__(name: str) -> Any:

@@ -81,6 +81,10 @@ class ConvNeXtV2Error(Exception):
     def __str__(self) -> str:
         return spelled(super().__str__())
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the one line, as the command does."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UserError(ConvNeXtV2Error, ValueError):
     """A user's mistake: what is wrong, where, and what to type instead."""

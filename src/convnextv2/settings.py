@@ -8,9 +8,10 @@ import difflib
 import math
 import numbers
 import operator
+import os
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -79,15 +80,21 @@ class Settings:
 
 def make(settings: type[T], verb: str, given: dict[str, typing.Any]) -> T:
     """Make the settings of a verb from keyword arguments. Raises UserError for a name that it does not have."""
-    for name in given:
-        if name not in settings.names():
-            near = difflib.get_close_matches(name, settings.names(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(settings.names())}"
-            raise UserError(f"{verb} has no setting {name!r}; {hint}")
+    check_names(verb, given, settings.names())
     return settings(**given)
 
 
+def check_names(verb: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Check that a verb has settings of these names. Raises UserError for another, with the nearest that it has."""
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
+            raise UserError(f"{verb} has no setting {name!r}; {hint}")
+
+
 T = typing.TypeVar("T", bound=Settings)
+StrPath: typing.TypeAlias = str | os.PathLike[str]
 
 
 def as_value_range(given: str | Sequence[float] | None) -> tuple[float, float] | None:
@@ -148,6 +155,8 @@ def _as(hint: object, value: typing.Any) -> typing.Any:
         return _as_tuple(parts, value)
     if hint is Path:
         return value if isinstance(value, Path) else Path(value)
+    if os.PathLike in (hint, origin):
+        return value if isinstance(value, os.PathLike) else os.fspath(value)
     if hint is not types.NoneType and hint not in _WORDS and origin is not typing.Literal:
         return tuple(value) if isinstance(value, list) else value
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # of numpy, or of torch
@@ -195,6 +204,7 @@ _WORDS: dict[object, str] = {
     float: "a number",
     str: "a string",
     Path: "a path",
+    os.PathLike: "a path",
 }
 
 
@@ -212,4 +222,4 @@ def _wanted(hint: object) -> str:
             return f"({', '.join(kinds)})"
         count = "" if ... in parts else f"{len(kinds)} "
         return f"{count}{kinds[0].removeprefix('a ')}s"
-    return _WORDS.get(hint, "None" if hint is types.NoneType else getattr(hint, "__name__", str(hint)))
+    return _WORDS.get(origin or hint, "None" if hint is types.NoneType else getattr(hint, "__name__", str(hint)))

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from convnextv2.data.files.decode import decode
-from convnextv2.data.files.folder import list_images
+from convnextv2.data.files.folder import ImageList, list_images
 from convnextv2.data.loading import cache as module
 from convnextv2.data.loading.cache import PixelCache, expected_bytes
 from convnextv2.data.loading.image_set import ImageSet
@@ -102,8 +102,8 @@ def test_room_is_estimated_from_a_part_of_many(make_folder, monkeypatch):
     exact = expected_bytes(images)  # a truncated file has its header
     assert exact == sum(8 + size + -size % 8 for size in ((40 + i % 7) * (52 + i % 5) * 3 for i in range(40)))
     opened = []
-    measure = module.header_pixels
-    monkeypatch.setattr(module, "header_pixels", lambda path, **limits: opened.append(path) or measure(path, **limits))
+    measure = ImageList.open
+    monkeypatch.setattr(ImageList, "open", lambda self, index, *a: opened.append(index) or measure(self, index, *a))
     monkeypatch.setattr(module, "_SAMPLE", 9)
     assert expected_bytes(images) == pytest.approx(exact, rel=0.05)
     assert len(set(opened)) == 9

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from convnextv2.data.files import decode as decoding
-from convnextv2.data.loading import image_set
+from convnextv2.data.files.folder import ImageList
 from convnextv2.data.loading.batch import PerImage
 from convnextv2.data.loading.read_each import read_each
 from convnextv2.data.transforms.geometry import CenterFit
@@ -42,8 +42,10 @@ def test_nothing_readable_is_no_error(make_folder, workers):
 
 def test_no_stand_in_is_decoded(make_folder, monkeypatch):
     opened = []
-    real = image_set.decode
-    monkeypatch.setattr(image_set, "decode", lambda path, **rest: opened.append(path.name) or real(path, **rest))
+    real = ImageList.open
+    monkeypatch.setattr(
+        ImageList, "open", lambda self, index, *rest: opened.append(self.names[index]) or real(self, index, *rest)
+    )
     list(read_each(make_folder(6, broken=(1, 2)), fit, [1, 2, 5], batch_size=2, workers=0))
     assert opened == ["001.jpg", "002.jpg", "005.jpg"]
 

@@ -41,9 +41,10 @@ def probe(*, run: str, data: Path, settings: Annotated[ProbeSettings, Parameter(
     )
     for note in result.notes:
         print(printable(f"note: {note}"), file=sys.stderr)
-    table = Table("features", "linear probe", *([f"k-NN (k={result.neighbours})"] if result.rows[0].knn else []))
-    for row in result.rows:
-        table.add_row(row.name, str(row.linear), *([str(row.knn)] if row.knn else []))
+    columns, rows = result.table()
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
     print(printable(result.title))
     Console().print(table)
     print(printable(result.sentence))

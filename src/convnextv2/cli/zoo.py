@@ -21,23 +21,18 @@ def zoo(*names: str) -> None:
     from rich.table import Table
 
     from convnextv2.text import shown
-    from convnextv2.weights.licences import terms
-    from convnextv2.weights.load import fetch_published
-    from convnextv2.weights.sources.download import cache_folder
-    from convnextv2.weights.sources.published import HOST, PUBLISHED, published
+    from convnextv2.verbs.zoo import COLUMNS
+    from convnextv2.verbs.zoo import zoo as run
+    from convnextv2.weights.sources.published import HOST
 
-    entries = [published(name) for name in names]
-    for entry in entries:
-        print(shown(fetch_published(entry)))
-    if not names:
-        table = Table("name", "stage", "pixels", "top-1, %", "licence", "here", "file", box=None)
-        for entry in PUBLISHED.values():
-            here = "yes" if entry.file and (cache_folder() / entry.file).is_file() else ""
-            top1 = "" if entry.top1 is None else f"{entry.top1:.1f}"
-            path = entry.url.removeprefix(f"{HOST}/")
-            table.add_row(entry.name, entry.stage, str(entry.image_size), top1, entry.licence, here, path)
-        licences = dict.fromkeys(entry.licence for entry in PUBLISHED.values())
-        asked = [f"{licence}: {terms(licence)}" for licence in licences if terms(licence)]
-        table.caption_justify = "left"
-        table.caption = "\n".join([f"files of {HOST}/", *asked])
-        Console(width=None if Console().is_terminal else 200).print(table)
+    found = run(*names)
+    if names:
+        for file in found.files.values():
+            print(shown(file))
+        return
+    table = Table(*COLUMNS, "file", box=None)
+    for entry, row in zip(found, found.rows(), strict=True):
+        table.add_row(*row, entry.url.removeprefix(f"{HOST}/"))
+    table.caption_justify = "left"
+    table.caption = "\n".join([f"files of {HOST}/", *found.terms])
+    Console(width=None if Console().is_terminal else 200).print(table)

@@ -18,9 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from convnextv2.atomic import open_to_append
 from convnextv2.engine.metrics_file import MetricsFile
 from convnextv2.engine.tensorboard import open_board
+from convnextv2.notebook import ProgressLine, in_notebook
 from convnextv2.text import printable
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_UPDATES = 0.5  # of a line in a notebook
 
 
 class RunLog:
@@ -28,7 +30,8 @@ class RunLog:
 
     def __init__(self, run: Path, *, quiet: bool = False) -> None:
         self.run, self.quiet = run, quiet
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._line = ProgressLine() if in_notebook() else None
+        self.console = Console(stderr=self._line is None, quiet=quiet, highlight=False, force_jupyter=False)
         self._progress: Progress | None = None
         self._console_is_gone = False
         self._last_line = -math.inf
@@ -84,7 +87,7 @@ class RunLog:
         return None if self._metrics is None else self._metrics.mark()
 
     def progress(self, step: int, total: int, epoch: float, loss: float, rate: float) -> None:
-        """Show a bar on a terminal; elsewhere a plain line now and then, and always the last.
+        """Show a bar on a terminal or in a notebook; elsewhere a plain line now and then, and always the last.
 
         step: optimiser steps done of `total`.  rate: images a second, over all processes.
         """
@@ -95,7 +98,8 @@ class RunLog:
             self._show(lambda: self._bar(total).update(self._task, completed=step, text=text))
             return
         now = time.monotonic()
-        if step < total and now - self._last_line < _SECONDS_BETWEEN_LINES:
+        pause = _SECONDS_BETWEEN_LINES if self._line is None else _SECONDS_BETWEEN_UPDATES
+        if step < total and now - self._last_line < pause:
             return
         if self._last_line == -math.inf:
             self._first = (now, step)
@@ -103,7 +107,10 @@ class RunLog:
         pace = (now - started) / (step - first) if step > first else math.nan
         left = f"  {duration(pace * (total - step))} left" if step < total and math.isfinite(pace) else ""
         self._last_line = now
-        line = f"step {step}/{total}  epoch {epoch:.1f}  loss {loss:.4f}  {rate:.0f} images/s{left}"
+        line = f"step {step}/{total}  epoch {epoch:.1f}  loss {loss:.4f}  {speed(rate)}{left}"
+        if self._line is not None:
+            self._line.show(step, total, line)
+            return
         self._show(lambda: print(line, file=sys.stderr, flush=True))
 
     def _show(self, show: Callable[[], object]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnextv2.data.files.decode import decode
+from convnextv2.data.files.decode import decode, to_pixels
+from convnextv2.data.files.given import Images, images_of, is_path
 from convnextv2.data.transforms.geometry import CenterFit, Resize
 from convnextv2.errors import UserError
 from convnextv2.records import Preprocessing
@@ -79,12 +80,22 @@ class Predictor(nn.Module):
         model: Any = self.model
         return model.pooled_features(self.normalise(images))
 
-    def read(self, path: str | Path) -> Tensor:
-        """Decode an image file and fit it to the model's input: uint8 (C, image_size, image_size).
+    def read(self, image: Images) -> Tensor:
+        """Decode an image and fit it to the model's input: uint8 (C, image_size, image_size).
 
-        Raises BadImageError if the file is not a readable image.
+        image: a file; or a PIL image, an array (H, W[, C]) or a tensor (C, H, W).
+
+        Raises BadImageError if it cannot be read, UserError if it is something else or not one image.
         """
-        pixels = decode(path, channels=self.spec.in_chans, value_range=self.spec.preprocessing.value_range)
+        channels, value_range = self.spec.in_chans, self.spec.preprocessing.value_range
+        if is_path(image):
+            pixels = decode(Path(image), channels=channels, value_range=value_range)
+        else:
+            images = images_of(image)
+            if len(images) != 1:
+                raise UserError(f"{len(images)} images: `read` takes one at a time")
+            with images.open(0) as opened:
+                pixels = to_pixels(opened.read(), channels, value_range)
         return self.fit(torch.from_numpy(pixels).permute(2, 0, 1))
 
     def fit(self, image: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from convnextv2.data.loading.cache import PixelCache, expected_bytes
 from convnextv2.engine import machine, runfolder
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.runlog import RunLog
-from convnextv2.errors import UserError
+from convnextv2.errors import BadImageError, UserError
 from convnextv2.runs.settings import RunSettings
 from convnextv2.text import listed, one_line, shown
 
@@ -27,10 +28,15 @@ BAD_IMAGES = "bad_images.json"
 
 
 def fingerprint(*parts: tuple[ImageList, Tensor | None]) -> str:
-    """Return the SHA-256 of the names of images, and of their labels (N,) or (N, K) if they have any."""
+    """Return the SHA-256 of the names of images, and of their labels (N,) or (N, K) if they have any.
+
+    Images in memory have numbers for names; `sample` of them is in it.
+    """
     digest = hashlib.sha256()
     for images, labels in parts:
         digest.update(images.names.joined())
+        if images.held is not None:
+            digest.update(json.dumps(sample(images)).encode())
         if labels is not None:
             digest.update(labels.contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -43,16 +49,21 @@ _BEGINNING = 2**16  # bytes
 def sample(images: ImageList) -> dict[str, str]:
     """Return the size and a hash of the beginning of up to 64 files, spread evenly over a list, by name.
 
+    Of images in memory all pixels are hashed.
+
     Beside the names of all it proves that files elsewhere are the same images, without reading every one.
     """
-    chosen = {step * len(images) // _SAMPLED for step in range(_SAMPLED)} if len(images) else ()
-    return {images.names[index]: _look_at(images.path(index)) for index in sorted(chosen)}
+    return {images.names[index]: _look_at(images, index) for index in _chosen(images)}
+
+
+def _chosen(images: ImageList) -> list[int]:
+    return sorted({step * len(images) // _SAMPLED for step in range(_SAMPLED)}) if len(images) else []
 
 
 def check_images(
     lists: Sequence[ImageList],
     mark: str,
-    settings: RunSettings,
+    source: Path | None,
     *,
     resuming: bool,
     context: DistributedContext,
@@ -62,20 +73,21 @@ def check_images(
 
     Their order decides what every step sees. They may lie elsewhere now: then config.json is told.
 
-    lists: of the images to train on, and of those to evaluate with.  mark: their fingerprint.
+    lists: of the images to train on, and of those to evaluate with.  mark: their fingerprint.  source: where they lie,
+    or what they are.
     """
     context.meet("listed the images")
     marks = context.gather(mark)
     if others := [rank for rank, other in enumerate(marks) if other != marks[0]]:
         raise UserError(
-            f"--data {settings.data}: process {listed(map(str, others))} of {context.world_size} finds other images or "
+            f"--data {source}: process {listed(map(str, others))} of {context.world_size} finds other images or "
             "labels there than the first; give a folder that is the same on every machine"
         )
     if resuming:
-        context.broadcast(lambda: _check_resumed(lists, mark, settings, log))
+        context.broadcast(lambda: _check_resumed(lists, mark, source, log))
 
 
-def _check_resumed(lists: Sequence[ImageList], mark: str, settings: RunSettings, log: RunLog) -> None:
+def _check_resumed(lists: Sequence[ImageList], mark: str, source: Path | None, log: RunLog) -> None:
     path = log.run / "config.json"
     config = runfolder.read_config(path)
     began, count = config["data"], len(lists[0])
@@ -85,27 +97,38 @@ def _check_resumed(lists: Sequence[ImageList], mark: str, settings: RunSettings,
             differs = f"{began['pictures']} then, {count} now" + (f"; {differs}" if differs else "")
         differs = differs or "other names or labels"
         raise UserError(
-            f"--resume: the images in {settings.data}, or their labels, are not those the run began with ({differs}); "
+            f"--resume: the images in {source}, or their labels, are not those the run began with ({differs}); "
             "put them back, say with --data where they are, or name a new --out"
         )
-    if began["source"] != str(settings.data):
-        log.say(f"the images of {began['source']} are now in {settings.data}: names, labels, sizes and samples agree")
-        began["source"] = config["settings"]["data"] = str(settings.data)
+    if began["source"] != str(source):
+        log.say(f"the images of {began['source']} are now in {source}: names, labels, sizes and samples agree")
+        began["source"] = config["settings"]["data"] = str(source)
         if "data" in config["given"]:
-            config["given"]["data"] = str(settings.data)
+            config["given"]["data"] = str(source)
         runfolder.write_config(log.run, config)
 
 
 def _difference(began: Sequence[Mapping[str, str]], lists: Sequence[ImageList]) -> str:
     """The first sampled file that is not what it was, in words; empty if none differs."""
     for before, images in zip(began, lists, strict=False):
+        places = {images.names[index]: index for index in _chosen(images)}
         for name, then in before.items():
-            if (now := _look_at(images.root / name)) != then:
+            now = _look_at(images, places[name]) if name in places else _look_at_file(images.root / name)
+            if now != then:
                 return f"{shown(name)}: {then} then, {now} now"
     return ""
 
 
-def _look_at(path: Path) -> str:
+def _look_at(images: ImageList, index: int) -> str:
+    if images.held is None:
+        return _look_at_file(images.path(index))
+    try:
+        return images.held.digest(index)
+    except BadImageError as error:
+        return error.reason
+
+
+def _look_at_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
             beginning = hashlib.sha256(file.read(_BEGINNING)).hexdigest()[:16]

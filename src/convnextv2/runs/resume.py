@@ -39,8 +39,10 @@ _FOLLOWS = {
 }
 
 
-def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str]) -> tuple[S, bool]:
+def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str], *, has_images: bool = False) -> tuple[S, bool]:
     """Return the settings in force, and whether an earlier run is resumed; creates the folder of a new one.
+
+    has_images: whether the call gave the images themselves, so that there is no `data`.
 
     A run is resumed if that is requested, or if torchrun starts again what it started and the run is its own.
 
@@ -72,7 +74,14 @@ def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str]) -> tuple
                 f"--resume continues the run as it was: {'; '.join(changed)}; name a new --out for another run"
             )
         recorded = replace(recorded, **{name: values[name] for name in given & _FREE_ON_RESUME})
-        if recorded.data is not None and not recorded.data.exists():
+        if has_images:
+            return replace(recorded, data=None), True
+        if recorded.data is None:
+            raise UserError(
+                "--resume: the images of this run were given from Python; resume it there, and give them again: "
+                "`convnextv2.pretrain(images, out, resume=True)`"
+            )
+        if not recorded.data.exists():
             raise UserError(
                 f"--resume: {shown(recorded.data)}, the data of the run, is not there; where it is now, say with --data"
             )
@@ -84,7 +93,7 @@ def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str]) -> tuple
         )
     if requested.config is not None:
         requested = _like(spec, requested.config, values)
-    if requested.data is None:
+    if requested.data is None and not has_images:
         ended = f"--resume: the run at {out} ended before its first step; " if requested.resume else ""
         raise UserError(ended + spec.needs_data)
     runfolder.open_new(out, resume=requested.resume)

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from convnextv2 import notebook
 from convnextv2.atomic import write_text_atomically
+from convnextv2.data.files.folder import ImageList
 from convnextv2.engine import distributed, machine, precision, runfolder
 from convnextv2.engine.loop import LoopSettings, fit
 from convnextv2.engine.runlog import RunLog, duration, speed
@@ -28,7 +30,7 @@ from convnextv2.runs.resume import settings_in_force
 from convnextv2.runs.settings import ModelSettings
 from convnextv2.runs.spec import TaskSpec
 from convnextv2.runs.task_run import Chosen, TaskRun
-from convnextv2.settings import make
+from convnextv2.settings import StrPath, make
 from convnextv2.weights.files import checkpoint_of
 from convnextv2.weights.init import absolute
 
@@ -43,17 +45,32 @@ class RunResult:
     checkpoint: Path
     report: Path
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: where things are, and the newest picture."""
+        places = [("checkpoint", str(self.checkpoint)), ("report", str(self.report))]
+        drawn = sorted((self.run / "pictures").glob("*.png"), key=lambda file: file.stat().st_mtime)
+        return notebook.table(["", str(self.run)], places) + notebook.pictures(drawn[-1:])
 
-def call(spec: TaskSpec[S], data: str | Path | None, out: str | Path | None, settings: Mapping[str, Any]) -> RunResult:
-    """Run a task from the arguments of a Python call. Raises UserError for a setting that the task does not have."""
+
+def call(
+    spec: TaskSpec[S],
+    data: StrPath | None,
+    out: StrPath | None,
+    settings: Mapping[str, Any],
+    images: ImageList | None = None,
+) -> RunResult:
+    """Run a task from the arguments of a Python call.  images: to train on, in place of `data`.
+
+    Raises UserError for a setting that the task does not have.
+    """
     given = dict(settings) | {name: value for name, value in (("data", data), ("out", out)) if value is not None}
-    return run_task(spec, make(spec.settings, spec.verb, given), given=set(given))
+    return run_task(spec, make(spec.settings, spec.verb, given), given=set(given), images=images)
 
 
-def run_task(spec: TaskSpec[S], requested: S, given: set[str]) -> RunResult:
+def run_task(spec: TaskSpec[S], requested: S, given: set[str], images: ImageList | None = None) -> RunResult:
     """Start or resume the run that the settings request.
 
-    given: the names of the settings that the user gave, even if with their default values.
+    given: the names of the settings that the user gave, even if with their default values.  images: as for `call`.
 
     Raises UserError for a mistake in these, RunFailedError if the run cannot go on, StoppedError after a signal, when
     everything is saved.
@@ -62,22 +79,24 @@ def run_task(spec: TaskSpec[S], requested: S, given: set[str]) -> RunResult:
         raise UserError("give a folder for the run: --out RUN, a new folder")
     with stoppable(at_once=True):
         try:
-            return _run(spec, requested, given)
+            return _run(spec, requested, given, images)
         except Interrupted as stop:
             raise _stopped(stop.signal, requested.out) from None
 
 
-def _run(spec: TaskSpec[S], requested: S, given: set[str]) -> RunResult:
+def _run(spec: TaskSpec[S], requested: S, given: set[str], images: ImageList | None) -> RunResult:
     context = distributed.init(requested.device, minutes=requested.timeout)
     if context.device.type == "cpu":
         machine.keep_freed_memory()
     try:
-        settings, resuming = context.broadcast(lambda: settings_in_force(spec, requested, given))
+        settings, resuming = context.broadcast(
+            lambda: settings_in_force(spec, requested, given, has_images=images is not None)
+        )
         assert settings.out is not None
         with runfolder.locked(settings.out, context), RunLog(settings.out, quiet=not context.is_main) as log:
             if resuming and not (requested.resume or requested.auto_resume):
                 log.say("torchrun has started this run again: it goes on from its newest checkpoint")
-            run = spec.run(spec.kind, settings, context, log, resuming=resuming)
+            run = spec.run(spec.kind, settings, context, log, resuming=resuming, images=images)
             try:
                 checkpoint = _train(spec, run, given)
             except StoppedError as stopped:  # known to every process: none leaves before the main one is done
@@ -189,7 +208,7 @@ def _config(spec: TaskSpec[S], run: TaskRun[S], settings: S, chosen: Chosen) -> 
         "settings": dataclasses.asdict(settings),
         "chosen": chosen,
         "data": {
-            "source": str(settings.data),
+            "source": str(run.source),
             "pictures": len(data.images),
             "fingerprint": data.fingerprint,
             "samples": [sample(images) for images in data.lists],

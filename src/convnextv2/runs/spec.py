@@ -12,6 +12,7 @@ from torch import nn
 
 from convnextv2.errors import UserError
 from convnextv2.runs.settings import ModelSettings
+from convnextv2.settings import check_names
 from convnextv2.weights import kinds
 from convnextv2.weights.model_file import FORMAT, RESERVED, ModelInfo
 
@@ -130,9 +131,7 @@ def check_settings(verb: str, function: Callable[..., Any], settings: Mapping[st
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
         return  # it checks them itself
     names = [parameter.name for parameter in own if parameter.kind is not parameter.VAR_POSITIONAL]
-    for name in settings:
-        if name not in names:
-            raise UserError(f"{verb} has no setting {name!r}; it has {', '.join(names) or 'none'}")
+    check_names(verb, settings, names)
 
 
 def _is_own(spec: TaskSpec[Any]) -> bool:

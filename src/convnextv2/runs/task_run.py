@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -96,17 +97,27 @@ class TaskRun(ABC, Generic[S]):
     Afterwards the runner calls `make_task` (the model, batches and step that the loop trains), `loop_settings`, and at
     the end `finish`. What a part decides is an attribute, so that later parts read it there:
 
-    settings, log, context (the ranks), resuming; data; init (the weights to start from, None for random ones or in a
-    resumed run); architecture, image_size, preprocessing; recipe, chosen; model; info (the metadata of the model file);
-    bad, cache (unreadable files, decoded images).
+    settings, log, context (the ranks), resuming, given (the images, if the call gave these and no path); data; init
+    (the weights to start from, None for random ones or in a resumed run); architecture, image_size, preprocessing;
+    recipe, chosen; model; info (the metadata of the model file); bad, cache (unreadable files, decoded images).
     """
 
     # Least number of images that a process must have at a time, because the step mixes them; and the error message.
     least_micro_batch: int = 1
     least_micro_batch_why: str = ""
 
-    def __init__(self, kind: str, settings: S, context: DistributedContext, log: RunLog, *, resuming: bool) -> None:
+    def __init__(
+        self,
+        kind: str,
+        settings: S,
+        context: DistributedContext,
+        log: RunLog,
+        *,
+        resuming: bool,
+        images: ImageList | None = None,
+    ) -> None:
         self.kind, self.settings, self.context, self.log, self.resuming = kind, settings, context, log, resuming
+        self.given = images
 
     # --- the parts of a task -------------------------------------------------------------------------------------
 
@@ -191,7 +202,7 @@ class TaskRun(ABC, Generic[S]):
         check_images(
             self.data.lists,
             self.data.fingerprint,
-            s,
+            self.source,
             resuming=self.resuming,
             context=self.context,
             log=self.log,
@@ -224,6 +235,11 @@ class TaskRun(ABC, Generic[S]):
             log=self.log,
         )
         self.info = self._describe() if saved is None else saved.info
+
+    @property
+    def source(self) -> Path | None:
+        """Where the images lie, or what they are if the call gave them itself."""
+        return self.settings.data if self.given is None else self.given.source
 
     def image_set(self, transform: Transform, targets: Targets | None = None) -> ImageSet:
         """Return the images to train on, from the files or the run's cache, which give the same pixels.
@@ -280,13 +296,13 @@ class TaskRun(ABC, Generic[S]):
             self.log.say(f"--value-range: the {found.files} files looked at have 8 bits, which stay as they are")
 
     def _describe(self) -> ModelInfo:
-        data, init = self.settings.data, self.init
+        source, init = self.source, self.init
         return ModelInfo(
             kind=self.kind,
             architecture=self.architecture,
             preprocessing=self.preprocessing,
             image_size=self.image_size,
-            trained_on=shown(data.name) if data else "",
+            trained_on=shown(source.name) if source else "",
             trained_from=history(init),
             licence=None if init is None else init.info.licence,
             **self.model_info(),

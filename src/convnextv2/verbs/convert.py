@@ -7,7 +7,7 @@ import shutil
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -16,6 +16,8 @@ from torch import Tensor
 from convnextv2.atomic import partial_name, write_atomically, write_text_atomically
 from convnextv2.errors import Notice, UserError
 from convnextv2.models.config import EncoderConfig
+from convnextv2.settings import StrPath
+from convnextv2.signatures import verb
 from convnextv2.verbs.loading_code import loading_code
 from convnextv2.weights.layouts.recognise import writer
 from convnextv2.weights.load import read
@@ -46,7 +48,8 @@ class Converted(tuple[Path, ...]):
         return made
 
 
-def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights = "average") -> Converted:
+@verb()
+def convert(source: str | Path, to: Target, out: StrPath, *, weights: Weights = "average") -> Converted:
     """Write weights in another layout; type and head are kept, and no value changes.
 
     What a layout cannot hold is left out with a warning: a decoder in all but "minkowski" and "convnextv2"; the
@@ -60,8 +63,6 @@ def convert(source: str | Path, to: Target, out: str | Path, *, weights: Weights
     A licence goes along, in the metadata that each of them has. Raises UserError for an unknown layout, a target that
     exists or an ending that the layout does not have, and as `load`; RunFailedError if the target cannot be written.
     """
-    if to not in get_args(Target):
-        raise UserError(f"{to!r} is not a layout: give one of {', '.join(get_args(Target))}")
     held, out = read(source, weights=weights), Path(out)
     _check(held, to, out)
     if held.beside_encoder() and to not in _WITH_DECODER:

@@ -13,18 +13,21 @@ from numpy.typing import NDArray
 
 from convnextv2.atomic import make_room, write_atomically, write_text_atomically
 from convnextv2.data.files.folder import ImageList, list_images
+from convnextv2.data.files.given import Images, images_of, is_path
 from convnextv2.errors import UserError
 from convnextv2.inference.predictor import Predictor
 from convnextv2.inference.settings import InferenceSettings
 from convnextv2.loading import load
-from convnextv2.settings import make
+from convnextv2.settings import StrPath, make
+from convnextv2.signatures import verb
 from convnextv2.text import csv_cell, quoted
 from convnextv2.verbs.features import pooled
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """features: (N, D) float32.  names: N files, as the folder lists them.  bad: (name, reason).  files: as written."""
+    """features: (N, D) float32.  names: N files, as the folder lists them, or
+    the numbers of images in memory.  bad: (name, reason).  files: as written."""
 
     features: NDArray[np.float32]
     names: tuple[str, ...]
@@ -32,12 +35,14 @@ class Embedding:
     files: tuple[Path, ...] = ()
 
 
-def embed(run: str | Path, data: str | Path, out: str | Path | None = None, **settings: Any) -> Embedding:
+@verb(InferenceSettings, unchecked=("data",))
+def embed(run: str | Path, data: Images, out: StrPath | None = None, **settings: Any) -> Embedding:
     """Extract one feature vector per image, as `convnextv2 embed` does.
 
     run: a run of pre-training or of a classifier, whose head is not used, or any other source that `load` takes.
-    data: a folder of images, or a text file of paths.  out: a new file to write, .npy (with .names.txt beside it) or
-    .csv; None to write nothing.  settings: see `InferenceSettings`, by name.
+    data: a folder of images, or a text file of paths; or several paths, arrays, tensors, PIL images, or a map-style
+    dataset, see `data.files.given.Images`.  out: a new file to write, .npy (with .names.txt beside it) or .csv; None to
+    write nothing.
 
     Raises UserError for another ending of `out`, a missing run or an empty folder.
     """
@@ -47,7 +52,7 @@ def embed(run: str | Path, data: str | Path, out: str | Path | None = None, **se
         if target.suffix not in (".npy", ".csv"):
             raise UserError(f"--out {target}: name a file that ends in .npy or .csv")
         make_room(*((target, _names_file(target)) if target.suffix == ".npy" else (target,)))
-    found = embed_images(load(run).predictor(), list_images(data), s)
+    found = embed_images(load(run).predictor(), list_images(Path(data)) if is_path(data) else images_of(data), s)
     return found if target is None else replace(found, files=tuple(_write(found, target)))
 
 

@@ -10,17 +10,20 @@ from typing import Any
 
 from convnextv2.errors import UserError
 from convnextv2.runs.spec import TaskSpec, check_settings, task_of_kind
+from convnextv2.signatures import verb
+from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings
 from convnextv2.text import shown
 from convnextv2.weights.load import kind_of
 
 
+@verb(EvaluateSettings)
 def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Any:
     """Evaluate a trained model on labelled images, as `convnextv2 evaluate` does.
 
     run: a run's folder, or any other source of weights that `load` takes.  data: as the task reads it.
-    settings: of the task: for a classifier `tasks.classify.evaluate.EvaluateSettings`, by name.
 
-    Returns what the task returns: for a classifier `tasks.classify.evaluate.Evaluation`. Raises UserError if models of
+    The settings are a classifier's; a task of another package has its own. Returns what the task returns: for a
+    classifier `Evaluation`. Raises UserError if models of
     this kind are not evaluated, and as the task does.
     """
     task = task_of(run)

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from convnextv2.atomic import make_room, write_text_atomically
+from convnextv2.data.files.given import Images
 from convnextv2.errors import UserError
 from convnextv2.runs.spec import TaskSpec, check_settings
+from convnextv2.signatures import verb
 from convnextv2.tasks.classify import prediction_files
+from convnextv2.tasks.classify.predict_settings import PredictSettings
 from convnextv2.tasks.classify.prediction_files import Format, Written
 from convnextv2.text import json_line, shown
 from convnextv2.verbs.evaluate import task_of
 
-Given = str | os.PathLike[str]
 
-
-def predict(run: str | Path, images: Given | Iterable[Given], **settings: Any) -> Iterator[Any]:
+@verb(PredictSettings, unchecked=("images",))
+def predict(run: str | Path, images: Images, **settings: Any) -> Iterator[Any]:
     """Run a trained model on images, in the order given, batch by batch while one iterates.
 
     run: a run's folder, or any other source of weights that `load` takes.
-    images: image files, folders of them, and text files of paths, mixed.
-    settings: of the task: for a classifier `tasks.classify.predict.PredictSettings`, by name.
+    images: image files, folders of them, and text files of paths, mixed; or arrays, tensors, PIL images, or a map-style
+    dataset, see `data.files.given.Images`.
 
-    Yields what the task yields: for a classifier `tasks.classify.predict.Prediction`. Raises UserError if models of
+    The settings are a classifier's; a task of another package has its own. Yields what the task yields: for a
+    classifier `Prediction`. Raises UserError if models of
     this kind do not predict, and as the task does.
     """
     return _predict(task_of(run), run, images, settings)
@@ -35,7 +37,7 @@ def predict(run: str | Path, images: Given | Iterable[Given], **settings: Any) -
 
 def write_predictions(
     run: str | Path,
-    images: Given | Iterable[Given],
+    images: Images,
     *,
     format: Format = "jsonl",
     out: Path | None = None,
@@ -79,9 +81,7 @@ def write_predictions(
     return Written(len(read), read.count(False), ())
 
 
-def _predict(
-    task: TaskSpec[Any], run: str | Path, images: Given | Iterable[Given], settings: Mapping[str, Any]
-) -> Iterator[Any]:
+def _predict(task: TaskSpec[Any], run: str | Path, images: Images, settings: Mapping[str, Any]) -> Iterator[Any]:
     if task.predict is None:
         raise UserError(
             f"{run} is {task.title}, which does not predict by itself: train a classifier with "

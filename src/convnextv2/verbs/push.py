@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from convnextv2.errors import RunFailedError, UserError
 from convnextv2.models.config import EncoderConfig
 from convnextv2.runs.spec import task_of_kind
+from convnextv2.signatures import verb
 from convnextv2.weights import kinds
 from convnextv2.weights.licences import identifier, is_known, may_become, terms
 from convnextv2.weights.load import read
@@ -84,6 +85,7 @@ class Pushed:
     address: str
 
 
+@verb()
 def push(
     source: str | Path,
     to: str,

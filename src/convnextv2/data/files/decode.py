@@ -23,8 +23,8 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -70,7 +70,7 @@ def decode(
     """
     check_channels(channels)
     with opened(path, max_pixels, min_side) as image:
-        return _pixels(image.read(), channels, value_range)
+        return to_pixels(image.read(), channels, value_range)
 
 
 def header_pixels(path: str | Path, *, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> int:
@@ -89,12 +89,23 @@ def check_channels(channels: int) -> None:
         raise UserError(f"{channels} channels requested: folders of images give 1 (grey) or 3 (RGB)")
 
 
+def opened(
+    path: str | Path, max_pixels: int = MAX_PIXELS, min_side: int | None = None
+) -> AbstractContextManager[Opened]:
+    """Open an image file with its header read and checked; any failure inside is a BadImageError."""
+    return opening(path, lambda: _file(path), max_pixels, min_side)
+
+
 @contextmanager
-def opened(path: str | Path, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Iterator[Opened]:
-    """Open an image with its header read and checked; any failure inside is a BadImageError."""
+def opening(
+    path: str | Path,
+    source: Callable[[], AbstractContextManager[Opened]],
+    max_pixels: int = MAX_PIXELS,
+    min_side: int | None = None,
+) -> Iterator[Opened]:
+    """Open what `source` opens and check its size; any failure inside is a BadImageError that names `path`."""
     try:
-        with _PILLOW, _stream(path) as stream:
-            image = open_image(stream)
+        with _PILLOW, source() as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise BadImageError(
@@ -109,6 +120,12 @@ def opened(path: str | Path, max_pixels: int = MAX_PIXELS, min_side: int | None 
         raise
     except Exception as error:  # decoders of damaged files raise nearly every type there is
         raise BadImageError(path, _reason(error)) from error
+
+
+@contextmanager
+def _file(path: str | Path) -> Iterator[Opened]:
+    with _stream(path) as stream:
+        yield open_image(stream)
 
 
 def _stream(path: str | Path) -> BinaryIO:
@@ -135,7 +152,11 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _pixels(image: Image.Image | Values, channels: int, value_range: ValueRange | None) -> NDArray[np.uint8]:
+def to_pixels(image: Image.Image | Values, channels: int, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
+    """Return what `Opened.read` gives as uint8 (H, W, channels), contiguous and writable.
+
+    channels: 1 or 3.  value_range: see `decode`.
+    """
     if isinstance(image, Image.Image) and image.mode == "P" and value_range is not None and is_ramp(image):
         image = Values(np.asarray(image)[..., None], None)
     if isinstance(image, Values):

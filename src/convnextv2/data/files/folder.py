@@ -6,6 +6,7 @@ import heapq
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from convnextv2.data.files.decode import MAX_PIXELS, opened
+from convnextv2.data.files.decoders.opened import Opened
+from convnextv2.data.files.in_memory import ImagesInMemory
 from convnextv2.data.files.path_list import PathList
 from convnextv2.errors import UserError
 from convnextv2.text import shown
@@ -29,20 +33,27 @@ class ImageList:
     """Names of image files in a fixed order; nothing has been opened yet.
 
     `names` are relative to `root` (posix style) for a folder, and as written for a text file.
-    `ignored` counts the other files of a folder, by lower-case extension
-    (`""` for names without one).
+    `held` gives the images themselves where they are no files; `names` then number them.
+    `ignored` counts the other files of a folder, by lower-case extension (`""` for names without one).
     """
 
     source: Path
     names: PathList
     root: Path
     ignored: Mapping[str, int]
+    held: ImagesInMemory | None
 
     def __init__(
-        self, source: Path, names: Iterable[str], root: Path, ignored: Mapping[str, int] = MappingProxyType({})
+        self,
+        source: Path,
+        names: Iterable[str],
+        root: Path,
+        ignored: Mapping[str, int] = MappingProxyType({}),
+        held: ImagesInMemory | None = None,
     ) -> None:
         kept = names if isinstance(names, PathList) else PathList(names)
-        for field, value in (("source", source), ("names", kept), ("root", root), ("ignored", ignored)):
+        values = {"source": source, "names": kept, "root": root, "ignored": ignored, "held": held}
+        for field, value in values.items():
             object.__setattr__(self, field, value)
 
     def __len__(self) -> int:
@@ -50,11 +61,20 @@ class ImageList:
 
     def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> ImageList:
         """Return the images at `indices`, in that order, with the same root."""
-        return replace(self, names=self.names[np.asarray(indices, np.int64)])
+        held = None if self.held is None else self.held.at(indices)
+        return replace(self, names=self.names[np.asarray(indices, np.int64)], held=held)
 
     def path(self, index: int) -> Path:
         """Return the path of image `index` (0 to len - 1)."""
         return self.root / self.names[index]
+
+    def open(
+        self, index: int, max_pixels: int = MAX_PIXELS, min_side: int | None = None
+    ) -> AbstractContextManager[Opened]:
+        """Open image `index` with its header read; see `decode.opened`. Any failure inside is a BadImageError."""
+        if self.held is not None:
+            return self.held.open(index, max_pixels, min_side)
+        return opened(self.path(index), max_pixels, min_side)
 
 
 def list_images(source: str | Path) -> ImageList:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convnextv2.data.files.decode import MAX_PIXELS, opened
+from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.decoders.opened import About
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.values import ValueRange, Values
@@ -58,7 +57,7 @@ def look(
     found = plain = 0
     for index in (number * len(images) // count for number in range(count)):
         try:
-            about = _look_at(images.path(index), kinds, max_pixels)
+            about = _look_at(images, index, kinds, max_pixels)
         except BadImageError:
             continue
         found += 1
@@ -73,12 +72,12 @@ def look(
     )
 
 
-def _look_at(path: Path, kinds: dict[str, _Kind], max_pixels: int) -> About:
-    with opened(path, max_pixels) as image:
+def _look_at(images: ImageList, index: int, kinds: dict[str, _Kind], max_pixels: int) -> About:
+    with images.open(index, max_pixels) as image:
         about = image.about()
         if about.plain:
             return about
-        kind = kinds.setdefault(about.kind, _Kind(about.kind))
+        kind = kinds.setdefault(about.kind, _Kind(about.kind, "files" if images.held is None else "images"))
         if about.wide and len(kind.values) < _DECODED:
             values = image.read()
             assert isinstance(values, Values)
@@ -92,6 +91,7 @@ class _Kind:
     """The files of one kind: what their headers say, and some of their values as they are."""
 
     name: str
+    called: str
     files: list[About] = field(default_factory=list)
     values: list[Values] = field(default_factory=list)
     lowest: float = math.inf
@@ -108,12 +108,12 @@ class _Kind:
         kept = flat[:: max(1, flat.size // _SAMPLED)][None]
         shown = values.shown or (float(finite.min()), float(finite.max()))
         if shown[0] < shown[1]:  # else it is flat
-            self.values.append(Values(kept, shown, values.white_is_zero))
+            self.values.append(Values(kept, shown, values.white_is_zero, fixed=values.fixed))
 
     def describe(self, value_range: ValueRange | None, looked: int) -> tuple[str, str, float]:
         """Return the line about them, how the range is lost or "", and the share of values outside the range in use."""
         count = len(self.files)
-        parts = [f"{count} of {looked} files looked at are {self.name}", *self._remarks(value_range)]
+        parts = [f"{count} of {looked} {self.called} looked at are {self.name}", *self._remarks(value_range)]
         if not self.values:
             return ", ".join(parts), "", 0.0
         numbers = np.concatenate([values.colour.reshape(-1) for values in self.values]).astype(np.float64)
@@ -128,18 +128,24 @@ class _Kind:
         parts.append(f"values {_number(self.lowest)} to {_number(self.highest)}")
         parts += [f"{_share(nan)} of them NaN"] if nan else []
         parts += [f"{_share(float((numbers == v).mean()))} of them {_number(v)}, perhaps missing data" for v in missing]
-        own = value_range is None and any(values.colour.dtype.kind == "f" for values in self.values)
+        fit = "" if fitting is None else f"{_number(fitting[0])}:{_number(fitting[1])}"
+        is_fixed = value_range is None and any(values.fixed for values in self.values)
+        if is_fixed and not low <= self.lowest <= self.highest <= high:
+            parts.append(f"read from {_number(low)} to {_number(high)}")
+            return ", ".join(parts), f"values lie outside: give --value-range {fit or 'LOW:HIGH'}", outside
+        floats = any(values.colour.dtype.kind == "f" for values in self.values)
+        own = value_range is None and floats and not is_fixed
         way = (
             "each image from its own smallest to its own largest" if own else f"from {_number(low)} to {_number(high)}"
         )
         parts.append(f"read {way} ({_share(ends)} at the ends)")
         levels = _levels(self.values, missing, value_range)
         better = _levels(self.values, missing, fitting) if fitting else 0
-        fit, lost = "" if fitting is None else f"{_number(fitting[0])}:{_number(fitting[1])}", ""
+        lost = ""
         if fitting and levels < _FEW_LEVELS and better >= _BETTER * levels:
             lost = f"nearly all values fall into {levels} of 256 grey levels: give --value-range {fit}"
             lost += "" if own or value_range else f"; to read them as now, --value-range {_number(low)}:{_number(high)}"
-        elif fitting and value_range is None and fitting != (low, high):
+        elif fitting and value_range is None and not is_fixed and fitting != (low, high):
             parts.append(f"for another range give --value-range LOW:HIGH, as {fit}")
         return ", ".join(parts), lost, outside
 

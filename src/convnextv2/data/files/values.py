@@ -22,6 +22,7 @@ class Values:
     colour: (H, W, 1) grey or (H, W, 3) RGB, integers or floats.  shown: the values from black to white by default; None
     stretches each image from its smallest finite value to its largest.  white_is_zero: the other way round.
     alpha: (H, W) float32, 0 to 1, or None.  premultiplied: the colours were multiplied by alpha.
+    fixed: values outside `shown` are a mistake, unless another range is given.
     """
 
     colour: NDArray[Any]
@@ -29,13 +30,16 @@ class Values:
     white_is_zero: bool = False
     alpha: NDArray[np.float32] | None = None
     premultiplied: bool = False
+    fixed: bool = False
 
     def to_bytes(self, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
         """Return uint8 (H, W, 1 or 3): `value_range`, by default `shown`, from black to white; NaN is black.
 
-        Images with alpha are laid over white.
+        Images with alpha are laid over white. Raises ValueError for values outside a fixed range.
         """
         colour = self.colour
+        if self.fixed and value_range is None and (outside := self.beyond()):
+            raise ValueError(outside)
         if self.alpha is not None and self.premultiplied:
             alpha = self.alpha[..., None]
             colour = np.divide(colour, alpha, out=np.zeros(colour.shape, np.float64), where=alpha > 0)
@@ -48,6 +52,17 @@ class Values:
             return found
         alpha = self.alpha[..., None]
         return np.rint(found * alpha + 255 * (1 - alpha)).astype(np.uint8)
+
+    def beyond(self) -> str:
+        """Return how the values leave the range `shown`, and what to give; empty if they do not."""
+        finite = self.colour[np.isfinite(self.colour)] if self.colour.dtype.kind == "f" else self.colour
+        if self.shown is None or not finite.size or self.shown[0] <= finite.min() <= finite.max() <= self.shown[1]:
+            return ""
+        low, high = float(finite.min()), float(finite.max())
+        return (
+            f"values from {low:.6g} to {high:.6g}, where {self.colour.dtype} is read from {self.shown[0]:g} to"
+            f" {self.shown[1]:g}: give --value-range LOW:HIGH"
+        )
 
 
 def alpha_of(samples: NDArray[Any], bits: int) -> NDArray[np.float32]:

@@ -9,13 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convnextv2.data.files.decode import MAX_PIXELS, check_channels, header_pixels
+from convnextv2.data.files.decode import MAX_PIXELS, check_channels
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.values import ValueRange
 from convnextv2.data.loading.shared_memory import Address, SharedMemory
 from convnextv2.errors import BadImageError
 
 _SAMPLE = 1000
+_SAMPLE_IN_MEMORY = 64  # a dataset makes the whole image to tell its size
 _THREADS = 8
 
 
@@ -103,12 +104,15 @@ def expected_bytes(
 
     def measure(index: int) -> int:
         try:
-            pixels = header_pixels(images.path(index), max_pixels=max_pixels, min_side=min_side)
+            with images.open(index, max_pixels, min_side) as image:
+                return _record_size(image.size[0] * image.size[1] * channels)
         except BadImageError:
             return 0
-        return _record_size(pixels * channels)
 
-    sample = np.unique(np.linspace(0, len(images) - 1, _SAMPLE).round().astype(np.int64))
+    count = _SAMPLE if images.held is None else _SAMPLE_IN_MEMORY
+    sample = np.unique(np.linspace(0, len(images) - 1, count).round().astype(np.int64))
+    if images.held is not None:  # which may not expect threads
+        return -(-sum(map(measure, sample.tolist())) * len(images) // max(1, len(sample)))
     with ThreadPoolExecutor(_THREADS) as pool:  # most of the time is spent waiting for the disk
         return -(-sum(pool.map(measure, sample.tolist())) * len(images) // max(1, len(sample)))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from convnextv2.data.files.decode import MAX_PIXELS, check_channels, decode
+from convnextv2.data.files.decode import MAX_PIXELS, check_channels, to_pixels
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.values import ValueRange
 from convnextv2.data.loading.batch import PerImage, Sample
@@ -108,18 +108,12 @@ class ImageSet(Dataset[Sample]):
         """Return image `index` as it is, uint8 (C, H, W). Raises BadImageError."""
         if self._cache is not None and (kept := self._cache.get(index)) is not None:
             return kept
-        path = self.images.path(index)
         if index in self._known_bad:
             # A long row of bad files is walked again and again: decode each of them only once.
-            raise BadImageError(path, self._known_bad[index])
+            raise BadImageError(self.images.path(index), self._known_bad[index])
         try:
-            pixels = decode(
-                path,
-                channels=self._channels,
-                max_pixels=self._max_pixels,
-                min_side=self._min_side,
-                value_range=self._value_range,
-            )
+            with self.images.open(index, self._max_pixels, self._min_side) as image:
+                pixels = to_pixels(image.read(), self._channels, self._value_range)
         except BadImageError as error:
             self._known_bad[index] = error.reason
             raise

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from convnextv2 import notebook
 from convnextv2.atomic import write_atomically, write_text_atomically
 from convnextv2.data.files.folder import EXTENSIONS
 from convnextv2.data.labels.class_folders import split_folders
@@ -27,6 +28,7 @@ from convnextv2.inference.loaded import LoadedModel
 from convnextv2.inference.reader import as_read
 from convnextv2.loading import Backbone
 from convnextv2.settings import make
+from convnextv2.signatures import verb
 from convnextv2.tasks.classify import imagenet
 from convnextv2.tasks.classify.artifacts import save_pictures, scores_table
 from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings
@@ -66,12 +68,16 @@ class Evaluation:
         """Return the scores as text: `title`, `columns`, `rows` and a `note`."""
         return scores_table({self.split: self.scores})
 
+    def _repr_html_(self) -> str:
+        scores = self.table()
+        return notebook.table(scores["columns"], scores["rows"], scores["note"], *self.notes)
 
+
+@verb(EvaluateSettings)
 def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
     """Evaluate a trained classifier on labelled images, as `convnextv2 evaluate` does.
 
     run: a run's folder, or a `model.safetensors`.  data: class folders, split or not, or a CSV file of path and label.
-    settings: see `EvaluateSettings`, by name.
 
     Raises UserError for a mistake in these or a class that the model does not know, RunFailedError if no image can be
     read or the model's outputs are not finite.

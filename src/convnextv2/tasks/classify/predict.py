@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.files.paths import pictures_at
+from convnextv2.data.files.given import Images, images_of
 from convnextv2.engine import distributed
 from convnextv2.engine.precision import autocast, resolve
 from convnextv2.errors import RunFailedError, UserError
@@ -21,19 +20,18 @@ from convnextv2.inference.predictor import Predictor
 from convnextv2.inference.reader import ImageBatch, ImageReader
 from convnextv2.loading import Backbone
 from convnextv2.settings import make
+from convnextv2.signatures import verb
 from convnextv2.tasks.classify.evaluator import ScoredLabel, top_predictions
 from convnextv2.tasks.classify.load import load_classifier
 from convnextv2.tasks.classify.predict_settings import PredictSettings
 from convnextv2.text import shown
-
-Given = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class Prediction:
     """The prediction for one image.
 
-    path: as given, or joined to the folder or the text file that named it.
+    path: as given, or joined to the folder or the text file that named it; of images in memory their number.
     labels: the likeliest class; of a model of several labels per image all above the threshold, most probable first.
     top: the likeliest classes, most probable first.
     error: why the file could not be read; there are then no labels.
@@ -45,12 +43,13 @@ class Prediction:
     error: str | None = None
 
 
-def predict(run: str | Path, images: Given | Iterable[Given], **settings: Any) -> Iterator[Prediction]:
+@verb(PredictSettings, unchecked=("images",))
+def predict(run: str | Path, images: Images, **settings: Any) -> Iterator[Prediction]:
     """Classify images, in the order given, batch by batch while one iterates.
 
     run: a run's folder (its best checkpoint if it has one), or a `model.safetensors`.
-    images: image files, folders of them, and text files of paths, mixed.
-    settings: see `PredictSettings`, by name.
+    images: image files, folders of them, and text files of paths, mixed; or arrays, tensors, PIL images, or a map-style
+    dataset, see `data.files.given.Images`.
 
     A file that cannot be read gives a `Prediction` with its `error`.
 
@@ -69,7 +68,7 @@ class Work:
     """Everything that is decided before the first image is opened."""
 
     classifier: LoadedModel[Backbone]
-    names: tuple[str, ...]
+    images: ImageList
     settings: PredictSettings
     device: torch.device
     arithmetic: Literal["fp32", "bf16"]
@@ -77,9 +76,11 @@ class Work:
     def batches(self) -> Iterator[Answered]:
         """Yield the predictions in order, a batch at a time."""
         predictor = self.classifier.predictor().to(self.device)
-        reader = ImageReader.of(ImageList(Path(), self.names, Path()), predictor.spec, self.settings)
+        reader = ImageReader.of(self.images, predictor.spec, self.settings)
         for batch in reader.batches():
-            answered = {index: (Prediction(self.names[index], error=reason), None) for index, reason in batch.bad}
+            answered = {
+                index: (Prediction(self.images.names[index], error=reason), None) for index, reason in batch.bad
+            }
             answered |= self._answers(predictor, batch)
             yield [answered[index] for index in sorted(answered)]
 
@@ -101,18 +102,16 @@ class Work:
         for index, image, fine, (labels, top) in zip(
             batch.indices.tolist(), batch.images, finite, predictions, strict=True
         ):
-            path = self.names[index]
+            path = self.images.names[index]
             if not fine:
                 raise RunFailedError(f"the model's outputs for {shown(path)} are not finite: try --precision fp32")
             found[index] = (Prediction(path, labels, top), image)
         return found
 
 
-def prepare(run: str | Path, images: Given | Iterable[Given], settings: PredictSettings) -> Work:
+def prepare(run: str | Path, images: Images, settings: PredictSettings) -> Work:
     """Decide everything before the first image is opened. Raises UserError for a mistake in the arguments."""
-    names = tuple(pictures_at([images] if isinstance(images, str | os.PathLike) else images))
-    if not names:
-        raise UserError("no images given: name image files, folders of them, or text files of paths")
+    listed = images_of(images)
     device = distributed.device_of(settings.device)
     classifier = load_classifier(run, weights=settings.weights)
     if settings.threshold is not None and not classifier.info.multi_label:
@@ -120,4 +119,4 @@ def prepare(run: str | Path, images: Given | Iterable[Given], settings: PredictS
             f"--threshold {settings.threshold:g} is for models of several labels per image, and {classifier.file} "
             "gives one: leave it out"
         )
-    return Work(classifier, names, settings, device, resolve(settings.precision, device)[0])
+    return Work(classifier, listed, settings, device, resolve(settings.precision, device)[0])

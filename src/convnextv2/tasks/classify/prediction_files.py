@@ -19,11 +19,12 @@ from PIL.Image import Image
 from torch import Tensor
 
 from convnextv2.atomic import make_room, open_to_append, write_atomically
+from convnextv2.data.files.given import Images
 from convnextv2.data.transforms.geometry import CenterFit
 from convnextv2.errors import UserError
 from convnextv2.figures import prediction_sheet
 from convnextv2.settings import make
-from convnextv2.tasks.classify.predict import Answered, Given, Prediction, prepare
+from convnextv2.tasks.classify.predict import Answered, Prediction, prepare
 from convnextv2.tasks.classify.predict_settings import PredictSettings
 from convnextv2.text import csv_cell, csv_labels, json_line, shown
 
@@ -44,7 +45,7 @@ class Written:
 
 def write_predictions(
     run: str | Path,
-    images: Given | Iterable[Given],
+    images: Images,
     *,
     format: Format = "jsonl",
     out: Path | None = None,
@@ -82,7 +83,7 @@ def write_predictions(
 
     if format == "sheet":
         assert out is not None
-        make_room(*(_sheet_name(out, number) for number in range(-(-len(work.names) // SHEET))))
+        make_room(*(_sheet_name(out, number) for number in range(-(-len(work.images) // SHEET))))
         files = _write_sheets(answered(), out)
     else:
 
@@ -95,7 +96,7 @@ def write_predictions(
         else:
             write_atomically(out, fill, partial=out.with_name(f".{out.name}.partial"))
         files = [] if out is None else [out]
-    return Written(len(work.names), len(failed), tuple(files))
+    return Written(len(work.images), len(failed), tuple(files))
 
 
 def _standard_output() -> TextIO:

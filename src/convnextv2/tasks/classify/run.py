@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,8 @@ from convnextv2.runs.runner import RunResult, call
 from convnextv2.runs.settings import SHAPE
 from convnextv2.runs.spec import TaskSpec, register_task
 from convnextv2.runs.task_run import Chosen, TaskRun, TrainingData
+from convnextv2.settings import StrPath
+from convnextv2.signatures import verb
 from convnextv2.tasks.classify.artifacts import write_artifacts
 from convnextv2.tasks.classify.choose import choose_recipe, recipe_name
 from convnextv2.tasks.classify.description import describe_run
@@ -42,11 +43,11 @@ _EVALUATIONS = 30
 _FEW_OF_A_CLASS, _FEW_TO_VALIDATE = 5, 50
 
 
-def classify(data: str | Path | None = None, out: str | Path | None = None, **settings: Any) -> RunResult:
+@verb(ClassifySettings)
+def classify(data: StrPath | None = None, out: StrPath | None = None, **settings: Any) -> RunResult:
     """Train a classifier, from pre-trained weights (`init=`) or from scratch, as `convnextv2 classify` does.
 
-    data: class folders or a CSV, see `ClassifySettings`.  out: a new folder for the run.
-    settings: see `ClassifySettings`, by name.
+    data: class folders, split or not, or a CSV of path and label.  out: a new folder for the run.
 
     Raises UserError for a mistake in these, LoadError for weights that do not fit, RunFailedError if the run cannot go
     on, StoppedError after a signal, when everything is saved.

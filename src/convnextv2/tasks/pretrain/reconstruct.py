@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from convnextv2.data.files.folder import ImageList
-from convnextv2.data.files.paths import pictures_at
+from convnextv2 import notebook
+from convnextv2.data.files.given import Images, images_of
 from convnextv2.errors import UserError
 from convnextv2.inference.reader import ImageReader
 from convnextv2.inference.settings import InferenceSettings
+from convnextv2.settings import StrPath
+from convnextv2.signatures import verb
 from convnextv2.tasks.pretrain.load import load_pretrained
 from convnextv2.tasks.pretrain.masking import random_mask
 from convnextv2.tasks.pretrain.samples import reconstruction_grid
 from convnextv2.text import shown
 
 
+class Pictures(list[Path]):
+    """PNG files; a notebook shows them."""
+
+    def _repr_html_(self) -> str:
+        return notebook.pictures(self)
+
+
+@verb(unchecked=("images",))
 def reconstruct(
     run: str | Path,
-    images: str | Path | Iterable[str | Path],
-    out: str | Path = "reconstructions",
+    images: Images,
+    out: StrPath = "reconstructions",
     *,
     mask_ratio: float | None = None,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
-) -> list[Path]:
+) -> Pictures:
     """Mask most of each image and write a PNG of what a pre-trained model fills in; returns the paths.
 
     Each PNG shows the image, what is visible, the prediction, and the prediction with the visible patches pasted in.
 
-    run: a run's folder or its model.safetensors.  images: files, folders of them, or text files of paths.
+    run: a run's folder or its model.safetensors.  images: files, folders of them, or text files of paths; or arrays,
+    tensors, PIL images, or a map-style dataset, see `data.files.given.Images`.
     out: a folder; nothing in it is overwritten.  mask_ratio: share of the patches to mask, by default as trained.
     seed: of the masks; image i gets `seed + i`.  say: called with each path as it is written.
 
     Raises UserError for a file that is not a readable image, after the others are done.
     """
-    names = tuple(pictures_at([images] if isinstance(images, str | os.PathLike) else images))
-    if not names:
-        raise UserError("name at least one image: `convnextv2 reconstruct --run RUN IMAGE...`")
+    listed = images_of(images)
     loaded, out = load_pretrained(run), Path(out)
     model, predictor = loaded.model, loaded.predictor()
     ratio = model.mask_ratio if mask_ratio is None else mask_ratio
@@ -49,23 +57,23 @@ def reconstruct(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror or error}; name a folder that can be written") from error
-    written: list[Path] = []
+    written = Pictures()
     settings = InferenceSettings(batch_size=1, workers=0)
-    reader = ImageReader.of(ImageList(Path(), names, Path()), predictor.spec, settings)
+    reader = ImageReader.of(listed, predictor.spec, settings)
     for batch in reader.batches():
         for number in batch.indices.tolist():
             mask = random_mask(1, patches, patches, ratio, torch.Generator().manual_seed(seed + number))
             pixels = predictor.normalise(batch.images)
             with torch.no_grad():
                 prediction = model.reconstruct(pixels, mask).prediction
-            target = _free_name(out, Path(names[number]).stem)
+            target = _free_name(out, Path(listed.names[number]).stem)
             grid = reconstruction_grid(pixels, mask, prediction, loaded.preprocessing, norm_pix=model.norm_pix_loss)
             grid.save(target)
             written.append(target)
             say(str(target))
     if reader.bad:
-        said = "; ".join(f"{shown(names[number])}: {reason}" for number, reason in sorted(reader.bad.items()))
-        raise UserError(f"{len(reader.bad)} of {len(names)} files are not readable images: {said}")
+        said = "; ".join(f"{shown(listed.names[number])}: {reason}" for number, reason in sorted(reader.bad.items()))
+        raise UserError(f"{len(reader.bad)} of {len(listed)} files are not readable images: {said}")
     return written
 
 

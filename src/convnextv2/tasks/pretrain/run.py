@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 from torch import Tensor
 
 from convnextv2.data.files.folder import list_images
+from convnextv2.data.files.given import Images, images_of, is_path
+from convnextv2.data.files.path_list import PathList
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.engine.loop import LoopSettings
 from convnextv2.errors import LoadError, UserError
@@ -22,7 +24,8 @@ from convnextv2.runs.images import fingerprint
 from convnextv2.runs.runner import RunResult, call
 from convnextv2.runs.spec import TaskSpec, register_task
 from convnextv2.runs.task_run import Chosen, TaskRun, TrainingData
-from convnextv2.settings import converted
+from convnextv2.settings import StrPath, converted
+from convnextv2.signatures import verb
 from convnextv2.tasks.pretrain import recipes
 from convnextv2.tasks.pretrain.advice import advise
 from convnextv2.tasks.pretrain.description import describe_run
@@ -35,16 +38,25 @@ from convnextv2.weights.model_file import ModelFile, ModelInfo
 KIND = "fcmae"
 
 
-def pretrain(data: str | Path | None = None, out: str | Path | None = None, **settings: Any) -> RunResult:
-    """Pre-train a ConvNeXt with FCMAE on a folder of images, as `convnextv2 pretrain` does.
+@verb(PretrainSettings, unchecked=("data",))
+def pretrain(data: Images | None = None, out: StrPath | None = None, **settings: Any) -> RunResult:
+    """Pre-train a ConvNeXt with FCMAE on images without labels, as `convnextv2 pretrain` does.
 
-    data: a folder of images or a text file of paths.  out: a new folder for the run.
-    settings: see `PretrainSettings`, by name.
+    data: a folder of images or a text file of paths; or several paths, arrays, tensors, PIL images, or a map-style
+    dataset, see `data.files.given.Images`.  out: a new folder for the run.
+
+    A run that was given anything but one path is resumed by giving the same again: the number of images, their paths,
+    and of images in memory the pixels of 64 are compared. A dataset must give the same image for an index each time.
 
     Raises UserError for a mistake in these, RunFailedError if the run cannot go on (a loss that is not finite, too many
     unreadable files), StoppedError after a signal, when everything is saved.
     """
-    return call(PRETRAIN, data, out, settings)
+    if data is None or is_path(data):
+        return call(PRETRAIN, data, out, settings)
+    images = images_of(data)
+    if images.held is None:
+        images = replace(images, names=PathList(os.path.abspath(name) for name in images.names))
+    return call(PRETRAIN, None, out, settings, images)
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ def options_of_others(beside: Mapping[str, Tensor]) -> dict[str, Any]:
     blocks = [int(match[1]) for match in map(re.compile(r"decoder\.(\d{1,4})\..*").fullmatch, beside) if match]
     options = FCMAEOptions(decoder_depth=min(max(blocks, default=0), 63) + 1)
     if token is not None:
-        options = dataclasses.replace(options, decoder_dim=token.numel())
+        options = replace(options, decoder_dim=token.numel())
     return dataclasses.asdict(options)
 
 
@@ -95,9 +107,10 @@ class PretrainRun(TaskRun[PretrainSettings]):
 
     def read_data(self) -> TrainingData:
         """List all images of the folder; labels are not used."""
-        source = self.settings.data
+        source, images = self.source, self.given
         assert source is not None
-        images = list_images(source)
+        if images is None:
+            images = list_images(source)
         ignored = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in images.ignored.items())
         self.log.say(f"{len(images)} images in {source}" + (f" (ignored: {ignored})" if ignored else ""))
         return TrainingData(images, fingerprint((images, None)), {"passed_over": dict(images.ignored)})

@@ -23,6 +23,7 @@ from convnextv2.inference.predictor import Predictor
 from convnextv2.loading import Backbone, load
 from convnextv2.report import write_report
 from convnextv2.settings import make
+from convnextv2.signatures import verb
 from convnextv2.text import shown
 from convnextv2.verbs.features import Pooled, pooled
 from convnextv2.verbs.probe.heads import ITERATIONS, Features, Labels, linear_probe, nearest_neighbours
@@ -34,6 +35,7 @@ RUN, RANDOM = "this run", "random weights"
 _EVERY = 10.0  # seconds between two lines of progress
 
 
+@verb(ProbeSettings)
 def probe(
     run: str | Path, data: str | Path, *, say: Callable[[str], None] = lambda line: None, **settings: Any
 ) -> ProbeResult:
@@ -41,7 +43,6 @@ def probe(
 
     run: a run of `pretrain` or `classify`, or any other source that `load` takes; a head is not used.
     data: labelled images, see `read_splits`.  say: called with lines of progress.
-    settings: see `ProbeSettings`, by name.
 
     The result of a run's folder is added to its report.html.
 
@@ -225,8 +226,7 @@ def _add_to_page(run: Path, result: ProbeResult, data: str | Path) -> Path | Non
     """Add the result to the page of a run, if it is one whose folder can be written to; returns the page."""
     if not (run / "config.json").is_file():
         return None
-    rows = [[row.name, str(row.linear), *([str(row.knn)] if row.knn else [])] for row in result.rows]
-    columns = ["features", "linear probe", *([f"k-NN (k={result.neighbours})"] if result.rows[0].knn else [])]
+    columns, rows = result.table()
     note = f"{result.title}. {result.sentence} Weights of {result.file.parent.name}; labels of {shown(data)}."
     table = {"title": "Was it worth it?", "columns": columns, "rows": rows, "note": note}
     try:

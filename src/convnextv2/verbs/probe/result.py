@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from convnextv2 import notebook
+
 
 @dataclass(frozen=True)
 class Score:
@@ -65,6 +67,14 @@ class ProbeResult:
         several = f" (mean ± standard deviation of {draws} draws)" if draws > 1 else ""
         images = f"{self.judged:,} {self.split} images of {self.classes} classes"
         return f"{name} on {images}, {self.labelled:,} labels{several}"
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return columns and rows as text."""
+        columns = ["features", "linear probe", *([f"k-NN (k={self.neighbours})"] if self.rows[0].knn else [])]
+        return columns, [[row.name, str(row.linear), *([str(row.knn)] if row.knn else [])] for row in self.rows]
+
+    def _repr_html_(self) -> str:
+        return notebook.table(*self.table(), f"{self.title}. {self.sentence}", *self.notes)
 
     @property
     def sentence(self) -> str:

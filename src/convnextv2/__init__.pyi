@@ -1,0 +1,517 @@
+"""The public names of convnextv2 with their types; written by `scripts/stub.py`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from convnextv2._version import __version__ as __version__
+from convnextv2.data.files.given import Images
+from convnextv2.errors import BadImageError as BadImageError
+from convnextv2.errors import ConvNeXtV2Error as ConvNeXtV2Error
+from convnextv2.errors import LoadError as LoadError
+from convnextv2.errors import RunFailedError as RunFailedError
+from convnextv2.errors import StoppedError as StoppedError
+from convnextv2.errors import UserError as UserError
+from convnextv2.inference.loaded import LoadedModel as LoadedModel
+from convnextv2.inference.predictor import Predictor as Predictor
+from convnextv2.inference.settings import InferenceSettings as InferenceSettings
+from convnextv2.interop.timm_models import register_with_timm as register_with_timm
+from convnextv2.loading import create_model as create_model
+from convnextv2.loading import load as load
+from convnextv2.models import ConvNeXt as ConvNeXt
+from convnextv2.models import EncoderConfig as EncoderConfig
+from convnextv2.runs.runner import RunResult as RunResult
+from convnextv2.runs.spec import TaskSpec as TaskSpec
+from convnextv2.runs.spec import register_task as register_task
+from convnextv2.settings import StrPath
+from convnextv2.tasks.classify.evaluate import Evaluation as Evaluation
+from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings as EvaluateSettings
+from convnextv2.tasks.classify.predict import Prediction as Prediction
+from convnextv2.tasks.classify.predict_settings import PredictSettings as PredictSettings
+from convnextv2.tasks.classify.settings import ClassifySettings as ClassifySettings
+from convnextv2.tasks.pretrain.fcmae import FCMAE as FCMAE
+from convnextv2.tasks.pretrain.load import load_pretrained as load_pretrained
+from convnextv2.tasks.pretrain.reconstruct import reconstruct as reconstruct
+from convnextv2.tasks.pretrain.settings import PretrainSettings as PretrainSettings
+from convnextv2.verbs.convert import Converted as Converted
+from convnextv2.verbs.convert import convert as convert
+from convnextv2.verbs.embed import Embedding as Embedding
+from convnextv2.verbs.probe.result import ProbeResult as ProbeResult
+from convnextv2.verbs.probe.settings import ProbeSettings as ProbeSettings
+from convnextv2.verbs.push import Pushed as Pushed
+from convnextv2.verbs.push import push as push
+from convnextv2.verbs.zoo import Zoo as Zoo
+from convnextv2.verbs.zoo import zoo as zoo
+
+__all__ = [
+    "FCMAE",
+    "BadImageError",
+    "ClassifySettings",
+    "ConvNeXt",
+    "ConvNeXtV2Error",
+    "Converted",
+    "Embedding",
+    "EncoderConfig",
+    "EvaluateSettings",
+    "Evaluation",
+    "InferenceSettings",
+    "LoadError",
+    "LoadedModel",
+    "PredictSettings",
+    "Prediction",
+    "Predictor",
+    "PretrainSettings",
+    "ProbeResult",
+    "ProbeSettings",
+    "Pushed",
+    "RunFailedError",
+    "RunResult",
+    "StoppedError",
+    "TaskSpec",
+    "UserError",
+    "Zoo",
+    "classify",
+    "convert",
+    "create_model",
+    "embed",
+    "evaluate",
+    "load",
+    "load_pretrained",
+    "predict",
+    "pretrain",
+    "probe",
+    "push",
+    "reconstruct",
+    "register_task",
+    "register_with_timm",
+    "zoo",
+]
+
+def classify(
+    data: StrPath | None = None,
+    out: StrPath | None = None,
+    *,
+    resume: bool = False,
+    auto_resume: bool = False,
+    config: StrPath | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    batch_size: int | None = None,
+    micro_batch: int | None = None,
+    lr: float | None = None,
+    warmup_epochs: float | None = None,
+    weight_decay: float | None = None,
+    clip_grad: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    timeout: float = 30.0,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    compile: bool = False,
+    threads: int | Literal["auto"] | None = None,
+    workers: int | None = None,
+    max_pixels: int = 100000000,
+    value_range: str | Sequence[float] | None = None,
+    max_bad_fraction: float = 0.01,
+    cache: bool = True,
+    checkpoint_minutes: float = 5.0,
+    checkpoint_every: int = 0,
+    log_every: int | None = None,
+    init: StrPath | None = None,
+    inflate: str = "repeat",
+    model: str | None = None,
+    image_size: int | None = None,
+    stem_stride: int | None = None,
+    in_chans: int | None = None,
+    depths: Sequence[int] | None = None,
+    dims: Sequence[int] | None = None,
+    val_fraction: float | None = None,
+    group_column: str | None = None,
+    group_pattern: str | None = None,
+    multi_label: bool = False,
+    label_column: str | None = None,
+    label_separator: str | None = None,
+    label_fraction: float = 1.0,
+    recipe: Literal["in1k", "in22k", "in22k-to-in1k", "supervised", "small-data"] | None = None,
+    layer_decay: float | None = None,
+    layer_decay_type: Literal["single", "group"] | None = None,
+    smoothing: float | None = None,
+    mixup: float | None = None,
+    cutmix: float | None = None,
+    rand_augment: float | None = None,
+    erasing: float | None = None,
+    min_scale: float | None = None,
+    flip: bool = True,
+    drop_path: float | None = None,
+    ema: float | None = None,
+    head_init: float | None = None,
+    class_weights: Literal["none", "balanced"] = "none",
+    balanced_sampling: bool = False,
+    eval_epochs: float | None = None,
+    patience: int = 0,
+    crop_pct: float | None = None,
+) -> RunResult:
+    r"""Train a classifier, from pre-trained weights (`init=`) or from scratch, as `convnextv2 classify` does.
+
+    data: class folders, split or not, or a CSV of path and label.  out: a new folder for the run.
+
+    Raises UserError for a mistake in these, LoadError for weights that do not fit, RunFailedError if the run cannot go
+    on, StoppedError after a signal, when everything is saved.
+
+    Settings:
+        resume: Resume the run in out from its newest checkpoint, bit for bit.
+        auto_resume: Resume the run in out if there is one, else start it: for jobs that are started again by
+            themselves.
+        config: Start from the settings in this config.json of another run; options on the command line override them.
+        epochs: Passes over the images.
+        minutes: Train for about this many minutes instead of epochs, measured at the start and without evaluations.
+        batch_size: Images per optimiser step, over all processes.
+        micro_batch: Images that one process works on at a time; a step accumulates as many of these as it needs.
+        lr: Highest learning rate, as used (not a base rate).
+        warmup_epochs: Epochs of linear warm-up.
+        weight_decay: AdamW weight decay; weights of convolutions and linear layers only.
+        clip_grad: Largest norm of the gradient; not clipped by default, as in the paper.
+        seed: Random seed for weights, order and augmentation.
+        device: auto, cpu, cuda or cuda:N.
+        timeout: Minutes that several processes wait for each other, as for the slowest to list the images.
+        precision: auto takes bf16 autocast if the machine computes in it.
+        compile: Compile the model with torch.compile.
+        threads: Threads that compute on a CPU, by default one per core; auto measures which numbers of threads and
+            workers are fastest now, as on a busy machine. The number can change the last bits of results.
+        workers: Processes that read images; by default one per core less one, at most 8.
+        max_pixels: Images of more pixels count as unreadable (decompression bombs).
+        value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits, as 0:4095; by
+            default that of init, else all of 16 bits, and each image's own range for floats. 8 bits stay as they are.
+        max_bad_fraction: Stop the run if more than this share of the files cannot be read; a few always may, unless it
+            is 0.
+        cache: Keep decoded images in memory, shared by all processes of a machine, if a quarter of what is free is
+            enough.
+        checkpoint_minutes: Minutes between checkpoints; the last step is always saved.
+        checkpoint_every: Also save every so many steps; 0: time-based only.
+        log_every: Steps between two lines of metrics.jsonl.
+        init: Weights to start from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none.
+        inflate: How to adapt the stem if in_chans differs from init: repeat, mean, or a list of channels as 0,1,2,0.
+        model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
+        image_size: Pixels on a side of what the model sees; by default that of init, else 224.
+        stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4.
+        in_chans: 3 for colour, 1 for grey images; by default that of init, else 3.
+        depths: Number of blocks of each stage, in place of the model's.
+        dims: Number of channels of each stage, in place of the model's.
+        val_fraction: Share of the images to validate with if the data has no val; by default a fifth, or a tenth of
+            train/.
+        group_column: Column of the CSV whose equal values (a patient, a site) must not be on both sides of the split.
+        group_pattern: The same for folders: a regular expression; what it matches in the path below data, as
+            'patient(\d+)', is the group.
+        multi_label: Several labels per image, each decided by itself; also chosen if a CSV has several in a cell.
+        label_column: Column of the CSV with the labels, if it is not called label, class or target.
+        label_separator: What separates the labels of an image in a CSV; by default a semicolon, if a consistent share
+            has it.
+        label_fraction: Use only this share of the training images of each class, to measure what few labels achieve.
+        recipe: The paper's recipes, or ours for small folders, the default up to 100,000 images.
+        layer_decay: Factor on the learning rate from one layer to the one below; 1 for none.
+        layer_decay_type: Whether a layer is a block or a group of blocks.
+        smoothing: Label smoothing.
+        mixup: Mixup of images and labels: parameter of the Beta distribution; 0 for none.
+        cutmix: CutMix: parameter of the Beta distribution; 0 for none.
+        rand_augment: Magnitude of RandAugment, 0 to 10; 0 for none.
+        erasing: Probability that a rectangle is erased.
+        min_scale: Smallest share of an image's area that a random crop takes.
+        flip: Mirror half of the crops.
+        drop_path: Drop path of the last block.
+        ema: Decay of the EMA of the weights, which is what is evaluated and kept; 0 for none.
+        head_init: Factor on the head's initial weights.
+        class_weights: balanced: rare classes count more in the loss.
+        balanced_sampling: Draw all classes equally often.
+        eval_epochs: Epochs between evaluations; by default one, or more in a run of more than thirty epochs.
+        patience: End the run after this many evaluations without a new best; 0 for never.
+        crop_pct: Share of a resized image's side that is evaluated; by default 0.875, and all of it from 384 pixels on.
+    """
+
+def embed(
+    run: str | Path,
+    data: Images,
+    out: StrPath | None = None,
+    *,
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str = "auto",
+    max_pixels: int = 100000000,
+    value_range: str | Sequence[float] | None = None,
+) -> Embedding:
+    """Extract one feature vector per image, as `convnextv2 embed` does.
+
+    run: a run of pre-training or of a classifier, whose head is not used, or any other source that `load` takes.
+    data: a folder of images, or a text file of paths; or several paths, arrays, tensors, PIL images, or a map-style
+    dataset, see `data.files.given.Images`.  out: a new file to write, .npy (with .names.txt beside it) or .csv; None to
+    write nothing.
+
+    Raises UserError for another ending of `out`, a missing run or an empty folder.
+
+    Settings:
+        batch_size: Images per batch.
+        workers: Processes that read images; by default one per core less one, at most 8.
+        device: auto, cpu, cuda or cuda:N.
+        max_pixels: Images of more pixels count as unreadable (decompression bombs).
+        value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits; by default as the
+            model was trained.
+    """
+
+def evaluate(
+    run: str | Path,
+    data: str | Path,
+    *,
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str = "auto",
+    max_pixels: int = 100000000,
+    value_range: str | Sequence[float] | None = None,
+    split: Literal["val", "test", "train"] | None = None,
+    label_column: str | None = None,
+    label_separator: str | None = None,
+    weights: Literal["average", "plain", "both"] = "average",
+    checkpoint: Literal["best", "latest"] | None = None,
+    image_size: int | None = None,
+    crop_pct: float | None = None,
+    resize: Literal["auto", "crop", "whole"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    out: StrPath | None = None,
+) -> Any:
+    """Evaluate a trained model on labelled images, as `convnextv2 evaluate` does.
+
+    run: a run's folder, or any other source of weights that `load` takes.  data: as the task reads it.
+
+    The settings are a classifier's; a task of another package has its own. Returns what the task returns: for a
+    classifier `Evaluation`. Raises UserError if models of
+    this kind are not evaluated, and as the task does.
+
+    Settings:
+        batch_size: Images per batch.
+        workers: Processes that read images; by default one per core less one, at most 8.
+        device: auto, cpu, cuda or cuda:N.
+        max_pixels: Images of more pixels count as unreadable (decompression bombs).
+        value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits; by default as the
+            model was trained.
+        split: The images to evaluate on; by default val, else test, else train; all if the data is not split.
+        label_column: Column of the CSV with the labels, if it is not called label, class or target.
+        label_separator: What separates the labels of an image in a CSV; by default a semicolon, if a consistent share
+            has it.
+        weights: average: the EMA if the file has one; plain: the weights of the last step; both for comparison.
+        checkpoint: Checkpoint of a run; by default the best if it has one.
+        image_size: Pixels on a side of what the model sees; by default as trained.
+        crop_pct: Share of a resized image's side that the crop takes; by default as trained.
+        resize: crop resizes the shorter side and cuts out the centre, whole resizes to the square; auto: whole from 384
+            on.
+        precision: auto takes bf16 autocast if the machine computes in it.
+        out: A new folder for scores.json, classes.csv, predictions.csv, the confusion matrix and example predictions.
+    """
+
+def predict(
+    run: str | Path,
+    images: Images,
+    *,
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str = "auto",
+    max_pixels: int = 100000000,
+    value_range: str | Sequence[float] | None = None,
+    top: int = 5,
+    weights: Literal["average", "plain"] = "average",
+    threshold: float | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+) -> Iterator[Any]:
+    """Run a trained model on images, in the order given, batch by batch while one iterates.
+
+    run: a run's folder, or any other source of weights that `load` takes.
+    images: image files, folders of them, and text files of paths, mixed; or arrays, tensors, PIL images, or a map-style
+    dataset, see `data.files.given.Images`.
+
+    The settings are a classifier's; a task of another package has its own. Yields what the task yields: for a
+    classifier `Prediction`. Raises UserError if models of
+    this kind do not predict, and as the task does.
+
+    Settings:
+        batch_size: Images per batch.
+        workers: Processes that read images; by default one per core less one, at most 8.
+        device: auto, cpu, cuda or cuda:N.
+        max_pixels: Images of more pixels count as unreadable (decompression bombs).
+        value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits; by default as the
+            model was trained.
+        top: How many of the likeliest classes to give.
+        weights: average: the EMA if the file has one; plain: the weights of the last step.
+        threshold: For models of several labels per image: the probability above which a label is given; by default 0.5.
+        precision: auto takes bf16 autocast if the machine computes in it.
+    """
+
+def pretrain(
+    data: Images | None = None,
+    out: StrPath | None = None,
+    *,
+    resume: bool = False,
+    auto_resume: bool = False,
+    config: StrPath | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    batch_size: int | None = None,
+    micro_batch: int | None = None,
+    lr: float | None = None,
+    warmup_epochs: float | None = None,
+    weight_decay: float | None = None,
+    clip_grad: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    timeout: float = 30.0,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    compile: bool = False,
+    threads: int | Literal["auto"] | None = None,
+    workers: int | None = None,
+    max_pixels: int = 100000000,
+    value_range: str | Sequence[float] | None = None,
+    max_bad_fraction: float = 0.01,
+    cache: bool = True,
+    checkpoint_minutes: float = 5.0,
+    checkpoint_every: int = 0,
+    log_every: int | None = None,
+    init: StrPath | None = None,
+    inflate: str = "repeat",
+    model: str | None = None,
+    image_size: int | None = None,
+    stem_stride: int | None = None,
+    in_chans: int | None = None,
+    depths: Sequence[int] | None = None,
+    dims: Sequence[int] | None = None,
+    mask_ratio: float | None = None,
+    decoder_dim: int | None = None,
+    decoder_depth: int | None = None,
+    norm_pix_loss: bool | None = None,
+    recipe: Literal["auto", "paper"] = "auto",
+    min_scale: float = 0.2,
+    flip: bool = True,
+    pictures: int = 8,
+) -> RunResult:
+    """Pre-train a ConvNeXt with FCMAE on images without labels, as `convnextv2 pretrain` does.
+
+    data: a folder of images or a text file of paths; or several paths, arrays, tensors, PIL images, or a map-style
+    dataset, see `data.files.given.Images`.  out: a new folder for the run.
+
+    A run that was given anything but one path is resumed by giving the same again: the number of images, their paths,
+    and of images in memory the pixels of 64 are compared. A dataset must give the same image for an index each time.
+
+    Raises UserError for a mistake in these, RunFailedError if the run cannot go on (a loss that is not finite, too many
+    unreadable files), StoppedError after a signal, when everything is saved.
+
+    Settings:
+        resume: Resume the run in out from its newest checkpoint, bit for bit.
+        auto_resume: Resume the run in out if there is one, else start it: for jobs that are started again by
+            themselves.
+        config: Start from the settings in this config.json of another run; options on the command line override them.
+        epochs: Passes over the images.
+        minutes: Train for about this many minutes instead of epochs, measured at the start and without evaluations.
+        batch_size: Images per optimiser step, over all processes.
+        micro_batch: Images that one process works on at a time; a step accumulates as many of these as it needs.
+        lr: Highest learning rate, as used (not a base rate).
+        warmup_epochs: Epochs of linear warm-up.
+        weight_decay: AdamW weight decay; weights of convolutions and linear layers only.
+        clip_grad: Largest norm of the gradient; not clipped by default, as in the paper.
+        seed: Random seed for weights, order and augmentation.
+        device: auto, cpu, cuda or cuda:N.
+        timeout: Minutes that several processes wait for each other, as for the slowest to list the images.
+        precision: auto takes bf16 autocast if the machine computes in it.
+        compile: Compile the model with torch.compile.
+        threads: Threads that compute on a CPU, by default one per core; auto measures which numbers of threads and
+            workers are fastest now, as on a busy machine. The number can change the last bits of results.
+        workers: Processes that read images; by default one per core less one, at most 8.
+        max_pixels: Images of more pixels count as unreadable (decompression bombs).
+        value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits, as 0:4095; by
+            default that of init, else all of 16 bits, and each image's own range for floats. 8 bits stay as they are.
+        max_bad_fraction: Stop the run if more than this share of the files cannot be read; a few always may, unless it
+            is 0.
+        cache: Keep decoded images in memory, shared by all processes of a machine, if a quarter of what is free is
+            enough.
+        checkpoint_minutes: Minutes between checkpoints; the last step is always saved.
+        checkpoint_every: Also save every so many steps; 0: time-based only.
+        log_every: Steps between two lines of metrics.jsonl.
+        init: Weights to start from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none.
+        inflate: How to adapt the stem if in_chans differs from init: repeat, mean, or a list of channels as 0,1,2,0.
+        model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
+        image_size: Pixels on a side of what the model sees; by default that of init, else 224.
+        stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4.
+        in_chans: 3 for colour, 1 for grey images; by default that of init, else 3.
+        depths: Number of blocks of each stage, in place of the model's.
+        dims: Number of channels of each stage, in place of the model's.
+        mask_ratio: Share of the patches that is masked; by default that of init, else 0.6.
+        decoder_dim: Width of the decoder; by default that of init, else 512.
+        decoder_depth: Blocks of the decoder; by default that of init, else 1.
+        norm_pix_loss: Predict each patch normalised by its own mean and variance; by default as init was trained, else
+            yes.
+        recipe: auto fits batch, warm-up and epochs to the data and the machine; paper is Table 8 of the paper.
+        min_scale: Smallest share of an image's area that a random crop takes.
+        flip: Mirror half of the crops (the official code does; the paper's text does not).
+        pictures: How often reconstructions are drawn during the run; the last are always drawn.
+    """
+
+def probe(
+    run: str | Path,
+    data: str | Path,
+    *,
+    say: Callable[[str], None] = ...,
+    batch_size: int = 64,
+    workers: int | None = None,
+    device: str = "auto",
+    max_pixels: int = 100000000,
+    value_range: str | Sequence[float] | None = None,
+    label_fraction: float = 1.0,
+    labels_per_class: int | None = None,
+    draws: int = 3,
+    against: str | StrPath = "random",
+    split: Literal["val", "test"] | None = None,
+    val_fraction: float | None = None,
+    group_column: str | None = None,
+    group_pattern: str | None = None,
+    multi_label: bool = False,
+    label_column: str | None = None,
+    label_separator: str | None = None,
+    image_size: int | None = None,
+    neighbours: int = 20,
+    seed: int = 0,
+    out: StrPath | None = None,
+) -> ProbeResult:
+    r"""Evaluate frozen features: a linear probe and k-NN on labelled images, beside random weights.
+
+    run: a run of `pretrain` or `classify`, or any other source that `load` takes; a head is not used.
+    data: labelled images, see `read_splits`.  say: called with lines of progress.
+
+    The result of a run's folder is added to its report.html.
+
+    The linear probe is a logistic regression on features standardised by the training ones; its regularisation is
+    chosen on a fifth of the training labels, never on the images that it is evaluated on. k-NN is that of Wu et al.
+    2018: cosine similarity s, votes of weight exp(s / 0.07). If images have several labels there is one regression per
+    class, scored by mean average precision, and no k-NN.
+
+    Raises UserError for a mistake in these or a file that is not there, LoadError for one that is damaged,
+    RunFailedError if images cannot be read or features are not finite.
+
+    Settings:
+        batch_size: Images per batch.
+        workers: Processes that read images; by default one per core less one, at most 8.
+        device: auto, cpu, cuda or cuda:N.
+        max_pixels: Images of more pixels count as unreadable (decompression bombs).
+        value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits; by default as the
+            model was trained.
+        label_fraction: Use only this share of the labels of each class, drawn several times.
+        labels_per_class: Or this many labels of each class.
+        draws: How often these are drawn; mean and standard deviation are reported.
+        against: Another run or file to compare with; random weights of the same architecture are always beside it.
+        split: The images to evaluate on; by default val, or test if there is no val.
+        val_fraction: Share of the images to evaluate on if the data has no val; by default a fifth, or a tenth of
+            train/.
+        group_column: Column of the CSV whose equal values (a patient, a site) must not be on both sides of the split.
+        group_pattern: The same for folders: a regular expression; what it matches in the path below data, as
+            'patient(\d+)', is the group.
+        multi_label: Several labels per image, each evaluated by itself; also chosen if a CSV has several in a cell.
+        label_column: Column of the CSV with the labels, if it is not called label, class or target.
+        label_separator: What separates the labels of an image in a CSV; by default a semicolon, if a consistent share
+            has it.
+        image_size: Pixels on a side; by default that of the run.
+        neighbours: k of k-NN.
+        seed: Random seed of what is drawn: labels, val, random weights.
+        out: A new JSON file for the whole result.
+    """
