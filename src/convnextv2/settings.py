@@ -11,7 +11,7 @@ import operator
 import os
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -155,9 +155,11 @@ def _as(hint: object, value: typing.Any) -> typing.Any:
         return _as_tuple(parts, value)
     if hint is Path:
         return value if isinstance(value, Path) else Path(value)
+    if origin is Callable and callable(value):
+        return value
     if os.PathLike in (hint, origin):
         return value if isinstance(value, os.PathLike) else os.fspath(value)
-    if hint is not types.NoneType and hint not in _WORDS and origin is not typing.Literal:
+    if hint is not types.NoneType and (origin or hint) not in _WORDS and origin is not typing.Literal:
         return tuple(value) if isinstance(value, list) else value
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # of numpy, or of torch
         value = value.item()
@@ -205,6 +207,7 @@ _WORDS: dict[object, str] = {
     str: "a string",
     Path: "a path",
     os.PathLike: "a path",
+    Callable: "a function",
 }
 
 

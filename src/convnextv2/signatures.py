@@ -24,7 +24,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def verb(settings: type[Settings] | None = None, *, unchecked: tuple[str, ...] = ()) -> Callable[[F], F]:
     """Decorate a verb: check its arguments by their type hints, and show its settings as arguments of their own.
 
-    settings: what the function takes as `**settings`, and checks itself.  unchecked: arguments that it checks itself.
+    settings: what the function takes as `**settings`; names and rules it checks itself.  unchecked: arguments whose
+    types it checks itself.
 
     `inspect.signature`, `help` and completion show the settings after the other arguments, and the docstring gets a
     line for each. A call raises UserError for an argument of another type; see `settings.converted`.
@@ -44,7 +45,9 @@ def verb(settings: type[Settings] | None = None, *, unchecked: tuple[str, ...] =
                 parameter = own.parameters[name]
                 if parameter.kind is parameter.VAR_POSITIONAL:
                     bound.arguments[name] = tuple(converted(name, each, hints[name]) for each in value)
-                elif parameter.kind is not parameter.VAR_KEYWORD and name not in unchecked:
+                elif parameter.kind is parameter.VAR_KEYWORD:
+                    bound.arguments[name] = _converted_settings(settings, value)
+                elif name not in unchecked:
                     bound.arguments[name] = converted(name, value, hints[name])
             return function(*bound.args, **bound.kwargs)
 
@@ -75,8 +78,18 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     return typing.get_type_hints(function)
 
 
+def _converted_settings(settings: type[Settings] | None, given: dict[str, Any]) -> dict[str, Any]:
+    hints = {} if settings is None else _settings_hints(settings)
+    return {name: converted(name, value, hints[name]) if name in hints else value for name, value in given.items()}
+
+
+@cache
+def _settings_hints(settings: type[Settings]) -> dict[str, Any]:
+    return typing.get_type_hints(settings)
+
+
 def _signature(own: inspect.Signature, settings: type[Settings]) -> inspect.Signature:
-    hints = typing.get_type_hints(settings)
+    hints = _settings_hints(settings)
     first = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
     names = [name for name in settings.names() if name not in own.parameters]
     more = [

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from convnextv2.atomic import open_to_append
 from convnextv2.engine.metrics_file import MetricsFile
 from convnextv2.engine.tensorboard import open_board
+from convnextv2.errors import spelled
 from convnextv2.notebook import ProgressLine, in_notebook
 from convnextv2.text import printable
 
@@ -52,7 +53,7 @@ class RunLog:
         """Write one line to the console and to log.txt."""
         if self.quiet:
             return
-        text = printable(text)
+        text = printable(spelled(text))
         self._show(lambda: self.console.print(text, markup=False, soft_wrap=True))
         self.note(text)
 

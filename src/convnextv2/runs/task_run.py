@@ -296,13 +296,16 @@ class TaskRun(ABC, Generic[S]):
             self.log.say(f"--value-range: the {found.files} files looked at have 8 bits, which stay as they are")
 
     def _describe(self) -> ModelInfo:
-        source, init = self.source, self.init
+        data, init = self.settings.data, self.init
+        trained_on = shown(data.name) if data else ""
+        if self.given is not None:
+            trained_on = f"{len(self.given):,} images in {self.given.source}"
         return ModelInfo(
             kind=self.kind,
             architecture=self.architecture,
             preprocessing=self.preprocessing,
             image_size=self.image_size,
-            trained_on=shown(source.name) if source else "",
+            trained_on=trained_on,
             trained_from=history(init),
             licence=None if init is None else init.info.licence,
             **self.model_info(),

@@ -54,15 +54,14 @@ def images_of(given: Images) -> ImageList:
         raise UserError("no images given: give paths of images or folders, arrays, PIL images, or a dataset of them")
     if is_path(first):
         names = PathList(pictures_at(_paths(items)))
-        return ImageList(Path(f"{len(names)} images given by path"), names, Path())
+        return ImageList(Path("the given paths"), names, Path())
     try:
         open_item(first)
     except NotReadError as error:
         raise UserError(f"these are no images: the first is {one_line(error)}") from None
     count = len(items)
     names = (f"{number:0{len(str(count - 1))}d}" for number in range(count))
-    source = Path(f"{count} images in memory")
-    return ImageList(source, names, Path(), held=ImagesInMemory(items, np.arange(count)))
+    return ImageList(Path("memory"), names, Path(), held=ImagesInMemory(items, np.arange(count)))
 
 
 def _several(given: Any) -> Any:
