@@ -32,7 +32,13 @@ class RunLog:
     def __init__(self, run: Path, *, quiet: bool = False) -> None:
         self.run, self.quiet = run, quiet
         self._line = ProgressLine() if in_notebook() else None
-        self.console = Console(stderr=self._line is None, quiet=quiet, highlight=False, force_jupyter=False)
+        self.console = Console(
+            stderr=self._line is None,
+            quiet=quiet,
+            highlight=False,
+            force_jupyter=False,
+            no_color=self._line is not None,
+        )
         self._progress: Progress | None = None
         self._console_is_gone = False
         self._last_line = -math.inf
@@ -94,7 +100,7 @@ class RunLog:
         """
         if self.quiet:
             return
-        if self.console.is_terminal:
+        if self.console.is_terminal and self._line is None:
             text = f"epoch {epoch:.1f}  loss {loss:.4f}  {speed(rate)}"
             self._show(lambda: self._bar(total).update(self._task, completed=step, text=text))
             return
