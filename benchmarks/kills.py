@@ -648,7 +648,16 @@ def fits(value: object, before: object, name: str) -> bool:
     """Whether a value is one that the setting may have (so that to take it is right)."""
     if value is None or name in ("resume", "config", "out", "data"):
         return True
-    paths_and_texts = ("device", "init", "inflate", "group_column", "group_pattern", "label_separator", "model")
+    paths_and_texts = (
+        "device",
+        "init",
+        "inflate",
+        "group_column",
+        "group_pattern",
+        "label_column",
+        "label_separator",
+        "model",
+    )
     if name in paths_and_texts and isinstance(value, str):
         return True
     if isinstance(before, bool):

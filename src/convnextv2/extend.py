@@ -6,7 +6,7 @@ docs/extend.md walks through a task that is built of them.
 from __future__ import annotations
 
 from convnextv2.data.files.folder import ImageList, list_images
-from convnextv2.data.files.paths import pictures_at as images_at
+from convnextv2.data.files.given import images_of
 from convnextv2.data.loading.batch import PerImage
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.data.transforms.geometry import CenterFit, RandomResizedCropFlip
@@ -59,7 +59,7 @@ __all__ = [
     "TrainingData",
     "fill_encoder",
     "fingerprint",
-    "images_at",
+    "images_of",
     "init_distributed",
     "list_images",
     "load_kind",

@@ -1,9 +1,7 @@
 """What is done with a trained model: both go through the one inference path."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -12,7 +10,7 @@ from convnextv2.extend import (
     ImageReader,
     InferenceSettings,
     Predictor,
-    images_at,
+    images_of,
     init_distributed,
     list_images,
     load_kind,
@@ -32,9 +30,7 @@ class Colour:
 def predict(run, images, **settings) -> Iterator[Colour]:
     """Everything is decided at once; images are read as the results are asked for."""
     chosen = make_settings(InferenceSettings, "predict", settings)
-    given = [images] if isinstance(images, str | os.PathLike) else images
-    listed = ImageList(Path(), tuple(images_at(given)), Path())
-    predictor, reader = _opened(run, listed, chosen)
+    predictor, reader = _opened(run, images_of(images), chosen)
     return _colours(predictor, reader)
 
 
