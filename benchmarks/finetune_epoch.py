@@ -68,7 +68,8 @@ from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import normalise
 from convnextv2.engine import machine
 from convnextv2.engine.distributed import DistributedContext
-from convnextv2.engine.loop import LoopSettings, fit
+from convnextv2.engine.loop import fit
+from convnextv2.engine.loop_settings import LoopSettings
 from convnextv2.engine.runlog import RunLog
 from convnextv2.errors import ConvNeXtV2Error, RunFailedError, UserError, spelled_for_command
 from convnextv2.models import SIZES, ConvNeXt, create_model

@@ -7,7 +7,7 @@ import torch
 from small_run import SMALL
 
 from convnextv2 import UserError, pretrain
-from convnextv2.engine.loop import _Plan
+from convnextv2.engine.meters import Plan
 from convnextv2.engine.runlog import speed
 from convnextv2.runs import pace
 from convnextv2.tasks.pretrain.run import PretrainRun
@@ -92,7 +92,7 @@ def test_a_wrong_number_of_threads_is_one_line(picture_folder, tmp_path, wrong):
 
 
 def test_a_plan_that_does_not_hold_is_told_once_it_is_clear():
-    plan = _Plan(seconds=100.0)
+    plan = Plan(seconds=100.0)
     said = [plan.late(1.0, 99 - step, step + 1.0) for step in range(15)]
     assert not any(said)  # as planned
     said = [plan.late(3.0, 84 - step, 15 + 3.0 * (step + 1)) for step in range(40)]
@@ -103,5 +103,5 @@ def test_a_plan_that_does_not_hold_is_told_once_it_is_clear():
 
 
 def test_a_plan_without_a_duration_is_never_late():
-    plan = _Plan(seconds=float("inf"))
+    plan = Plan(seconds=float("inf"))
     assert not any(plan.late(1e6, 10, 1e6 * step) for step in range(5))

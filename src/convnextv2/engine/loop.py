@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median_low
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +19,8 @@ from convnextv2.atomic import write_atomically
 from convnextv2.engine import machine, runfolder, state
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.ema import average_of
+from convnextv2.engine.loop_settings import LoopSettings
+from convnextv2.engine.meters import Meter, Plan
 from convnextv2.engine.metrics_file import rewind
 from convnextv2.engine.optim import adamw
 from convnextv2.engine.precision import autocast
@@ -34,49 +32,6 @@ from convnextv2.errors import ConvNeXtV2Error, RunFailedError, StoppedError
 from convnextv2.records import TaskBatch
 from convnextv2.text import one_line
 from convnextv2.weights.files import checkpoint_of
-
-_LATE = 1.3  # times the planned duration
-_SURE_SECONDS = 20.0  # of training, before the pace is compared with the plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """All that the loop needs to know; every number resolved.
-
-    batch_size: images of one optimiser step over all processes.  accumulate: micro-batches of a process per step.
-    lr_scales: factor on the rate by parameter name, for layer-wise decay.  ema_decay: of the average of weights.
-    log_every: in steps.  eval_every, samples_every: in steps, 0 for only at the end.
-    checkpoint_every: in steps, or 0 for time-based only.  planned_seconds: of all steps; the log says so if they will
-    take much longer.
-    best: name of the evaluated value, the higher the better, whose best checkpoint is kept; of the average's
-    evaluation if there is an average.  patience: evaluations without a new best after which the run ends; 0
-    for never.
-    """
-
-    total_steps: int
-    steps_per_epoch: int
-    batch_size: int
-    accumulate: int = 1
-    lr: float
-    min_lr: float = 0.0
-    warmup_steps: int = 0
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.95)
-    lr_scales: Mapping[str, float] = field(default_factory=dict)
-    ema_decay: float | None = None
-    ema_warmup: bool = False
-    clip_grad: float | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = False
-    seed: int = 0
-    log_every: int = 1
-    eval_every: int = 0
-    samples_every: int = 0
-    best: str | None = None
-    patience: int = 0
-    checkpoint_every: int = 0
-    checkpoint_minutes: float = 5.0
-    planned_seconds: float = math.inf
 
 
 def fit(task: Task, settings: LoopSettings, log: RunLog, context: DistributedContext, *, resume: bool = False) -> Path:
@@ -93,30 +48,6 @@ def fit(task: Task, settings: LoopSettings, log: RunLog, context: DistributedCon
         if resume:
             loop.go_back_to_checkpoint()
         return loop.train(request)
-
-
-def seconds_per_step(task: Task, settings: LoopSettings, context: DistributedContext) -> float:
-    """Measure one optimiser step, reading of its images included; leaves weights and buffers as they were.
-
-    A few micro-batches, more if they are quick, of which the first half warms up; the slowest process counts.
-    """
-    model, times = task.model.to(context.device).train(), []
-    batches = task.batches(0, 12, settings.accumulate, context)
-    with closing(batches), machine.buffers_kept(model), _memory():
-        start = time.perf_counter()
-        for batch in batches:
-            with autocast(settings.precision, context.device):
-                task.step(model, batch.to(context.device)).loss.backward()
-            if context.device.type == "cuda":
-                torch.cuda.synchronize()
-            now = time.perf_counter()
-            times.append(now - start)
-            start = now
-            if len(times) == 12 or (len(times) >= 3 and sum(times) > 5):
-                break
-    model.zero_grad(set_to_none=True)
-    warm = times[len(times) // 2 :]
-    return max(context.gather(sum(warm) / len(warm))) * settings.accumulate
 
 
 class _Loop:
@@ -144,8 +75,8 @@ class _Loop:
         self.unread: ConvNeXtV2Error | None = None  # why this process has no batch for the step that is running
         self.seconds = 0.0
         self.best, self.best_step, self.stale = None, 0, 0
-        self.meter = _Meter()
-        self.plan = _Plan(settings.planned_seconds)
+        self.meter = Meter()
+        self.plan = Plan(settings.planned_seconds)
         self.last_saved = time.monotonic()
         self.checkpoints = log.run / "checkpoints"
         path = log.run / "config.json"
@@ -173,7 +104,7 @@ class _Loop:
             self.step, self.seconds, self.looked = where.step, where.seconds, where.looked
             self.saved_step = self.step
             self.best, self.best_step, self.stale = where.best, where.best_step, where.stale
-            self.meter, mark = _Meter(**where.meter), where.logged
+            self.meter, mark = Meter(**where.meter), where.logged
             if self.average is not None:
                 self.average.n_averaged.fill_(where.averaged)
             if self.context.is_main:
@@ -328,7 +259,7 @@ class _Loop:
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        with self.context.awaiting("the gradients of all"), _memory():
+        with self.context.awaiting("the gradients of all"), machine.memory_advice():
             yield
 
     def _fail(self, lr: float, loss: float, norm: float, names: list[str]) -> None:
@@ -345,7 +276,7 @@ class _Loop:
 
     def _log_training(self) -> None:
         s, meter = self.settings, self.meter
-        self.meter = _Meter()
+        self.meter = Meter()
         rate = s.batch_size * meter.steps / meter.seconds
         values = meter.means() | {"lr": self.schedule.at(self.step - 1), "images_per_second": float(f"{rate:.4g}")}
         if self.context.device.type == "cuda":
@@ -459,54 +390,3 @@ class _Loop:
 
 class _NotFiniteError(RunFailedError):
     """A loss or a gradient: the weights that gave it are not worth saving."""
-
-
-@dataclass
-class _Meter:
-    """Sums between two lines of the log; a checkpoint includes them."""
-
-    steps: int = 0
-    seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
-
-    def add(self, losses: dict[str, float], norm: float, seconds: float) -> None:
-        self.steps, self.seconds = self.steps + 1, self.seconds + seconds
-        for name, value in {**losses, "grad_norm": norm}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def means(self) -> dict[str, float]:
-        return {name: round(value / self.steps, 6) for name, value in self.sums.items()}
-
-
-@dataclass
-class _Plan:
-    """How long the run was to take, and how long its recent steps say it will."""
-
-    seconds: float
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=20))  # seconds of each step
-    since_start: float = 0.0
-
-    def late(self, step: float, left: int, done: float) -> str:
-        """Take in the seconds of a step; return a line, now and then, if the rest will take much longer than planned.
-
-        left: steps still to do.  done: seconds of all steps so far.
-        """
-        self.recent.append(step)
-        self.since_start += step
-        expected = done + left * median_low(self.recent)
-        if self.since_start < _SURE_SECONDS or expected < _LATE * self.seconds:
-            return ""
-        planned, self.seconds = self.seconds, expected
-        return (
-            f"slower than measured at the start: about {duration(expected)} in all, not {duration(planned)}; "
-            "Ctrl-C stops and saves, --resume continues"
-        )
-
-
-@contextmanager
-def _memory() -> Iterator[None]:
-    """Raise RunFailedError with advice if the device's memory is full."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise RunFailedError("out of memory on the device; use a smaller --micro-batch, or --batch-size") from error

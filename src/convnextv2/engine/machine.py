@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convnextv2._version import __version__
+from convnextv2.errors import RunFailedError
 
 
 def free_bytes(device: torch.device) -> int:
@@ -137,3 +138,12 @@ def _lines(path: str) -> list[str]:
         return Path(path).read_text().splitlines()
     except OSError:
         return []
+
+
+@contextmanager
+def memory_advice() -> Iterator[None]:
+    """Raise RunFailedError with advice if the device's memory is full."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunFailedError("out of memory on the device; use a smaller --micro-batch, or --batch-size") from error

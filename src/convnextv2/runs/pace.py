@@ -10,7 +10,8 @@ import torch
 
 from convnextv2.engine import machine
 from convnextv2.engine.distributed import DistributedContext
-from convnextv2.engine.loop import LoopSettings, seconds_per_step
+from convnextv2.engine.loop_settings import LoopSettings
+from convnextv2.engine.step_time import seconds_per_step
 from convnextv2.engine.task import Task
 from convnextv2.runs.task_run import Chosen, TaskRun
 

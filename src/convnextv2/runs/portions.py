@@ -9,7 +9,7 @@ import torch
 
 from convnextv2.engine import machine, precision
 from convnextv2.engine.distributed import DistributedContext
-from convnextv2.engine.loop import LoopSettings
+from convnextv2.engine.loop_settings import LoopSettings
 from convnextv2.errors import UserError
 from convnextv2.runs.settings import RunSettings
 from convnextv2.runs.task_run import Chosen, Recipe, TaskRun

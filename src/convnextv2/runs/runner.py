@@ -18,7 +18,8 @@ from convnextv2 import notebook
 from convnextv2.atomic import write_text_atomically
 from convnextv2.data.files.folder import ImageList
 from convnextv2.engine import distributed, machine, precision, runfolder
-from convnextv2.engine.loop import LoopSettings, fit
+from convnextv2.engine.loop import fit
+from convnextv2.engine.loop_settings import LoopSettings
 from convnextv2.engine.runlog import RunLog, duration, speed
 from convnextv2.engine.signals import Interrupted, stoppable
 from convnextv2.engine.task import Task

@@ -14,7 +14,7 @@ from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.look import look
 from convnextv2.data.loading.image_set import ImageSet, Targets, Transform
 from convnextv2.engine.distributed import DistributedContext
-from convnextv2.engine.loop import LoopSettings
+from convnextv2.engine.loop_settings import LoopSettings
 from convnextv2.engine.parts import advising
 from convnextv2.engine.runfolder import read_config
 from convnextv2.engine.runlog import RunLog

@@ -11,7 +11,7 @@ from torch import nn
 from convnextv2.data.labels.labels import LabelledImages, few_labels
 from convnextv2.data.labels.splits import Splits, read_splits
 from convnextv2.engine import machine
-from convnextv2.engine.loop import LoopSettings
+from convnextv2.engine.loop_settings import LoopSettings
 from convnextv2.errors import UserError
 from convnextv2.inference.predictor import InputSpec
 from convnextv2.models import ConvNeXt, build_backbone, layer_ids, timm_backbone

@@ -15,7 +15,7 @@ from convnextv2.data.files.folder import list_images
 from convnextv2.data.files.given import Images, images_of, is_path
 from convnextv2.data.files.path_list import PathList
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
-from convnextv2.engine.loop import LoopSettings
+from convnextv2.engine.loop_settings import LoopSettings
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.models.config import EncoderConfig
