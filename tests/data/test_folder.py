@@ -158,6 +158,17 @@ def test_text_file(tmp_path):
     assert images.ignored == {}
 
 
+def test_a_text_file_names_folders_too(tmp_path):
+    touch(tmp_path, "lists/a.png", "cats/1.jpg", "cats/deep/2.jpg", "v1.jpg/3.png", "other/4.png")
+    listing = tmp_path / "lists" / "all.txt"
+    listing.write_text(f"../cats\na.png\n../v1.jpg/\n{tmp_path / 'other'}\n../gone\n")
+    found = list_images(listing)
+    folder = [f"{tmp_path / 'other'}/4.png"]
+    assert found.names == ("../cats/1.jpg", "../cats/deep/2.jpg", "a.png", "../v1.jpg/3.png", *folder, "../gone")
+    assert found.path(0).is_file()
+    assert found.path(4).is_file()
+
+
 def test_text_files_that_do_not_serve(tmp_path):
     listing = tmp_path / "list.txt"
     listing.write_text("# nothing\n\n")

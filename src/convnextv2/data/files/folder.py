@@ -84,7 +84,8 @@ def list_images(source: str | Path) -> ImageList:
     sorted by code point, so the order is the same on every machine. Links to folders are
     followed, and no folder is entered twice. Hidden files and folders are left out.
 
-    A text file holds one path per line, absolute or relative to the text file; blank lines and
+    A text file holds one path per line, absolute or relative to the text file, of an image or of a
+    folder (whose name has no dot, or a slash at its end), which is walked too; blank lines and
     lines that begin with `#` are skipped. A path to a missing file gives a `BadImageError` when it is
     decoded.
 
@@ -236,7 +237,7 @@ def _nothing_found(root: Path, ignored: Mapping[str, int]) -> str:
 
 
 def _list_text(source: Path) -> ImageList:
-    names = PathList(_lines(source))
+    names = PathList(_with_folders(source.parent, _lines(source)))
     if not names:
         raise UserError(f"{shown(source)} names no files; write one path per line, or give a folder of images")
     root = source.parent
@@ -246,6 +247,18 @@ def _list_text(source: Path) -> ImageList:
             f" {shown(root / names[0])}; write paths that are absolute or relative to {shown(root)}"
         )
     return ImageList(source, names, root)
+
+
+def _with_folders(root: Path, lines: Iterator[str]) -> Iterator[str]:
+    """Yield the lines, in place of a folder the images in it."""
+    for name in lines:
+        if "." not in name.rpartition("/")[2] and os.path.isdir(
+            root / name
+        ):  # millions of names of files are not looked up
+            folder = name.rstrip("/")
+            yield from (f"{folder}/{each}" for each in list_images(root / name).names)
+        else:
+            yield name
 
 
 def _lines(source: Path) -> Iterator[str]:
