@@ -18,6 +18,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from safetensors import safe_open
@@ -111,10 +112,15 @@ def make(source: Path, data: Path, out: Path) -> None:
 
 
 def content(path: Path) -> str:
-    """A hash of a file: of its bytes, or of a safetensors file's tensors and metadata."""
+    """A hash of a file: of its bytes, a safetensors file's tensors and metadata, or what lies in a torch.save file."""
+    digest = hashlib.sha256()
+    if path.suffix in (".pt", ".pth"):
+        with zipfile.ZipFile(path) as archive:  # whose folder bears the name that the file had when it was written
+            for name in archive.namelist():
+                digest.update(name.partition("/")[2].encode() + archive.read(name))
+        return digest.hexdigest()
     if path.suffix != ".safetensors":
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    digest = hashlib.sha256()
     with safe_open(path, "np") as file:
         metadata = file.metadata() or {}
         digest.update(json.dumps(metadata, sort_keys=True).encode())

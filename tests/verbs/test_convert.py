@@ -1,6 +1,7 @@
 """Weights in, weights out for the tools that people use, bit by bit."""
 
 import resource
+import warnings
 
 import pytest
 import timm
@@ -52,6 +53,19 @@ def test_there_and_back_is_bitwise(to, name, tmp_path):
     before, after = (tensors_of(tmp_path / file)[0] for file in ("model.pt", "back.pt"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("to", ["official", "mmpretrain", "minkowski", "timm"])
+def test_the_same_weights_give_the_same_file(to, tmp_path):
+    random_file(tmp_path / "model.pt")
+    written = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # minkowski has no head
+            convert(tmp_path / "model.pt", to, tmp_path / folder / ENDINGS[to])
+        written.append((tmp_path / folder / ENDINGS[to]).read_bytes())
+    assert written[0] == written[1]
 
 
 def test_minkowski_and_back_keeps_the_encoder_bitwise(official, tmp_path):

@@ -90,7 +90,12 @@ def _write(held: ModelFile, to: Target, out: Path) -> list[Path]:
         write_atomically(out, lambda partial: save_file(tensors, partial, metadata))
     else:
         content = {_CONTAINER[to]: tensors} | ({"licence": licence} if licence else {})
-        write_atomically(out, lambda partial: torch.save(content, partial))
+
+        def save(partial: Path) -> None:
+            with partial.open("wb") as file:  # given a path, torch would write its random name into the file
+                torch.save(content, file)
+
+        write_atomically(out, save)
     return [out]
 
 
