@@ -55,7 +55,7 @@ def test_there_and_back_is_bitwise(to, name, tmp_path):
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-@pytest.mark.parametrize("to", ["official", "mmpretrain", "minkowski", "timm"])
+@pytest.mark.parametrize("to", ["official", "mmpretrain", "minkowski"])
 def test_the_same_weights_give_the_same_file(to, tmp_path):
     random_file(tmp_path / "model.pt")
     written = []
