@@ -91,7 +91,8 @@ DENSE = DenseGrid()
 def apply(module: nn.Module, x: Tensor, grid: Grid) -> Tensor:
     """Call a module over the sites of a grid.
 
-    Over whole images that is `module(x)`, so that a part can be replaced or wrapped by any module of torch.
+    x: maps (N, C, H, W), as modules exchange them.  Over whole images that is `module(x)`, so that a part can be
+    replaced or wrapped by any module of torch.
     """
     return module(x) if grid.dense else module(x, grid)
 

@@ -106,7 +106,8 @@ def derivatives(
     """Return the gradients of `function(*inputs)`, given that of its result, as tensors that can be differentiated.
 
     For the backward pass of a hand-written implementation when a second derivative is asked for
-    (`torch.is_grad_enabled()` is True in it).  function: in plain torch, such as the reference.
+    (`torch.is_grad_enabled()` is True in it).  function: in plain torch, such as the reference.  inputs: tensors of any
+    shapes, which their gradients have too.  gradient: of the shape of the result.
     """
     inputs = tuple(tensor.view_as(tensor) for tensor in inputs)  # apart from how one of them follows from another
     wanted = [tensor for tensor in inputs if tensor.requires_grad]
