@@ -191,8 +191,9 @@ def classify(
         init: Weights to start from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none.
         inflate: How to adapt the stem if in_chans differs from init: repeat, mean, or a list of channels as 0,1,2,0.
         model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
-        image_size: Pixels on a side of what the model sees; by default that of init, else 224.
-        stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4.
+        image_size: Pixels on a side of what the model sees; by default that of init, else as the files, 224 at most.
+        stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4 from 128 pixels on, 2 from
+            64.
         in_chans: 3 for colour, 1 for grey images; by default that of init, else 3.
         depths: Number of blocks of each stage, in place of the model's.
         dims: Number of channels of each stage, in place of the model's.
@@ -432,8 +433,9 @@ def pretrain(
         init: Weights to start from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none.
         inflate: How to adapt the stem if in_chans differs from init: repeat, mean, or a list of channels as 0,1,2,0.
         model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
-        image_size: Pixels on a side of what the model sees; by default that of init, else 224.
-        stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4.
+        image_size: Pixels on a side of what the model sees; by default that of init, else as the files, 224 at most.
+        stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4 from 128 pixels on, 2 from
+            64.
         in_chans: 3 for colour, 1 for grey images; by default that of init, else 3.
         depths: Number of blocks of each stage, in place of the model's.
         dims: Number of channels of each stage, in place of the model's.

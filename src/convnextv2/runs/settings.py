@@ -102,6 +102,25 @@ class RunSettings(Settings):
         yield from self.in_range("seed", 0, 2**63, high_open=True)
 
 
+PUBLISHED_SIZE, PUBLISHED_STEM = 224, 4
+
+
+def stem_for(side: int) -> int:
+    """Return the stem stride for images of so many pixels on a side: as published from 128 on, less for smaller ones.
+
+    So a picture of 32 to 224 pixels becomes a map of at least 4 x 4 sites in the last stage, as far as strides go.
+    """
+    return PUBLISHED_STEM if side >= 128 else 2 if side >= 64 else 1
+
+
+def size_for(side: int, patch: int) -> int:
+    """Return the image size for files of so many pixels on their shorter side: at most 224, in whole patches.
+
+    patch: pixels on a side of a site of the last stage, which is a mask patch.
+    """
+    return PUBLISHED_SIZE if side >= PUBLISHED_SIZE else max(2, round(side / patch)) * patch
+
+
 SHAPE = frozenset({"model", "in_chans", "stem_stride", "depths", "dims", "image_size"})
 """What the weights to start from decide, if it is not given."""
 
@@ -120,9 +139,9 @@ class ModelSettings(RunSettings):
     model: str | None = None
     """convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of --init, else convnextv2_atto."""
     image_size: int | None = None
-    """Pixels on a side of what the model sees; by default that of --init, else 224."""
+    """Pixels on a side of what the model sees; by default that of --init, else as the files, 224 at most."""
     stem_stride: int | None = None
-    """4 as published; 2 or 1 for small images; by default that of --init, else 4."""
+    """4 as published; 2 or 1 for small images; by default that of --init, else 4 from 128 pixels on, 2 from 64."""
     in_chans: int | None = None
     """3 for colour, 1 for grey images; by default that of --init, else 3."""
     depths: tuple[int, int, int, int] | None = None

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from convnextv2.data.files.extent import extent
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.look import look
 from convnextv2.data.loading.image_set import ImageSet, Targets, Transform
@@ -20,9 +21,10 @@ from convnextv2.engine.runfolder import read_config
 from convnextv2.engine.runlog import RunLog
 from convnextv2.engine.task import Task
 from convnextv2.errors import UserError
+from convnextv2.models.config import TIMM_PREFIX
 from convnextv2.records import RunDescription
 from convnextv2.runs.images import check_images, take_images
-from convnextv2.runs.settings import ModelSettings
+from convnextv2.runs.settings import PUBLISHED_SIZE, PUBLISHED_STEM, ModelSettings, size_for, stem_for
 from convnextv2.settings import as_value_range
 from convnextv2.text import shown
 from convnextv2.weights.files import checkpoint_of
@@ -171,8 +173,12 @@ class TaskRun(ABC, Generic[S]):
         return 3 * self.image_size
 
     def default_image_size(self, init: ModelFile | None) -> int:
-        """Return the pixels on a side if the user gave none."""
-        return 224 if init is None else init.info.image_size
+        """Return the pixels on a side if the user gave none and they do not follow from the files."""
+        return PUBLISHED_SIZE if init is None else init.info.image_size
+
+    def as_published(self) -> bool:
+        """Return whether image size and stem are the published ones by default, whatever the files are."""
+        return False
 
     def parameters(self) -> int:
         """Count the parameters that are reported."""
@@ -210,16 +216,20 @@ class TaskRun(ABC, Generic[S]):
         saved = self._saved()
         self.init = self._init() if saved is None else None
         known = saved or self.init
+        size, stem, fitted = s.image_size, s.stem_stride, []
+        if known is None and not self.as_published():
+            size, stem, fitted = self.context.broadcast(self._fitting)
         self.architecture = ArchitectureRequest(
-            model=s.model, in_chans=s.in_chans, stem_stride=s.stem_stride, depths=s.depths, dims=s.dims
+            model=s.model, in_chans=s.in_chans, stem_stride=stem, depths=s.depths, dims=s.dims
         ).resolve(known)
-        self.image_size = s.image_size or self.default_image_size(known)
+        self.image_size = size or self.default_image_size(known)
         self.preprocessing = preprocessing_for(self.architecture.in_chans, known)
         if s.value_range is not None:
             self.preprocessing = replace(self.preprocessing, value_range=as_value_range(s.value_range))
         if not self.resuming:
             self.context.broadcast(self._look)
-        self.recipe, self.chosen = self.choose_recipe()
+        self.recipe, chosen = self.choose_recipe()
+        self.chosen = [*fitted, *chosen]
         torch.manual_seed(s.seed)
         self.model = self.build_model()
         if self.init is not None:
@@ -283,6 +293,27 @@ class TaskRun(ABC, Generic[S]):
                 f"--resume: {init.path} is not what the run began with; name the weights with --init, a new --out"
             )
         return init
+
+    def _fitting(self) -> tuple[int | None, int | None, Chosen]:
+        """Image size and stem of a new model: as asked, else as the files are; and what was chosen."""
+        s, size, stem = self.settings, self.settings.image_size, self.settings.stem_stride
+        is_ours = not (s.model or "").startswith(TIMM_PREFIX)
+        if size is not None and (stem is not None or not is_ours) and s.in_chans is not None:
+            return size, stem, []
+        seen = extent(self.data.images, max_pixels=s.max_pixels)
+        if seen.grey and s.in_chans is None and not self.resuming:
+            self.log.say("the images have no colour: --in-chans 1 reads them as grey, which is faster")
+        if not seen.files:
+            return size, stem, []
+        chosen: Chosen = []
+        if stem is None and is_ours:
+            stem = stem_for(size or seen.side)
+            chosen.append(("stem_stride", stem, f"for images of {size or seen.side} pixels"))
+        if size is None:
+            size = size_for(seen.side, 8 * (stem or PUBLISHED_STEM))
+            why = f"the shorter side of the files is {seen.side} pixels, the median of {seen.files}"
+            chosen.insert(0, ("image_size", size, why))
+        return size, stem, chosen
 
     def _look(self) -> None:
         """Say what kinds of numbers the files hold. Raises UserError if the way they are read loses their range."""

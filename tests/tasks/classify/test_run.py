@@ -268,7 +268,7 @@ def test_patience_ends_a_run_that_gets_no_better(picture_folder, tmp_path):
     settings = SMALL_CLASSIFIER | {"lr": 1e-12, "epochs": 40, "eval_epochs": 1, "patience": 2}
     run = classify(picture_folder, tmp_path / "run", **settings).run
     log = (run / "log.txt").read_text()
-    assert "no better for 2 evaluations: the run ends here (--patience)" in log
+    assert "no better for 2 evaluations: the run ends here (patience)" in log
     assert [line["step"] for line in evaluated(run)] == [4, 8, 12]
     assert checkpoint_of(run).name == "step-00000012"
     classify(out=run, resume=True)  # ended: nothing is left to do

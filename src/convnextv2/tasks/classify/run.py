@@ -83,6 +83,10 @@ class ClassifyRun(TaskRun[ClassifySettings]):
         held_out = tuple(part.images for part in self.held_out.values())
         return TrainingData(train.images, mark, about, held_out)
 
+    def as_published(self) -> bool:
+        """Return whether the recipe is one of the paper's."""
+        return recipe_name(self.settings, len(self.train)) != "small-data"
+
     def choose_recipe(self) -> tuple[Recipe, Chosen]:
         """Return the recipe requested, or one that fits the folder."""
         recipe, chosen = choose_recipe(self.settings, self.architecture.name, len(self.train), self.context.world_size)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-_TOO_FEW_STEPS = 400
-"""After so many, a linear probe told no clear difference from random features (`benchmarks/how_long.py`)."""
-ENOUGH_STEPS = 4 * _TOO_FEW_STEPS
-"""Optimiser steps that are asked for."""
+ENOUGH_STEPS = 400
+"""Optimiser steps that are asked for: with fewer a linear probe gained little or nothing over random weights
+(`benchmarks/how_long.py`; docs/pretrain.md has the figures)."""
 _ENOUGH_IMAGES = 200
 
 
@@ -36,6 +35,6 @@ def advise(
         instead += f", or --image-size {smaller} in the same time"
     are = "step is" if steps == 1 else "steps are"
     yield (
-        f"{steps:,} {are} few: in our measurements, features were not clearly better than random ones after "
-        f"{_TOO_FEW_STEPS}; give {instead}"
+        f"{steps:,} {are} few: in our measurements the first hundreds made features better than random ones; "
+        f"give {instead}"
     )

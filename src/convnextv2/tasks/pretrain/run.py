@@ -123,6 +123,10 @@ class PretrainRun(TaskRun[PretrainSettings]):
         patch = self.architecture.patch_size
         return max(2, round(size / patch)) * patch
 
+    def as_published(self) -> bool:
+        """Return whether the recipe is the paper's."""
+        return self.settings.recipe == "paper"
+
     def choose_recipe(self) -> tuple[recipes.Recipe, Chosen]:
         """Return the paper's recipe, or one that fits the folder."""
         settings, images = self.settings, len(self.data.images)

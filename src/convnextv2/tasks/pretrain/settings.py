@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
-from convnextv2.runs.settings import ModelSettings
+from convnextv2.runs.settings import PUBLISHED_STEM, ModelSettings, stem_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,9 @@ class PretrainSettings(ModelSettings):
         yield from self.in_range("decoder_dim", 1, inf)
         yield from self.in_range("decoder_depth", 1, inf)
         yield from self.in_range("pictures", 0, inf)
-        if self.init_source is None:  # else the weights may decide the stem
-            yield whole_patches(self.image_size or 224, 8 * (self.stem_stride or 4))
+        if self.image_size is not None and self.init_source is None:  # else the weights may decide the stem
+            stem = PUBLISHED_STEM if self.recipe == "paper" else stem_for(self.image_size)
+            yield whole_patches(self.image_size, 8 * (self.stem_stride or stem))
 
 
 def whole_patches(image_size: int, patch: int) -> tuple[bool, str]:
