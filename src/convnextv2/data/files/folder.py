@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from convnextv2.data.files.decode import MAX_PIXELS, opened
 from convnextv2.data.files.decoders.opened import Opened
+from convnextv2.data.files.decoders.others import known_kind
 from convnextv2.data.files.in_memory import ImagesInMemory
 from convnextv2.data.files.path_list import PathList
 from convnextv2.errors import UserError
@@ -236,6 +237,16 @@ def _nothing_found(root: Path, ignored: Mapping[str, int]) -> str:
     )
 
 
+def _no_list(source: Path) -> UserError:
+    """Return the error of a file that is no text: what it is and what to do with it, if its kind is known."""
+    kind = None
+    if source.is_file():
+        with source.open("rb") as file:
+            kind = known_kind(file.read(512))
+    advice = "neither a folder nor a UTF-8 text file of paths; give one of the two"
+    return UserError(f"{shown(source)} is {kind or advice}")
+
+
 def _list_text(source: Path) -> ImageList:
     names = PathList(_with_folders(source.parent, _lines(source)))
     if not names:
@@ -263,12 +274,11 @@ def _with_folders(root: Path, lines: Iterator[str]) -> Iterator[str]:
 
 def _lines(source: Path) -> Iterator[str]:
     """Yield the lines of a text file that are neither blank nor comments, stripped."""
-    nothing = UserError(f"{shown(source)} is neither a folder nor a UTF-8 text file of paths; give one of the two")
     try:
         with source.open(encoding="utf-8-sig", newline="\n") as file:
             for name in map(str.strip, file):
                 if "\0" in name:
-                    raise nothing
+                    raise _no_list(source)
                 if name and name[0] != "#":
                     yield name
     except OSError as error:
@@ -276,4 +286,4 @@ def _lines(source: Path) -> Iterator[str]:
             f"cannot read {shown(source)}: {error.strerror}; give a folder of images or a text file of paths"
         ) from error
     except UnicodeDecodeError:
-        raise nothing from None
+        raise _no_list(source) from None
