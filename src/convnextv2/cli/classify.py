@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from convnextv2.cli.early import check_run
 from convnextv2.cli.options import RUN_BASIC, grouped, run_groups
 from convnextv2.tasks.classify.settings import ClassifySettings
 
@@ -39,8 +40,11 @@ def classify(settings: Annotated[Settings, Parameter(name="*")] | None = None) -
     convnextv2 classify --data labels.csv --out run
     torchrun --nproc-per-node 8 -m convnextv2 classify --data imagenet --init pretrained-run --out run
     """
+    from convnextv2.data.files.folder import LABELLED
+
+    asked = ClassifySettings(**settings.named()) if settings else ClassifySettings()
+    check_run(asked, LABELLED)
     from convnextv2.runs.runner import run_task
     from convnextv2.tasks.classify.run import CLASSIFY
 
-    asked = ClassifySettings(**settings.named()) if settings else ClassifySettings()
     run_task(CLASSIFY, asked, given=set(asked.given))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from convnextv2.cli.early import check_use
 from convnextv2.inference.settings import InferenceSettings
 
 
@@ -30,6 +31,9 @@ def embed(
     out
         features.npy (and features.names.txt with the names, line by line) or features.csv (name, then the features).
     """
+    from convnextv2.data.files.folder import IMAGES
+
+    check_use(run, data, IMAGES)
     from convnextv2.text import listed, printable, shown
     from convnextv2.verbs.embed import embed as run_embed
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from convnextv2.cli.early import check_use
 from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings
 
 
@@ -25,6 +26,9 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
     data
         A folder with val/ or test/ of class folders, a folder of class folders, or a CSV of path,label.
     """
+    from convnextv2.data.files.folder import LABELLED
+
+    check_use(run, data, LABELLED)
     from rich.console import Console
     from rich.table import Table
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from convnextv2.cli.early import check_use
 from convnextv2.tasks.classify.predict_settings import PredictSettings
 
 
@@ -36,6 +37,7 @@ def predict(
     out
         A new file, there once it is complete; by default the standard output, and predictions.png for a sheet.
     """
+    check_use(run)
     import os
     import sys
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from convnextv2.cli.early import check_run
 from convnextv2.cli.options import RUN_BASIC, grouped, run_groups
 from convnextv2.tasks.pretrain.settings import PretrainSettings
 
@@ -26,8 +27,11 @@ def pretrain(settings: Annotated[Settings, Parameter(name="*")] | None = None) -
     convnextv2 pretrain --data images/ --out run
     torchrun --nproc-per-node 8 -m convnextv2 pretrain --data images/ --out run
     """
+    from convnextv2.data.files.folder import IMAGES
+
+    asked = PretrainSettings(**settings.named()) if settings else PretrainSettings()
+    check_run(asked, IMAGES)
     from convnextv2.runs.runner import run_task
     from convnextv2.tasks.pretrain.run import PRETRAIN
 
-    asked = PretrainSettings(**settings.named()) if settings else PretrainSettings()
     run_task(PRETRAIN, asked, given=set(asked.given))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from convnextv2.cli.early import check_use
 from convnextv2.verbs.probe.settings import ProbeSettings
 
 
@@ -25,6 +26,9 @@ def probe(*, run: str, data: Path, settings: Annotated[ProbeSettings, Parameter(
     data
         Labelled images: a folder with train/ and val/ of class folders, a folder of class folders, or a CSV.
     """
+    from convnextv2.data.files.folder import LABELLED
+
+    check_use(run, data, LABELLED)
     import sys
 
     from rich.console import Console

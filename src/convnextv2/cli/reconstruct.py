@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from convnextv2.cli.early import check_use
+
 
 def reconstruct(
     *images: Path, run: str, out: Path = Path("reconstructions"), mask_ratio: float | None = None, seed: int = 0
@@ -25,6 +27,7 @@ def reconstruct(
     seed
         Of the masks.
     """
+    check_use(run)
     from convnextv2.tasks.pretrain.reconstruct import reconstruct as run_reconstruct
     from convnextv2.text import printable
 

@@ -10,59 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from convnextv2 import seal
-from convnextv2.atomic import is_leftover, open_unshared, tidy, write_text_atomically
+from convnextv2.atomic import open_unshared, tidy, write_text_atomically
 from convnextv2.engine.distributed import DistributedContext
+from convnextv2.engine.new_folder import BEFORE_CONFIG
 from convnextv2.engine.parts import read_state
 from convnextv2.errors import LoadError, UserError
 from convnextv2.text import shown
 from convnextv2.weights.files import checkpoints_in
 
-# What a run writes before it has its config.json: a folder that holds no more never was a run.
-_BEFORE_CONFIG = {"log.txt", ".lock", ".config.json.partial"}
-_FILES = ("config.json", "metrics.jsonl", "log.txt", ".lock", "report.html", "bad_images.json", "scores.json")
-_FOLDERS = ("checkpoints", "pictures", "tensorboard")
 _SECTIONS = ("settings", "given", "data", "model")
-
-
-def was_begun(run: Path) -> bool:
-    """Whether a run was started in this folder, even if it ended before its first step; or it holds other files."""
-    return run.is_dir() and any(run.iterdir())
-
-
-def open_new(run: Path, *, resume: bool | None = None) -> None:
-    """Make a new folder. Raises UserError if it holds anything: nothing is ever overwritten.
-
-    resume: for the folder of a run, whether the user requested to resume it, and there is none; None for any other.
-    """
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        refuse_links(run)
-        held = {path.name for path in run.iterdir() if not is_leftover(path)} - _BEFORE_CONFIG
-    except OSError as error:
-        raise UserError(f"--out {run}: {error.strerror or error}; name a new folder that can be written") from error
-    if held and resume:
-        raise UserError(f"--resume: {run} holds files but no config.json, so it is no run; name a new --out")
-    if held:
-        hint = "add --resume to continue that run, or " if "config.json" in held and resume is not None else ""
-        raise UserError(f"--out {run} is not empty; {hint}name a new folder")
-
-
-def refuse_links(run: Path) -> None:
-    """Raise UserError if anything that a run writes is a link, or no file or folder as it should be.
-
-    The folder itself may be a link. What lies behind a link inside may be somebody else's.
-    """
-    below = [run / "checkpoints" / name for name in ("latest", "best")]
-    for path in [*(run / name for name in (*_FILES, *_FOLDERS)), *below]:
-        if path.is_symlink():
-            raise UserError(
-                f"{path} is a link to {shown(path.readlink())}, and a run writes only into its own folder: put the "
-                f"{'folder' if path.is_dir() else 'file'} itself there (--out may be a link to a folder elsewhere)"
-            )
-        if path.exists() and not (path.is_dir() if path.name in _FOLDERS else path.is_file()):
-            raise UserError(
-                f"{path} is no {'folder' if path.name in _FOLDERS else 'file'}: move it, or name a new --out"
-            )
 
 
 @contextlib.contextmanager
@@ -91,7 +47,7 @@ def _lock(run: Path, held: contextlib.ExitStack) -> None:
 def abandon(run: Path) -> None:
     """Remove the folder of a run that never started, so that a corrected command can use it."""
     if not (run / "config.json").exists():
-        for name in _BEFORE_CONFIG:
+        for name in BEFORE_CONFIG:
             (run / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             run.rmdir()

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from convnextv2.engine import runfolder
+from convnextv2.engine import new_folder, runfolder
 from convnextv2.engine.launcher import launcher_started, restarts
 from convnextv2.engine.parts import advising, check
 from convnextv2.errors import Notice, UserError
@@ -86,7 +86,7 @@ def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str], *, has_i
                 f"--resume: {shown(recorded.data)}, the data of the run, is not there; where it is now, say with --data"
             )
         return recorded, True
-    if requested.resume and not runfolder.was_begun(out):
+    if requested.resume and not new_folder.was_begun(out):
         raise UserError(
             f"--resume: there is no run at {out}; leave out --resume to start one, or name the --out of another "
             "(--auto-resume resumes a run if there is one, and starts it otherwise)"
@@ -96,7 +96,7 @@ def settings_in_force(spec: TaskSpec[S], requested: S, given: set[str], *, has_i
     if requested.data is None and not has_images:
         ended = f"--resume: the run at {out} ended before its first step; " if requested.resume else ""
         raise UserError(ended + spec.needs_data)
-    runfolder.open_new(out, resume=requested.resume)
+    new_folder.open_new(out, resume=requested.resume)
     return requested, False
 
 
@@ -106,7 +106,7 @@ def _make_resumable(out: Path) -> None:
     Raises UserError, and LoadError for a checkpoint that is damaged or holds parts of another, with what to type.
     """
     if out.is_dir():
-        runfolder.refuse_links(out)
+        new_folder.refuse_links(out)
         if restored := runfolder.restore_config(out):
             warnings.warn(f"{out / 'config.json'} was lost: it is restored from {restored}", Notice, 2)
     config, checkpoint = out / "config.json", checkpoint_of(out)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from convnextv2.atomic import write_text_atomically
 from convnextv2.data.files.folder import ImageList, list_images
-from convnextv2.engine.runfolder import open_new
+from convnextv2.engine.new_folder import open_new
 from convnextv2.inference.predictor import InputSpec, Predictor
 from convnextv2.inference.settings import InferenceSettings
 from convnextv2.models import ConvNeXt

@@ -31,6 +31,7 @@ from convnextv2.weights.files import (
     load_tensors,
     save_tensors,
 )
+from convnextv2.weights.sources.published import nothing_at
 
 Weights = Literal["average", "plain"]
 """For a file that holds both: the EMA of the weights, or the weights of the last step."""
@@ -296,7 +297,7 @@ def find_weights(source: Path, which: str | None = None) -> Path:
     if source.is_file():
         return source
     if not source.is_dir():
-        raise UserError(f"no run and no file at {source}; name the --out folder of a run, or its model.safetensors")
+        raise nothing_at(source)
     if (source / "model.safetensors").is_file():
         return source / "model.safetensors"
     found = checkpoint_of(source, which) if which else checkpoint_of(source, "best") or checkpoint_of(source)

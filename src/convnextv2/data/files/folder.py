@@ -97,14 +97,28 @@ def list_images(source: str | Path) -> ImageList:
     source = Path(source)
     if source.is_dir():
         return _list_folder(source)
-    if not source.exists():
-        raise UserError(f"{shown(source)} does not exist; give a folder of images or a text file of paths")
-    if source.suffix.lower() in EXTENSIONS:
-        raise UserError(
-            f"{shown(source)} is a single image; give the folder it lies in ({shown(source.parent)})"
-            " or a text file of paths"
-        )
+    check_source(source, IMAGES)
     return _list_text(source)
+
+
+IMAGES, LABELLED = "a folder of images or a text file of paths", "a folder of class folders or a CSV file"
+"""What a source of images is, and one of labelled images, in words."""
+
+
+def check_source(source: Path, wanted: str) -> None:
+    """Check that something is at `source`, and not a single image.  wanted: what to give, `IMAGES` or `LABELLED`.
+
+    Raises UserError. Nothing is read.
+    """
+    if not source.exists():
+        raise UserError(f"{shown(source)} does not exist; give {wanted}")
+    if source.is_file() and source.suffix.lower() in EXTENSIONS:
+        instead = (
+            "a folder of class folders or a CSV file"
+            if wanted == LABELLED
+            else (f"the folder it lies in ({shown(source.parent)}) or a text file of paths")
+        )
+        raise UserError(f"{shown(source)} is a single image; give {instead}")
 
 
 _BY_MACHINES = {

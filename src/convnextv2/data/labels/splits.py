@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from convnextv2.data.files.folder import EXTENSIONS, ImageList
+from convnextv2.data.files.folder import LABELLED, ImageList, check_source
 from convnextv2.data.labels.class_folders import one_class, read_class_folders, split_folders, splits_beside
 from convnextv2.data.labels.doubtful import alike_note, forms_note, one_spelling
 from convnextv2.data.labels.draw import grouped, split_off
@@ -155,11 +155,8 @@ def _read(
                 f"--label-column is for a CSV file, and the classes of {shown(source)} are folders: leave it out"
             )
         read = replace(read_class_folders(source, only), several=multi_label)
-    elif not source.exists():
-        raise UserError(f"{shown(source)} does not exist; give a folder of class folders or a CSV file")
-    elif source.suffix.lower() in EXTENSIONS:
-        raise UserError(f"{shown(source)} is a single image; give a folder of class folders or a CSV file")
     else:
+        check_source(source, LABELLED)
         read = read_label_table(
             source,
             label_separator=label_separator,

@@ -21,8 +21,8 @@ from convnextv2.data.labels.splits import read_labelled
 from convnextv2.data.transforms.geometry import CenterFit
 from convnextv2.engine import distributed
 from convnextv2.engine.distributed import DistributedContext
+from convnextv2.engine.new_folder import open_new
 from convnextv2.engine.precision import autocast, resolve
-from convnextv2.engine.runfolder import open_new
 from convnextv2.errors import UserError
 from convnextv2.inference.loaded import LoadedModel
 from convnextv2.inference.reader import as_read

@@ -153,6 +153,27 @@ def published(name: str) -> Published:
     return PUBLISHED[name]
 
 
+def check_weights(source: str | Path) -> None:
+    """Check that a source of weights is there, or may be: a path, a name of published weights, an address of the hub.
+
+    Raises UserError. Nothing is read or fetched.
+    """
+    text, path = str(source), Path(source)
+    if path.exists() or text.startswith("hf:"):
+        return
+    size = text.partition(".")[0]
+    if any(entry.model == size for entry in PUBLISHED.values()) and not text.endswith((".pt", ".pth", ".safetensors")):
+        if text != size:
+            published(text)
+        return
+    raise nothing_at(path)
+
+
+def nothing_at(path: Path) -> UserError:
+    """Return the error of a place where there are no weights."""
+    return UserError(f"no run and no file at {path}; name the --out folder of a run, or its model.safetensors")
+
+
 def of_folder(folder: Path) -> Published | None:
     """Return the published weights of a folder named as their repository, or in the hub's own cache; else None."""
     cached = [
