@@ -245,20 +245,35 @@ def _nothing_found(root: Path, ignored: Mapping[str, int]) -> str:
     if len(kinds) > 5:
         named += f", {sum(count for _, count in kinds[5:])} more"
     there = f"{total} other file{'s' if total != 1 else ''} there ({named})" if total else "no other files there"
-    return (
-        f"no images in {shown(root)}: looked for {' '.join(EXTENSIONS)}, in it and its subfolders; {there};"
-        " give a folder that holds images"
-    )
+    looked_for = f"no images in {shown(root)}: looked for {' '.join(EXTENSIONS)}, in it and its subfolders; {there}"
+    example = next((path for path in _files(root, kinds[0][0])), None) if kinds else None
+    kind = None if example is None else _kind_of(example)
+    if example is not None and kind:
+        return f"{looked_for}; {shown(example.name)} is {kind}"
+    return f"{looked_for}; give a folder that holds images"
+
+
+def _files(root: Path, extension: str) -> Iterator[Path]:
+    """Yield the files below a folder with this extension, in lower case."""
+    for folder, _, names in os.walk(root):
+        yield from (Path(folder, name) for name in sorted(names) if os.path.splitext(name)[1].lower() == extension)
+
+
+def _kind_of(path: Path) -> str | None:
+    """What a file is that is not read, and what to do with it, if its first bytes tell."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return known_kind(file.read(512))
+    except OSError:
+        pass
+    return None
 
 
 def _no_list(source: Path) -> UserError:
     """Return the error of a file that is no text: what it is and what to do with it, if its kind is known."""
-    kind = None
-    if source.is_file():
-        with source.open("rb") as file:
-            kind = known_kind(file.read(512))
     advice = "neither a folder nor a UTF-8 text file of paths; give one of the two"
-    return UserError(f"{shown(source)} is {kind or advice}")
+    return UserError(f"{shown(source)} is {_kind_of(source) or advice}")
 
 
 def _list_text(source: Path) -> ImageList:
@@ -279,7 +294,7 @@ def _with_folders(root: Path, lines: Iterator[str]) -> Iterator[str]:
     for name in lines:
         if "." not in name.rpartition("/")[2] and os.path.isdir(
             root / name
-        ):  # millions of names of files are not looked up
+        ):  # most names have one: no look at the disk
             folder = name.rstrip("/")
             yield from (f"{folder}/{each}" for each in list_images(root / name).names)
         else:
