@@ -260,6 +260,7 @@ def evaluate(
     run: str | Path,
     data: str | Path,
     *,
+    say: Callable[[str], None] = ...,
     batch_size: int = 64,
     workers: int | None = None,
     device: str = "auto",
@@ -279,10 +280,10 @@ def evaluate(
     """Evaluate a trained model on labelled images, as `convnextv2 evaluate` does.
 
     run: a run's folder, or any other source of weights that `load` takes.  data: as the task reads it.
+    say: called with a line of progress now and then, if the task has any.
 
     The settings are a classifier's; a task of another package has its own. Returns what the task returns: for a
-    classifier `Evaluation`. Raises UserError if models of
-    this kind are not evaluated, and as the task does.
+    classifier `Evaluation`. Raises UserError if models of this kind are not evaluated, and as the task does.
 
     Settings:
         batch_size: Images per batch.

@@ -29,6 +29,8 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
     from convnextv2.data.files.folder import LABELLED
 
     check_use(run, data, LABELLED)
+    import sys
+
     from rich.console import Console
     from rich.table import Table
 
@@ -37,7 +39,12 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
     from convnextv2.verbs.evaluate import evaluate as run_evaluate
     from convnextv2.verbs.evaluate import score_rows
 
-    found = run_evaluate(run, data, **(settings or EvaluateSettings()).named())
+    found = run_evaluate(
+        run,
+        data,
+        say=lambda line: print(printable(line), file=sys.stderr, flush=True),
+        **(settings or EvaluateSettings()).named(),
+    )
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120

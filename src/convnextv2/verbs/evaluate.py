@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,16 @@ from convnextv2.weights.load import kind_of
 
 
 @verb(EvaluateSettings)
-def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Any:
+def evaluate(
+    run: str | Path, data: str | Path, *, say: Callable[[str], None] = lambda line: None, **settings: Any
+) -> Any:
     """Evaluate a trained model on labelled images, as `convnextv2 evaluate` does.
 
     run: a run's folder, or any other source of weights that `load` takes.  data: as the task reads it.
+    say: called with a line of progress now and then, if the task has any.
 
     The settings are a classifier's; a task of another package has its own. Returns what the task returns: for a
-    classifier `Evaluation`. Raises UserError if models of
-    this kind are not evaluated, and as the task does.
+    classifier `Evaluation`. Raises UserError if models of this kind are not evaluated, and as the task does.
     """
     task = task_of(run)
     if task.evaluate is None:
@@ -33,7 +36,8 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Any:
             f"or train a classifier with `convnextv2 classify --init {run} --data DIR --out RUN`"
         )
     check_settings("evaluate", task.evaluate, settings)
-    return task.evaluate(run, data, **settings)
+    telling = {"say": say} if "say" in inspect.signature(task.evaluate).parameters else {}
+    return task.evaluate(run, data, **telling, **settings)
 
 
 def task_of(run: str | Path) -> TaskSpec[Any]:

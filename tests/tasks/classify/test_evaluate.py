@@ -16,6 +16,7 @@ from convnextv2 import classify, evaluate, pretrain
 from convnextv2.cli import main
 from convnextv2.data.transforms.geometry import CenterFit
 from convnextv2.errors import LoadError, RunFailedError, UserError
+from convnextv2.inference import progress
 from convnextv2.models import create_model
 from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings
 from convnextv2.tasks.classify.load import load_classifier
@@ -99,6 +100,13 @@ def test_both_kinds_of_weights_score_as_the_run_said(run, split_folder):
         assert scores == pytest.approx(said[weights], rel=1e-5)
     assert not torch.equal(found.outputs["average"].logits, found.outputs["plain"].logits)
     assert [row[0] for row in found.table()["rows"]] == ["val, average weights", "val, plain weights"]
+
+
+def test_a_long_evaluation_says_how_far_it_is(run, split_folder, monkeypatch):
+    monkeypatch.setattr(progress, "EVERY", -1.0)
+    said = []
+    evaluate(run, split_folder, batch_size=4, workers=0, say=said.append)
+    assert said == ["  4 of 10", "  8 of 10", "  10 of 10"]
 
 
 def test_a_checkpoint_can_be_named(run, split_folder):

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -74,10 +74,13 @@ class Evaluation:
 
 
 @verb(EvaluateSettings)
-def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
+def evaluate(
+    run: str | Path, data: str | Path, *, say: Callable[[str], None] = lambda line: None, **settings: Any
+) -> Evaluation:
     """Evaluate a trained classifier on labelled images, as `convnextv2 evaluate` does.
 
     run: a run's folder, or a `model.safetensors`.  data: class folders, split or not, or a CSV file of path and label.
+    say: called with a line of progress now and then.
 
     Raises UserError for a mistake in these or a class that the model does not know, RunFailedError if no image can be
     read or the model's outputs are not finite.
@@ -99,6 +102,7 @@ def evaluate(run: str | Path, data: str | Path, **settings: Any) -> Evaluation:
         workers=s.workers,
         max_pixels=s.max_pixels,
         keep=s.weights == "both",
+        say=say,
     )
     arithmetic, why = resolve(s.precision, context.device)
     with autocast(arithmetic, context.device):

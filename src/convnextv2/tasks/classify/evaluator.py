@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.errors import RunFailedError
 from convnextv2.inference.predictor import InputSpec, Predictor
+from convnextv2.inference.progress import Progress
 from convnextv2.inference.reader import ImageReader
 from convnextv2.tasks.classify.metrics import score
 from convnextv2.text import shown
@@ -56,7 +57,8 @@ def top_predictions(
 class Evaluator:
     """Labelled images, preprocessed as the paper evaluates: resized, centre crop; read once if they fit into memory.
 
-    keep: whether to hold the images in memory for the next model. The other arguments are those of `ImageReader`.
+    keep: whether to hold the images in memory for the next model.  say: called with a line of progress now and then, of
+    this process's share of the images. The other arguments are those of `ImageReader`.
     """
 
     def __init__(
@@ -68,8 +70,9 @@ class Evaluator:
         workers: int | None = 0,
         max_pixels: int = MAX_PIXELS,
         keep: bool = True,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.data, self.spec = data, spec
+        self.data, self.spec, self._say = data, spec, say
         self.reader = ImageReader(
             data.images, spec, batch_size=batch_size, workers=workers, max_pixels=max_pixels, keep=keep
         )
@@ -105,7 +108,11 @@ class Evaluator:
         predictor = Predictor(model, self.spec).to(context.device)
         logits = [torch.zeros(0, len(self.data.classes))]
         indices = [torch.zeros(0, dtype=torch.int64)]
-        for batch in self.reader.batches(range(context.rank, len(self.data), context.world_size)):
+        own = range(context.rank, len(self.data), context.world_size)
+        progress, done = Progress(len(own), self._say), 0
+        for batch in self.reader.batches(own):
+            done += len(batch.indices) + len(batch.bad)
+            progress(done)
             if len(batch.indices):
                 logits.append(predictor(batch.images.to(context.device, non_blocking=True)).float().cpu())
                 indices.append(batch.indices)

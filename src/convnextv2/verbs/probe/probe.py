@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from convnextv2.engine import distributed, machine
 from convnextv2.errors import UserError
 from convnextv2.inference.loaded import LoadedModel
 from convnextv2.inference.predictor import Predictor
+from convnextv2.inference.progress import Progress
 from convnextv2.loading import Backbone, load
 from convnextv2.report import write_report
 from convnextv2.settings import make
@@ -31,8 +31,6 @@ from convnextv2.verbs.probe.result import ProbeResult, ProbeRow, Score
 from convnextv2.verbs.probe.settings import ProbeSettings
 
 RUN, RANDOM = "this run", "random weights"
-
-_EVERY = 10.0  # seconds between two lines of progress
 
 
 @verb(ProbeSettings)
@@ -161,15 +159,7 @@ def _pooled(
     say: Callable[[str], None],
 ) -> Pooled:
     say(f"{len(indices):,} images of {shown(data.images.source)} through {' and '.join(models)}")
-    last = time.monotonic()
-
-    def seen(count: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > _EVERY:
-            last = time.monotonic()
-            say(f"  {count:,} of {len(indices):,}")
-
-    return pooled(list(models.values()), data.images, indices, settings, seen=seen)
+    return pooled(list(models.values()), data.images, indices, settings, seen=Progress(len(indices), say))
 
 
 def _unreadable(split: str, data: LabelledImages, found: Pooled) -> list[str]:
