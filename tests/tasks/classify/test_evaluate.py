@@ -317,10 +317,13 @@ def test_the_command_names_the_unreadable_and_prints_a_table(run, split_folder, 
         assert f" {100 * scores[weights]['top1']:.1f} %" in row
 
 
-def test_the_command_line_hands_on_what_was_named_and_nothing_else(monkeypatch):
+def test_the_command_line_hands_on_what_was_named_and_nothing_else(monkeypatch, tmp_path):
     handed: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
+    for name in ("r", "d"):
+        (tmp_path / name).mkdir()
 
-    def judge(run, data, **options):
+    def judge(run, data, *, say, **options):
         handed.update(options, run=run, data=data)
         raise UserError("seen enough")
 
