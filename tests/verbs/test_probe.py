@@ -340,8 +340,11 @@ def test_the_command_line_prints_a_table_and_a_sentence(run, picture_folder, tmp
     assert "note: k-NN with k=16 in place of 20" in done.stderr
 
 
-def test_the_command_line_hands_on_what_was_named_and_nothing_else(monkeypatch):
+def test_the_command_line_hands_on_what_was_named_and_nothing_else(monkeypatch, tmp_path):
     handed = {}
+    monkeypatch.chdir(tmp_path)
+    for name in ("r", "d"):
+        (tmp_path / name).mkdir()
 
     def judge(run, data, *, say, **options):
         handed.update(options, run=run, data=data)
