@@ -171,3 +171,22 @@ def test_a_refusal_is_one_line(run, hub):
 def test_a_wrong_name_is_refused(name, run):
     with pytest.raises(UserError, match=r"give OWNER/NAME"):
         push(run, name, licence="mit", dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("history", "said"), [(None, "not recorded"), ((), "random weights")], ids=["unknown", "from scratch"]
+)
+def test_the_card_says_what_is_known_of_the_past(tmp_path, history, said):
+    shape = {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16), "stem_stride": 1, "in_chans": 1}
+    info = ModelInfo(
+        kind="encoder",
+        architecture=EncoderConfig.named("convnextv2_atto", **shape),
+        preprocessing=Preprocessing.for_channels(1),
+        image_size=32,
+        trained_from=history,
+    )
+    encoder = create_model("convnextv2_atto", num_classes=0, **shape)
+    save_tensors(tmp_path / "model.safetensors", encoder.state_dict(), info.to_metadata())
+    card = push(tmp_path, to="someone/encoder", licence="mit", dry_run=True).card
+    assert f"| before that | {said} |" in card
+    assert "| input | 1 channel, " in card

@@ -56,8 +56,8 @@ image = predictor.read("image.jpg")  # uint8 ({{ in_chans }}, {{ image_size }}, 
 | | |
 | --- | --- |
 | trained on | {{ trained_on or "not recorded" }} |
-| before that | {{ before or "random weights" }} |
-| input | {{ in_chans }} channels, `(pixel / 255 - mean) / std`, mean {{ mean }}, std {{ std }} |
+| before that | {{ before }} |
+| input | {{ in_chans }} channel{{ "" if in_chans == 1 else "s" }}, `(pixel / 255 - mean) / std`, mean {{ mean }}, std {{ std }} |
 | licence | {{ licence }}{% if carried %}; of the weights that it was made from: {{ carried }}{% endif %} |
 {% if scores %}
 ## Measured
@@ -214,9 +214,6 @@ def _is_of_fcmae(info: ModelInfo) -> bool:
 def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: Mapping[str, str], carried: str) -> str:
     classes, config = info.classes, info.architecture
     assert isinstance(config, EncoderConfig)
-    before = "; ".join(
-        f"{_training(step.format)} on {step.trained_on or 'unknown images'}" for step in info.trained_from or ()
-    )
     task, pipeline, package = f", trained to classify {len(classes)} classes", "image-classification", ""
     predicts = False
     wrapped = info.kind not in kinds.BACKBONES
@@ -245,7 +242,7 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
         rows=0 if wrapped else len(classes),
         width=config.dims[3],
         trained_on=info.trained_on or "",
-        before=before,
+        before=_before(info),
         mean=list(info.preprocessing.mean),
         std=list(info.preprocessing.std),
         licence=info.licence,
@@ -254,6 +251,14 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
         chosen="val" in scores,
         classes=classes if len(classes) <= 200 else (),
     )
+
+
+def _before(info: ModelInfo) -> str:
+    """What the weights were trained on before the last training, in words."""
+    if info.trained_from is None:
+        return "not recorded"
+    steps = [f"{_training(step.format)} on {step.trained_on or 'unknown images'}" for step in info.trained_from]
+    return "; ".join(steps) or "random weights"
 
 
 def _table(scores: Mapping[str, Any], titles: Mapping[str, str]) -> str:
