@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convnextv2.figures import confusion_picture, prediction_sheet
+from convnextv2.figures.letters import TEXT, Letters
 
 PAGE, GREY = (253, 253, 251), (228, 229, 227)
 GREEN, RED = (47, 122, 69), (181, 51, 42)
@@ -242,3 +243,11 @@ def test_no_text_is_refused(lines):
 def test_odd_names_are_drawn(name):
     confusion_picture(torch.eye(2, dtype=torch.int64), [name, "other"])
     prediction_sheet(torch.zeros(1, 1, 32, 32, dtype=torch.uint8), [[name]])
+
+
+def test_a_number_stays_with_its_percent_sign():
+    letters = Letters(TEXT)
+    assert letters.wrap("predicted: outwear 59 %", letters.width("predicted: outwear 59")) == [
+        "predicted: outwear",
+        "59 %",
+    ]

@@ -5,6 +5,8 @@ A character that the font lacks is shown as a box; name a font that has it as fo
 
 from __future__ import annotations
 
+import re
+
 from PIL import ImageFont
 
 # The report's light colours; a figure brings its own background.
@@ -42,7 +44,7 @@ class Letters:
 
     def wrap(self, text: str, width: float) -> list[str]:
         """Break a text into one row, or two with the break between words and the second cut to fit."""
-        words = self._printable(text).replace(" %", "\u00a0%").split(" ")
+        words = re.split(r" (?!%)", self._printable(text))  # a number keeps its percent sign
         for count in range(len(words), 0, -1):
             first, rest = " ".join(words[:count]), " ".join(words[count:])
             if self.width(first) <= width:
