@@ -57,7 +57,7 @@ image = predictor.read("image.jpg")  # uint8 ({{ in_chans }}, {{ image_size }}, 
 | --- | --- |
 | trained on | {{ trained_on or "not recorded" }} |
 | before that | {{ before }} |
-| input | {{ in_chans }} channel{{ "" if in_chans == 1 else "s" }}, `(pixel / 255 - mean) / std`, mean {{ mean }}, std {{ std }} |
+| input | {{ channels }}, `(pixel / 255 - mean) / std`, mean {{ mean }}, std {{ std }} |
 | licence | {{ licence }}{% if carried %}; of the weights that it was made from: {{ carried }}{% endif %} |
 {% if scores %}
 ## Measured
@@ -231,6 +231,7 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
         title=repository.partition("/")[2],
         model=config.title,
         in_chans=config.in_chans,
+        channels=f"{config.in_chans} channel{'s' * (config.in_chans != 1)}",
         image_size=info.image_size,
         task=task,
         pipeline=pipeline,
