@@ -24,7 +24,7 @@ def test_a_finished_run(make_run, parse, line):
     path = write_report(run)
     assert path == run / "report.html"
     page = parse(path)
-    assert "pretrain convnextv2_atto" in page.text
+    assert "Pre-training of convnextv2_atto" in page.text
     assert "/data/cats" in page.text
     assert "23 November 2026, 01:53" in page.text
     expected = "Finished on 1,536 images: 10 epochs, 60 steps, final loss 0.4213, 2,795 images per second, "
@@ -185,6 +185,16 @@ def test_a_damaged_results_table_is_named(make_run, parse, broken):
     page = parse(write_report(run))
     assert "table.json is damaged" in page.text
     assert "results" not in page.sections
+
+
+@pytest.mark.parametrize("better", [True, False, None])
+def test_finished_is_not_green_if_a_probe_found_nothing(make_run, parse, line, better):
+    run = make_run(lines=[*(line(s) for s in range(1, 61)), END])
+    table = {"title": "Was it worth it?", "columns": ["features"], "rows": [["this run"]], "better": better}
+    (run / "table-probe.json").write_text(json.dumps(table))
+    page = parse(write_report(run))
+    assert ('class="lead finished unlearned"' in page.html) == (better is False)
+    assert ("too few steps or too few images" in page.text) == (better is False)
 
 
 def test_the_log(make_run, parse):

@@ -324,6 +324,23 @@ def test_the_sentence_claims_no_more_than_the_numbers():
     assert str(Score.of([0.5, 0.7, 0.9])) == "70.0 % ± 20.0"
 
 
+@pytest.mark.parametrize(
+    ("pairs", "metric", "better"),
+    [
+        ([([0.8], [0.7]), ([0.5], [0.69])], "top1", True),
+        ([([0.5], [0.7]), ([0.5], [0.5])], "top1", True),
+        ([([0.5], [0.5]), ([0.8], [0.5])], "top1", False),
+        ([([0.51], [0.5]), ([0.5], [0.5])], "top1", False),
+        ([([0.8], None), ([0.5], None)], "map", None),
+        ([([0.4], None), ([0.5], None)], "map", False),
+        ([([0.8, 0.81], None), ([0.5, 0.52], None)], "map", True),
+    ],
+    ids=["linear", "k-NN only", "worse", "luck", "map once", "map worse", "map drawn"],
+)
+def test_a_run_is_better_only_beyond_the_uncertainty(pairs, metric, better):
+    assert result_of(pairs, metric=metric).better is better
+
+
 def test_the_command_line_prints_a_table_and_a_sentence(run, picture_folder, tmp_path, command):
     out = tmp_path / "probe.json"
     done = command("probe", "--run", run, "--data", picture_folder, "--label-fraction", 0.5, "--out", out)

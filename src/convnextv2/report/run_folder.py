@@ -24,12 +24,16 @@ _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 @dataclass(frozen=True)
 class Table:
-    """A small table of results in the run folder."""
+    """A small table of results in the run folder.
+
+    better: whether they are clearly better than those of a model that learned nothing; None if they do not tell.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
     note: str = ""
+    better: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,7 @@ def _table(table: Any) -> Table:
         columns=tuple(str(column) for column in table["columns"]),
         rows=tuple(tuple(row) for row in table["rows"]),
         note=str(table.get("note") or ""),
+        better=table["better"] if isinstance(table.get("better"), bool) else None,
     )
 
 

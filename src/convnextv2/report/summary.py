@@ -136,10 +136,12 @@ def notices(run: RunFolder, said: Description, unreadable: list[str]) -> list[st
     """Return what a reader should know before trusting the rest."""
     found = list(run.notices)
     if state(run) == "finished" and learned_something(run, said) is False:
-        found.append(
-            "This run has learned nothing that its numbers can show. Usual reasons: too few steps, labels that do not "
-            "belong to their images, a learning rate that is too high."
+        reasons = (
+            "too few steps, labels that do not belong to their images, a learning rate that is too high."
+            if said.primary
+            else "too few steps or too few images. Train for longer, add images, or start from published weights (--init)."
         )
+        found.append(f"This run has learned nothing that its numbers can show. Usual reasons: {reasons}")
     found += run.advice
     bad = run.section("data").get("bad")
     if is_count(bad) and bad:

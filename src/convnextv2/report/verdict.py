@@ -65,12 +65,15 @@ def validation(run: RunFolder, said: Description) -> Series | None:
 def learned_something(run: RunFolder, said: Description) -> bool | None:
     """Return whether a run's result is better than that of a model that learned nothing; None if it cannot be told.
 
-    The result is the primary metric on the test images, else on those to validate with; without a primary metric the
-    loss.
+    The result is the primary metric on the test images, else on those to validate with; without a primary metric that
+    of a probe, else the loss.
     """
     if said.primary:
         found = result(run, said, "test") or result(run, said, "val")
         return None if found is None else found.better
+    probed = [table.better for table in run.tables if table.better is not None]
+    if probed:
+        return any(probed)
     baseline, recent = said.baselines.get("train"), recent_loss(run)
     return None if baseline is None or recent is None else recent < baseline.value
 

@@ -21,7 +21,7 @@ def describe_run(model: str, images: int, *, normalised: bool = True) -> RunDesc
     normalised by its own mean and deviation.
     """
     return RunDescription(
-        headline=f"pretrain {model}",
+        headline=f"Pre-training of {model}",
         learns=f"on {images:,} images",
         loss="The loss is the squared error in the masked patches only. If each patch is predicted normalised by its "
         "own mean and deviation (the usual setting), a model that knows nothing scores about 1.",
@@ -33,6 +33,10 @@ def describe_run(model: str, images: int, *, normalised: bool = True) -> RunDesc
                 "convnextv2 probe --run {run} --data LABELLED",
                 "Was it worth it? A linear probe and k-NN on labelled images, beside random weights; added to this "
                 "page.",
+            ),
+            (
+                "convnextv2 classify --init {run} --data LABELLED --out OUT",
+                "Train a classifier that starts from these weights; few labels are enough to try.",
             ),
             ("convnextv2 embed --run {run} DIR --out features.npy", "Extract one feature vector per image in DIR."),
             (

@@ -11,6 +11,8 @@ from typing import Literal
 
 from convnextv2 import notebook
 
+_STANDARD_ERRORS = 2  # that a difference must exceed to be clear
+
 
 @dataclass(frozen=True)
 class Score:
@@ -90,11 +92,24 @@ class ProbeResult:
             return f"{text}; its uncertainty is not known."
         return f"{text}, as far as the draws of labels tell."
 
+    @property
+    def better(self) -> bool | None:
+        """Whether the run is better than random weights by more than the uncertainty, by linear probe or k-NN.
+
+        None if it is ahead and the uncertainty is not known.
+        """
+        run, random = self.rows[:2]
+        pairs = [(run.linear, random.linear), *([(run.knn, random.knn)] if run.knn and random.knn else [])]
+        ahead = [(ours.mean - theirs.mean, self._error(ours, theirs)) for ours, theirs in pairs]
+        if any(error is not None and gain > _STANDARD_ERRORS * error for gain, error in ahead):
+            return True
+        return None if any(error is None and gain > 0 for gain, error in ahead) else False
+
     def _added(self, run: Score, random: Score) -> str:
         points, error = 100 * (run.mean - random.mean), self._error(run, random)
         if error is None:
             return f"makes a difference of {points:+.1f} points"
-        if abs(points) <= 200 * error:
+        if abs(points) <= 100 * _STANDARD_ERRORS * error:
             return f"makes no clear difference ({points:+.1f} points)"
         return f"{'adds' if points > 0 else 'loses'} {abs(points):.1f} points"
 
