@@ -139,7 +139,7 @@ def notices(run: RunFolder, said: Description, unreadable: list[str]) -> list[st
         reasons = (
             "too few steps, labels that do not belong to their images, a learning rate that is too high."
             if said.primary
-            else "too few steps or too few images. Train for longer, add images, or start from published weights (--init)."
+            else "too few steps or too few images. Train longer, add images, or start from published weights (--init)."
         )
         found.append(f"This run has learned nothing that its numbers can show. Usual reasons: {reasons}")
     found += run.advice
