@@ -1,5 +1,7 @@
 """What a source names: one rule for reading it and for asking of what kind it is."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mean_colour.run import build
@@ -46,8 +48,11 @@ def test_a_file_of_others_is_taken_for_a_classifier_without_reading_it(tmp_path,
 @pytest.mark.parametrize("ask", [kind_of, read])
 def test_a_source_that_is_none_says_what_to_type(ask, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no run and no file at absent"):
+    with pytest.raises(UserError, match="no run and no file at absent; name the out folder of a run, or a file of"):
         ask("absent")
+    Path("run", "checkpoints").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"no run and no file at run/model\.safetensors; run is a run: name that"):
+        ask("run/model.safetensors")
     with pytest.raises(UserError, match=r"no published weights are called 'convnextv2_tiny\.fcma'; did you mean"):
         ask("convnextv2_tiny.fcma")
     with pytest.raises(UserError) as caught:

@@ -15,7 +15,7 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
     """Evaluate a trained model on labelled images.
 
     convnextv2 evaluate --run run --data images/ --out scores
-    convnextv2 evaluate --run run/model.safetensors --data labels.csv --split test --weights both
+    convnextv2 evaluate --run model.safetensors --data labels.csv --split test --weights both
 
     A model of a task from another package takes those of the options below that its task has.
 

@@ -19,7 +19,7 @@ def reconstruct(
     images
         Image files, folders of them, or text files of paths; each image gives one PNG.
     run
-        The folder of a pre-training run, or its model.safetensors.
+        The folder of a pre-training run, or a model.safetensors of one.
     out
         Folder for the PNG files.
     mask_ratio

@@ -41,8 +41,8 @@ def reconstruct(
 
     Each PNG shows the image, what is visible, the prediction, and the prediction with the visible patches pasted in.
 
-    run: a run's folder or its model.safetensors.  images: files, folders of them, or text files of paths; or arrays,
-    tensors, PIL images, or a map-style dataset, see `data.files.given.Images`.
+    run: a run's folder or a model.safetensors of one.  images: files, folders of them, or text files of paths; or
+    arrays, tensors, PIL images, or a map-style dataset, see `data.files.given.Images`.
     out: a folder; nothing in it is overwritten.  mask_ratio: share of the patches to mask, by default as trained.
     seed: of the masks; image i gets `seed + i`.  say: called with each path as it is written.
 

@@ -171,7 +171,10 @@ def check_weights(source: str | Path) -> None:
 
 def nothing_at(path: Path) -> UserError:
     """Return the error of a place where there are no weights."""
-    return UserError(f"no run and no file at {path}; name the --out folder of a run, or its model.safetensors")
+    hint = "name the --out folder of a run, or a file of weights"
+    if (path.parent / "checkpoints").is_dir():
+        hint = f"{path.parent} is a run: name that, or a file in its checkpoints"
+    return UserError(f"no run and no file at {path}; {hint}")
 
 
 def of_folder(folder: Path) -> Published | None:
