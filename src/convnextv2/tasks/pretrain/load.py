@@ -15,4 +15,4 @@ def load_pretrained(source: str | Path) -> LoadedModel[FCMAE]:
 
     Raises UserError if there is none, LoadError if the file is damaged or of another kind.
     """
-    return load_kind(source, KIND, instead="was not written by `convnextv2 pretrain`")
+    return load_kind(source, KIND, instead="has no decoder: name a run of `convnextv2 pretrain`")
