@@ -31,6 +31,7 @@ for number, (command, file) in enumerate(zip(asked.pairs[::2], asked.pairs[1::2]
     console.print(Text("\n" * bool(number) + "$ ", "bold green") + Text(command, "bold"))
     for line in lines:
         console.print(Text(line))
+console.print()  # the frame cuts through the last line
 picture = console.export_svg(title="convnextv2", font_aspect_ratio=0.61)
 picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)  # nothing is fetched: the reader's own font
 asked.out.write_text(picture)
