@@ -60,6 +60,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import normalize
 
 from convnextv2.data.files.folder import list_images
+from convnextv2.data.files.reading import Reading
 from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.data.labels.splits import read_splits
 from convnextv2.data.loading.bad_images import BadImages
@@ -184,8 +185,7 @@ def our_task(case: Case, model: ConvNeXt, cache: PixelCache | None) -> Clocked:
     dataset = ImageSet(
         case.data.images,
         Augment.of(case.recipe, case.image_size, info.preprocessing, flip=settings.flip),
-        max_pixels=settings.max_pixels,
-        min_side=min_side(case.image_size, case.recipe.min_scale),
+        reading=Reading(min_side=min_side(case.image_size, case.recipe.min_scale)),
         seed=settings.seed,
         cache=cache,
     )
@@ -377,11 +377,11 @@ def decode_before(case: Case) -> tuple[PixelCache | None, float]:
     """All images decoded, if they fit as they must in a run, and the seconds that it took."""
     started = time.perf_counter()
     images, smallest = case.data.images, min_side(case.image_size, case.recipe.min_scale)
-    room = expected_bytes(images, min_side=smallest)
+    room = expected_bytes(images, Reading(min_side=smallest))
     if room > machine.free_bytes(HERE.device) // 4:
         return None, time.perf_counter() - started
-    cache = PixelCache(images, 2 * room, min_side=smallest)
-    dataset = ImageSet(images, lambda image: {}, min_side=smallest, cache=cache)
+    cache = PixelCache(images, 2 * room, Reading(min_side=smallest))
+    dataset = ImageSet(images, lambda image: {}, reading=Reading(min_side=smallest), cache=cache)
     with ThreadPoolExecutor(machine.processors()) as pool:
         for _ in pool.map(dataset.read, range(len(images))):
             pass

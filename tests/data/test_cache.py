@@ -13,6 +13,7 @@ from PIL import Image
 
 from convnextv2.data.files.decode import decode
 from convnextv2.data.files.folder import ImageList, list_images
+from convnextv2.data.files.reading import RGB, Reading
 from convnextv2.data.loading import cache as module
 from convnextv2.data.loading.cache import PixelCache, expected_bytes
 from convnextv2.data.loading.image_set import ImageSet
@@ -40,9 +41,9 @@ def nothing(image):
     return {}
 
 
-def read_all(images, cache, **decoding):
+def read_all(images, cache, reading=RGB):
     """What an image set reads: pixels, or the reason why there are none."""
-    dataset = ImageSet(images, nothing, cache=cache, **decoding)
+    dataset = ImageSet(images, nothing, cache=cache, reading=reading)
     found = []
     for index in range(len(images)):
         try:
@@ -55,12 +56,12 @@ def read_all(images, cache, **decoding):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("min_side", [None, 50])
 def test_same_bits_and_reasons(mixed, channels, min_side):
-    decoding = {"channels": channels, "min_side": min_side}
-    cache = PixelCache(mixed, 10**6, **decoding)
-    plain = read_all(mixed, None, **decoding)
+    reading = Reading(channels, min_side=min_side)
+    cache = PixelCache(mixed, 10**6, reading)
+    plain = read_all(mixed, None, reading)
     assert sum(isinstance(one, tuple) for one in plain) == 3
     for _ in range(2):
-        for index, (one, other) in enumerate(zip(plain, read_all(mixed, cache, **decoding), strict=True)):
+        for index, (one, other) in enumerate(zip(plain, read_all(mixed, cache, reading), strict=True)):
             if isinstance(one, tuple):
                 assert one == other
                 assert cache.get(index) is None
@@ -113,11 +114,11 @@ def test_room_is_estimated_from_a_part_of_many(make_folder, monkeypatch):
 
 def test_pixel_limit_and_wrong_channels(make_folder):
     images = make_folder(3)
-    cache = PixelCache(images, 10**6, max_pixels=52 * 40)
-    found = read_all(images, cache, max_pixels=52 * 40)
+    reading = Reading(max_pixels=52 * 40)
+    found = read_all(images, PixelCache(images, 10**6, reading), reading)
     assert [isinstance(one, tuple) for one in found] == [False, True, True]
     with pytest.raises(UserError):
-        PixelCache(images, 10**6, channels=2)
+        Reading(channels=2)
 
 
 def test_putting_twice_keeps_the_first(make_folder):

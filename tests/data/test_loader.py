@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 
+from convnextv2.data.files.reading import Reading
 from convnextv2.data.loading.batch import Batch
 from convnextv2.data.loading.cache import PixelCache
 from convnextv2.data.loading.image_set import ImageSet
@@ -116,21 +117,21 @@ def test_nothing_readable_fails_in_one_line(make_folder, workers):
 
 
 def test_grey(make_folder):
-    dataset = ImageSet(make_folder(2), transform, channels=1)
+    dataset = ImageSet(make_folder(2), transform, reading=Reading(channels=1))
     assert dataset[0, 0].tensors["image"].shape == (1, 16, 16)
     with pytest.raises(UserError):
-        ImageSet(dataset.images, transform, channels=4)
+        Reading(channels=4)
 
 
 def test_a_cache_of_something_else_is_refused(make_folder):
     images = make_folder(2)
-    cache = PixelCache(images, 10**6, channels=1)
-    with pytest.raises(ValueError, match="other channels or limits"):
+    cache = PixelCache(images, 10**6, Reading(channels=1))
+    with pytest.raises(ValueError, match="other images, or they are read otherwise"):
         ImageSet(images, transform, cache=cache)
-    ImageSet(images, transform, channels=1, cache=cache)
-    for limit in ({"min_side": 20}, {"max_pixels": 10}):
-        with pytest.raises(ValueError, match="other channels or limits"):
-            ImageSet(images, transform, channels=1, cache=cache, **limit)
+    ImageSet(images, transform, reading=Reading(channels=1), cache=cache)
+    for other in (Reading(1, min_side=20), Reading(1, max_pixels=10), Reading(1, value_range=(0, 1))):
+        with pytest.raises(ValueError, match="other images, or they are read otherwise"):
+            ImageSet(images, transform, reading=other, cache=cache)
 
 
 def test_what_a_transform_may_not_return_is_named(make_folder):

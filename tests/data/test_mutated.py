@@ -20,6 +20,7 @@ from sklearn.datasets import load_sample_images
 
 from convnextv2.data.files.decode import decode
 from convnextv2.data.files.folder import list_images
+from convnextv2.data.files.reading import Reading
 from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.cache import PixelCache
 from convnextv2.data.loading.image_set import ImageSet
@@ -204,7 +205,7 @@ def test_smaller_jpegs_get_the_same_verdict(mutated, verdicts):
 def test_the_loader_finds_exactly_these_files_bad(mutated, verdicts):
     images, _ = mutated
     crop = RandomResizedCropFlip(16)
-    dataset = ImageSet(images, lambda image: {"image": crop(image)}, max_pixels=MAX_PIXELS)
+    dataset = ImageSet(images, lambda image: {"image": crop(image)}, reading=Reading(max_pixels=MAX_PIXELS))
     batches = GlobalBatches(len(images), 40, seed=0, start_step=0, stop_step=len(images) // 40)
     lines = []
     ledger = BadImages(images, 1.0, lines.append)
@@ -226,8 +227,8 @@ def test_the_loader_finds_exactly_these_files_bad(mutated, verdicts):
 
 def test_the_cache_holds_exactly_the_same(mutated, verdicts):
     images, _ = mutated
-    cache = PixelCache(images, 10**9, max_pixels=MAX_PIXELS)
-    dataset = ImageSet(images, lambda image: {"image": image}, max_pixels=MAX_PIXELS, cache=cache)
+    cache = PixelCache(images, 10**9, Reading(max_pixels=MAX_PIXELS))
+    dataset = ImageSet(images, lambda image: {"image": image}, reading=Reading(max_pixels=MAX_PIXELS), cache=cache)
     for _ in range(2):  # from the file, then from the cache
         for index, reason in enumerate(verdicts):
             if reason is None:

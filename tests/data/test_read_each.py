@@ -5,6 +5,7 @@ import torch
 
 from convnextv2.data.files import decode as decoding
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.reading import Reading
 from convnextv2.data.loading.batch import PerImage
 from convnextv2.data.loading.read_each import read_each
 from convnextv2.data.transforms.geometry import CenterFit
@@ -60,7 +61,7 @@ def test_channels_limits_and_targets(make_folder, workers):
     def transform(image, index):
         return {"images": FIT(image), "whole": PerImage(image), "index": torch.tensor(index)}
 
-    options = {"batch_size": 4, "workers": workers, "channels": 1, "max_pixels": 42 * 54, "targets": target}
+    options = {"batch_size": 4, "workers": workers, "reading": Reading(1, 42 * 54), "targets": target}
     batch = next(read_each(make_folder(4), transform, range(4), **options))
     assert batch.tensors["images"].shape == (3, 1, 16, 16)
     assert batch.tensors["index"].tolist() == batch.indices.tolist() == [0, 1, 2]

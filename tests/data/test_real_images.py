@@ -7,6 +7,7 @@ import torch
 
 from convnextv2.data.files.decode import decode
 from convnextv2.data.files.folder import list_images
+from convnextv2.data.files.reading import Reading
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.loading.loader import make_loader
 from convnextv2.data.loading.order import GlobalBatches
@@ -34,7 +35,7 @@ def test_a_spread_of_each_set_decodes_and_loads(name):
         assert min(pixels.shape[:2]) > 0
         assert decode(images.path(index), channels=1).shape == (*pixels.shape[:2], 1)
     fit = CenterFit(64)
-    dataset = ImageSet(images, lambda image: {"image": fit(image)}, min_side=74)
+    dataset = ImageSet(images, lambda image: {"image": fit(image)}, reading=Reading(min_side=74))
     batches = GlobalBatches(len(images), 16, seed=0, start_step=0, stop_step=3)
     for batch in make_loader(dataset, batches, workers=2):
         assert batch.tensors["image"].shape == (16, 3, 64, 64)

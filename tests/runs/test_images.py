@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from convnextv2.data.files.folder import list_images
+from convnextv2.data.files.reading import Reading
 from convnextv2.data.loading.cache import expected_bytes
 from convnextv2.engine import machine
 from convnextv2.runs.images import fingerprint, take_images
@@ -36,15 +37,13 @@ class Rank:
 
 
 def take(images, rank, given, said, **settings):
-    settings = {"cache": True, "max_bad_fraction": 0.01, "max_pixels": 10**6} | settings
+    settings = {"cache": True, "max_bad_fraction": 0.01} | settings
     log = SimpleNamespace(say=said.append, warn=said.append)
     context = Rank(rank, given)
     return take_images(
         images,
         SimpleNamespace(**settings),
-        channels=3,
-        min_side=32,
-        value_range=None,
+        reading=Reading(min_side=32, max_pixels=10**6),
         resuming=False,
         context=context,
         log=log,

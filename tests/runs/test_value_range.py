@@ -13,6 +13,7 @@ from small_run import SMALL, SMALL_CLASSIFIER, run_losses
 import convnextv2
 from convnextv2.data.files.decode import decode
 from convnextv2.data.files.folder import list_images
+from convnextv2.data.files.reading import Reading
 from convnextv2.data.loading.cache import PixelCache
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.errors import Notice, UserError
@@ -75,17 +76,18 @@ def test_it_is_said_recorded_and_part_of_the_identity(dim_folder, trained, tmp_p
 
 def test_files_and_cache_give_the_same_pixels_and_a_cache_of_another_range_is_refused(dim_folder):
     images = list_images(dim_folder)
-    cache = PixelCache(images, 10**7, channels=1, value_range=(0, 4095))
-    fresh = ImageSet(images, lambda image: {"image": image}, channels=1, value_range=(0, 4095))
-    kept = ImageSet(images, lambda image: {"image": image}, channels=1, value_range=(0, 4095), cache=cache)
+    reading = Reading(channels=1, value_range=(0, 4095))
+    cache = PixelCache(images, 10**7, reading)
+    fresh = ImageSet(images, lambda image: {"image": image}, reading=reading)
+    kept = ImageSet(images, lambda image: {"image": image}, reading=reading, cache=cache)
     for index in range(len(images)):
         assert torch.equal(kept.read(index), fresh.read(index))
         held = cache.get(index)
         assert held is not None
         assert torch.equal(held, fresh.read(index))
         assert int(fresh.read(index).max()) > 200
-    with pytest.raises(ValueError, match="other channels or limits"):
-        ImageSet(images, lambda image: {"image": image}, channels=1, cache=cache)
+    with pytest.raises(ValueError, match="other images, or they are read otherwise"):
+        ImageSet(images, lambda image: {"image": image}, reading=Reading(channels=1), cache=cache)
 
 
 def test_what_starts_from_the_model_reads_alike(dim_folder, trained, tmp_path):

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnextv2.data.files.decode import decode, to_pixels
+from convnextv2.data.files.decode import MAX_PIXELS
+from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.given import Images, images_of, is_path
+from convnextv2.data.files.reading import Reading
 from convnextv2.data.transforms.geometry import CenterFit, Resize
 from convnextv2.errors import UserError
 from convnextv2.records import Preprocessing
@@ -35,6 +37,10 @@ class InputSpec:
     def fit(self) -> CenterFit:
         """The resize and crop that bring a decoded image to `image_size`."""
         return CenterFit(self.image_size, crop_pct=self.crop_pct, resize=self.resize)
+
+    def reading(self, max_pixels: int = MAX_PIXELS) -> Reading:
+        """Return how files are decoded, before `fit`.  max_pixels: see `Reading`."""
+        return Reading(self.in_chans, max_pixels, value_range=self.preprocessing.value_range)
 
 
 class Normalise(nn.Module):
@@ -87,15 +93,13 @@ class Predictor(nn.Module):
 
         Raises BadImageError if it cannot be read, UserError if it is something else or not one image.
         """
-        channels, value_range = self.spec.in_chans, self.spec.preprocessing.value_range
         if is_path(image):
-            pixels = decode(Path(image), channels=channels, value_range=value_range)
+            images = ImageList(Path(image), [str(image)], Path())
         else:
             images = images_of(image)
             if len(images) != 1:
                 raise UserError(f"{len(images)} images: `read` takes one at a time")
-            with images.open(0) as opened:
-                pixels = to_pixels(opened.read(), channels, value_range)
+        pixels = self.spec.reading().pixels(images, 0)
         return self.fit(torch.from_numpy(pixels).permute(2, 0, 1))
 
     def fit(self, image: Tensor) -> Tensor:

@@ -77,7 +77,8 @@ class ImageReader:
         keep: bool = False,
     ) -> None:
         self.images, self.spec = images, spec
-        self.batch_size, self.workers, self.max_pixels = batch_size, workers, max_pixels
+        self.batch_size, self.workers = batch_size, workers
+        self._reading = spec.reading(max_pixels)
         self.bad: dict[int, str] = {}
         size = len(images) * spec.in_chans * spec.image_size**2
         self._keep = keep and size < machine.free_bytes(torch.device("cpu")) // 8
@@ -114,14 +115,7 @@ class ImageReader:
 
     def image(self, index: int) -> Tensor:
         """Return image `index` as the model sees it, uint8 (C, size, size). Raises BadImageError if unreadable."""
-        dataset = ImageSet(
-            self.images,
-            self._transform,
-            channels=self.spec.in_chans,
-            max_pixels=self.max_pixels,
-            value_range=self.spec.preprocessing.value_range,
-        )
-        return self._fit(dataset.read(index))
+        return self._fit(ImageSet(self.images, self._transform, reading=self._reading).read(index))
 
     def _transform(self, image: Tensor) -> dict[str, Tensor]:
         return {"images": self._fit(image)}
@@ -134,9 +128,7 @@ class ImageReader:
             indices,
             batch_size=self.batch_size,
             workers=worker_count(self.workers, -(-len(indices) // self.batch_size)),
-            channels=self.spec.in_chans,
-            max_pixels=self.max_pixels,
-            value_range=self.spec.preprocessing.value_range,
+            reading=self._reading,
         ):
             yield ImageBatch(batch.tensors.get("images", empty), batch.indices, batch.bad)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convnextv2 import seal
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.files.values import ValueRange
+from convnextv2.data.files.reading import Reading
 from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.cache import PixelCache, expected_bytes
 from convnextv2.engine import machine, runfolder
@@ -141,44 +141,33 @@ def take_images(
     images: ImageList,
     settings: RunSettings,
     *,
-    channels: int,
-    min_side: int,
-    value_range: ValueRange | None,
+    reading: Reading,
     resuming: bool,
     context: DistributedContext,
     log: RunLog,
 ) -> tuple[BadImages, PixelCache | None]:
-    """Return the record of unreadable images, and memory for the decoded ones if they fit.
-
-    min_side, value_range: see `data.files.decode.decode`.
-    """
+    """Return the record of unreadable images, and memory for the decoded ones if they fit."""
     bad = BadImages(images, settings.max_bad_fraction, log.warn)
     if resuming and (known := log.run / BAD_IMAGES).is_file():
         _load_bad(bad, known, len(images), log)
     if not settings.cache:
         return bad, None
-    limits = {"channels": channels, "max_pixels": settings.max_pixels, "min_side": min_side}
-    return bad, _cache(images, context, log, value_range, **limits)
+    return bad, _cache(images, reading, context, log)
 
 
-def _cache(
-    images: ImageList, context: DistributedContext, log: RunLog, value_range: ValueRange | None, **limits: int
-) -> PixelCache | None:
-    """Return memory for the decoded images, one for all processes of a machine; None if they need more than a quarter.
-
-    value_range, limits: how they are decoded, see `PixelCache`.
-    """
+def _cache(images: ImageList, reading: Reading, context: DistributedContext, log: RunLog) -> PixelCache | None:
+    """Return memory for the decoded images, one for all processes of a machine; None if they need over a quarter."""
     machines = context.gather(machine.identity())
     here = machines[context.rank]
     first = machines.index(here)
 
     def room(share: int) -> PixelCache | None:
-        expected = expected_bytes(images, **limits)
+        expected = expected_bytes(images, reading)
         limit = machine.free_bytes(torch.device("cpu")) // 4 // share
         if expected > limit:
             return None
         try:
-            cache = PixelCache(images, min(limit, expected + expected // 4), value_range=value_range, **limits)
+            cache = PixelCache(images, min(limit, expected + expected // 4), reading)
         except OSError:
             return None
         log.say(
@@ -192,7 +181,7 @@ def _cache(
     if context.rank == first or shared is None:
         return own
     try:
-        return PixelCache(images, shared, value_range=value_range, **limits)
+        return PixelCache(images, shared, reading)
     except OSError:  # the processes of this machine do not see each other
         return room(machines.count(here))
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from convnextv2.data.files.extent import extent
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.look import look
+from convnextv2.data.files.reading import Reading
 from convnextv2.data.loading.image_set import ImageSet, Targets, Transform
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.loop_settings import LoopSettings
@@ -237,9 +238,7 @@ class TaskRun(ABC, Generic[S]):
         self.bad, self.cache = take_images(
             self.data.images,
             s,
-            channels=self.architecture.in_chans,
-            min_side=self.min_side(),
-            value_range=self.preprocessing.value_range,
+            reading=self.reading,
             resuming=self.resuming,
             context=self.context,
             log=self.log,
@@ -251,6 +250,16 @@ class TaskRun(ABC, Generic[S]):
         """Where the images lie, or what they are if the call gave them itself."""
         return self.settings.data if self.given is None else self.given.source
 
+    @property
+    def reading(self) -> Reading:
+        """How the images to train on are decoded."""
+        return Reading(
+            self.architecture.in_chans,
+            self.settings.max_pixels,
+            self.min_side(),
+            self.preprocessing.value_range,
+        )
+
     def image_set(self, transform: Transform, targets: Targets | None = None) -> ImageSet:
         """Return the images to train on, from the files or the run's cache, which give the same pixels.
 
@@ -259,10 +268,7 @@ class TaskRun(ABC, Generic[S]):
         return ImageSet(
             self.data.images,
             transform,
-            channels=self.architecture.in_chans,
-            max_pixels=self.settings.max_pixels,
-            min_side=self.min_side(),
-            value_range=self.preprocessing.value_range,
+            reading=self.reading,
             seed=self.settings.seed,
             cache=self.cache,
             targets=targets,

@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from convnextv2.data.files.decode import MAX_PIXELS, check_channels
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.files.values import ValueRange
+from convnextv2.data.files.reading import RGB, Reading
 from convnextv2.data.loading.shared_memory import Address, SharedMemory
 from convnextv2.errors import BadImageError
 
@@ -30,28 +29,16 @@ class PixelCache:
     there; then the images one after another, each with its height and width, int32, before it.
     """
 
-    def __init__(
-        self,
-        images: ImageList,
-        room: int | Address,
-        *,
-        channels: int = 3,
-        max_pixels: int = MAX_PIXELS,
-        min_side: int | None = None,
-        value_range: ValueRange | None = None,
-    ) -> None:
+    def __init__(self, images: ImageList, room: int | Address, reading: Reading = RGB) -> None:
         """Set aside room, or share that of another process.
 
         images: the images.
         room: bytes for pixels, of which only those in use take memory; or the `address` of a cache of the same images.
-        channels: 1 for grey, 3 for RGB.
-        max_pixels, min_side, value_range: as they are decoded, see `decode`.
+        reading: how they are decoded.
 
         Raises OSError if there is no such memory, or the other process cannot be reached.
         """
-        check_channels(channels)
-        self.images, self.channels = images, channels
-        self.max_pixels, self.min_side, self.value_range = max_pixels, min_side, value_range
+        self.images, self.reading = images, reading
         table = 8 * (1 + len(images))
         self._memory = SharedMemory.create(table + room) if isinstance(room, int) else SharedMemory.join(room)
         self._bytes = self._memory.bytes
@@ -75,8 +62,9 @@ class PixelCache:
         if not start:
             return None
         height, width = self._bytes[start : start + 8].view(np.int32).tolist()
-        pixels = self._bytes[start + 8 : start + 8 + height * width * self.channels]
-        return torch.from_numpy(pixels).view(height, width, self.channels).permute(2, 0, 1)
+        channels = self.reading.channels
+        pixels = self._bytes[start + 8 : start + 8 + height * width * channels]
+        return torch.from_numpy(pixels).view(height, width, channels).permute(2, 0, 1)
 
     def put(self, index: int, pixels: NDArray[np.uint8]) -> None:
         """Keep image `index`, uint8 (H, W, C), if there is room for it and it is not there."""
@@ -94,9 +82,7 @@ class PixelCache:
             self._starts[index] = start
 
 
-def expected_bytes(
-    images: ImageList, *, channels: int = 3, max_pixels: int = MAX_PIXELS, min_side: int | None = None
-) -> int:
+def expected_bytes(images: ImageList, reading: Reading = RGB) -> int:
     """Return how much room a `PixelCache` of all images takes, from the headers of `_SAMPLE` files.
 
     Exact for that many images or fewer. The arguments are those of `PixelCache`.
@@ -104,8 +90,7 @@ def expected_bytes(
 
     def measure(index: int) -> int:
         try:
-            with images.open(index, max_pixels, min_side) as image:
-                return _record_size(image.size[0] * image.size[1] * channels)
+            return _record_size(reading.bytes_of(images, index))
         except BadImageError:
             return 0
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from convnextv2.data.files.decode import MAX_PIXELS, check_channels, to_pixels
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.files.values import ValueRange
+from convnextv2.data.files.reading import RGB, Reading
 from convnextv2.data.loading.batch import PerImage, Sample
 from convnextv2.data.loading.cache import PixelCache
 from convnextv2.data.loading.order import mix
@@ -49,26 +48,17 @@ class ImageSet(Dataset[Sample]):
         images: ImageList,
         transform: Transform,
         *,
-        channels: int = 3,
-        max_pixels: int = MAX_PIXELS,
-        min_side: int | None = None,
-        value_range: ValueRange | None = None,
+        reading: Reading = RGB,
         seed: int = 0,
         cache: PixelCache | None = None,
         targets: Targets | None = None,
     ) -> None:
-        """A `cache` is read before the files, and filled: make it with the same images, channels and limits."""
-        check_channels(channels)
-        if cache is not None:
-            held = (cache.images.names, cache.channels, cache.max_pixels, cache.min_side, cache.value_range)
-            if held != (images.names, channels, max_pixels, min_side, value_range):
-                raise ValueError("the cache holds other images, or was made with other channels or limits")
+        """A `cache` is read before the files, and filled: make it with the same images and the same reading."""
+        if cache is not None and (cache.images.names, cache.reading) != (images.names, reading):
+            raise ValueError("the cache holds other images, or they are read otherwise")
         self.images = images
         self._transform = transform
-        self._channels = channels
-        self._max_pixels = max_pixels
-        self._min_side = min_side
-        self._value_range = value_range
+        self._reading = reading
         self._seed = seed
         self._cache = cache
         self._targets = targets
@@ -112,8 +102,7 @@ class ImageSet(Dataset[Sample]):
             # A long row of bad files is walked again and again: decode each of them only once.
             raise BadImageError(self.images.path(index), self._known_bad[index])
         try:
-            with self.images.open(index, self._max_pixels, self._min_side) as image:
-                pixels = to_pixels(image.read(), self._channels, self._value_range)
+            pixels = self._reading.pixels(self.images, index)
         except BadImageError as error:
             self._known_bad[index] = error.reason
             raise

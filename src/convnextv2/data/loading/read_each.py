@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Dataset
 
-from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.files.values import ValueRange
+from convnextv2.data.files.reading import RGB, Reading
 from convnextv2.data.loading.batch import Batch, Sample, Unreadable
 from convnextv2.data.loading.image_set import ImageSet, Targets, Transform
 from convnextv2.data.loading.loader import make_loader
@@ -22,10 +21,7 @@ def read_each(
     *,
     batch_size: int,
     workers: int,
-    channels: int = 3,
-    max_pixels: int = MAX_PIXELS,
-    min_side: int | None = None,
-    value_range: ValueRange | None = None,
+    reading: Reading = RGB,
     pin_memory: bool = False,
     targets: Targets | None = None,
 ) -> Iterator[Batch]:
@@ -40,22 +36,11 @@ def read_each(
         indices: into `images`; a repeated one is read again.
         batch_size: images per batch, readable or not; the last may be smaller.
         workers: processes that decode, as for `make_loader`.
-        channels: 1 for grey, 3 for RGB.
-        max_pixels: images of more pixels count as unreadable.
-        min_side: lets large JPEGs be decoded at a fraction of their size, as for `decode`.
-        value_range: as for `decode`.
+        reading: how they are decoded.
         pin_memory: put the tensors in page-locked memory, for a GPU.
         targets: as for `ImageSet`; an image whose target cannot be read is bad.
     """
-    dataset = ImageSet(
-        images,
-        transform,
-        channels=channels,
-        max_pixels=max_pixels,
-        min_side=min_side,
-        value_range=value_range,
-        targets=targets,
-    )
+    dataset = ImageSet(images, transform, reading=reading, targets=targets)
     return make_loader(
         _EachItself(dataset), _portions(indices, batch_size), workers=workers, pin_memory=pin_memory, images=images
     )
