@@ -19,6 +19,9 @@ _MEANINGS = frozenset(
 )
 """Tags without which a reader would take pixels for something else: they must be whole."""
 
+_READ = frozenset({258, 259, 262, 266, 273, 284, 322, 338, 339, 32997})
+"""Those of which `TiffDirectories.read` gives the values."""
+
 
 class TiffDirectories:
     """The image file directories of a TIFF, classic or big, of either byte order.
@@ -42,7 +45,7 @@ class TiffDirectories:
             raise ValueError("damaged: no header of a TIFF")
 
     def read(self) -> dict[int, tuple[int, ...]]:
-        """Return the short whole numbers of the first directory, by tag: all that says what pixels are.
+        """Return short whole numbers of the first directory, by tag, of those in `_READ`; check all that matter.
 
         Raises ValueError if it claims more than its file can hold, or more than anyone needs.
         """
@@ -63,7 +66,7 @@ class TiffDirectories:
                     raise ValueError(f"damaged: the value of its tag {tag} is not there")
                 if count > MOST_SEGMENTS and tag in _SEGMENT_TAGS:
                     raise ValueError(f"{count} strips or tiles, more than {MOST_SEGMENTS}")
-                if count <= 16 and kind in _LETTERS:
+                if tag in _READ and count <= 16 and kind in _LETTERS:
                     value = self._value(offset, needed, room)
                     found[tag] = struct.unpack(f"{self._offset[0]}{count}{_LETTERS[kind]}", value)
             elif kind == 2 and tag > 32767:
