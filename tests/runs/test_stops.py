@@ -15,7 +15,7 @@ import pytest
 from small_run import SMALL, run_losses, small_flags
 
 from convnextv2 import pretrain
-from convnextv2.data.loading import image_set
+from convnextv2.data.files import reading
 from convnextv2.engine import signals
 from convnextv2.errors import StoppedError
 from convnextv2.weights.files import checkpoint_of
@@ -29,8 +29,8 @@ def stop_soon(number=signal.SIGTERM, seconds=0.5):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_while_images_are_decoded_it_acts_at_once_and_nothing_is_left(picture_folder, tmp_path, monkeypatch, name):
-    decode = image_set.to_pixels
-    monkeypatch.setattr(image_set, "to_pixels", lambda *given, **limits: time.sleep(0.5) or decode(*given, **limits))
+    decode = reading.to_pixels
+    monkeypatch.setattr(reading, "to_pixels", lambda *given, **limits: time.sleep(0.5) or decode(*given, **limits))
     run, before = tmp_path / "run", signal.getsignal(getattr(signal, name))
     sent = stop_soon(getattr(signal, name))
     with pytest.raises(StoppedError, match=rf"stopped by {name}; before the first step; .* without resume begins anew"):
@@ -41,8 +41,8 @@ def test_while_images_are_decoded_it_acts_at_once_and_nothing_is_left(picture_fo
 
 
 def test_resumed_and_stopped_while_it_decodes_the_run_is_as_it_was(picture_folder, tmp_path, monkeypatch):
-    run, decode = pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=1).run, image_set.to_pixels
-    monkeypatch.setattr(image_set, "to_pixels", lambda *given, **limits: time.sleep(0.5) or decode(*given, **limits))
+    run, decode = pretrain(picture_folder, tmp_path / "run", **SMALL, epochs=1).run, reading.to_pixels
+    monkeypatch.setattr(reading, "to_pixels", lambda *given, **limits: time.sleep(0.5) or decode(*given, **limits))
     stop_soon()
     with pytest.raises(StoppedError, match=r"stopped by SIGTERM; saved .*step-00000005; continue with resume"):
         pretrain(out=run, resume=True)
