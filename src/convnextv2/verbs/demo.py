@@ -77,10 +77,15 @@ def demo(out: Path, *, minutes: float = 2.0, seed: int = 0) -> DemoResult:
                 _linear_head(pixels, labels, known),
             )
         )
-    names = ["fine-tuned from it", "fine-tuned from scratch", "linear head on its frozen features"]
+    names = (
+        "fine-tuned from the pre-trained weights",
+        "fine-tuned from scratch",
+        "linear head on the frozen pre-trained features",
+        "linear head on the bare pixels",
+    )
     rows = [
         [name, *(f"{100 * score:.1f} %" for score in row)]
-        for name, row in zip([*names, "linear head on the bare pixels"], zip(*scores, strict=True), strict=True)
+        for name, row in zip(names, zip(*scores, strict=True), strict=True)
     ]
     labelled = LABELS * len(np.unique(labels))
     columns = ["classifier", *(f"{labelled} labels, draw {draw}" for draw in range(1, DRAWS + 1))]

@@ -82,7 +82,7 @@ def _kind(data: bytes) -> tuple[str, str] | None:
     if data.startswith(b"PK\x03\x04"):
         try:
             names = zipfile.ZipFile(io.BytesIO(data)).namelist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        except (zipfile.BadZipFile, ValueError, NotImplementedError):  # the last: of a later version of the format
             names = []
         if any(name.startswith("xl/") for name in names):
             return "an Excel workbook", _SHEET
