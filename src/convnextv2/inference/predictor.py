@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnextv2.data.files.decode import MAX_PIXELS
-from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.decode import MAX_PIXELS, decode
 from convnextv2.data.files.given import Images, images_of, is_path
 from convnextv2.data.files.reading import Reading
 from convnextv2.data.transforms.geometry import CenterFit, Resize
@@ -93,13 +92,14 @@ class Predictor(nn.Module):
 
         Raises BadImageError if it cannot be read, UserError if it is something else or not one image.
         """
+        reading = self.spec.reading()
         if is_path(image):
-            images = ImageList(Path(image), [str(image)], Path())
+            pixels = decode(Path(image), channels=reading.channels, value_range=reading.value_range)
         else:
             images = images_of(image)
             if len(images) != 1:
                 raise UserError(f"{len(images)} images: `read` takes one at a time")
-        pixels = self.spec.reading().pixels(images, 0)
+            pixels = reading.pixels(images, 0)
         return self.fit(torch.from_numpy(pixels).permute(2, 0, 1))
 
     def fit(self, image: Tensor) -> Tensor:
