@@ -187,14 +187,20 @@ def test_a_damaged_results_table_is_named(make_run, parse, broken):
     assert "results" not in page.sections
 
 
-@pytest.mark.parametrize("better", [True, False, None])
-def test_finished_is_not_green_if_a_probe_found_nothing(make_run, parse, line, better):
+@pytest.mark.parametrize(
+    ("better", "step", "green"),
+    [(True, 60, True), (False, 60, False), (False, None, False), (False, 40, True), (None, 60, True)],
+    ids=["better", "no better", "of a step not said", "before it went on", "uncertain"],
+)
+def test_finished_is_not_green_if_a_probe_found_nothing(make_run, parse, line, better, step, green):
     run = make_run(lines=[*(line(s) for s in range(1, 61)), END])
     table = {"title": "Was it worth it?", "columns": ["features"], "rows": [["this run"]], "better": better}
+    table["step"] = step
     (run / "table-probe.json").write_text(json.dumps(table))
     page = parse(write_report(run))
-    assert ('class="lead finished unlearned"' in page.html) == (better is False)
-    assert ("too few steps or too few images" in page.text) == (better is False)
+    assert ('class="lead finished"' in page.html) == green
+    assert ('class="lead finished unlearned"' in page.html) != green
+    assert ("too few steps or too few images" in page.text) != green
 
 
 def test_the_log(make_run, parse):

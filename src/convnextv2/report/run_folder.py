@@ -27,6 +27,7 @@ class Table:
     """A small table of results in the run folder.
 
     better: whether they are clearly better than those of a model that learned nothing; None if they do not tell.
+    step: of the weights that they are of; None if it is not said.
     """
 
     title: str
@@ -34,6 +35,7 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
     note: str = ""
     better: bool | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def _table(table: Any) -> Table:
         rows=tuple(tuple(row) for row in table["rows"]),
         note=str(table.get("note") or ""),
         better=table["better"] if isinstance(table.get("better"), bool) else None,
+        step=table["step"] if is_count(table.get("step")) else None,
     )
 
 

@@ -66,12 +66,13 @@ def learned_something(run: RunFolder, said: Description) -> bool | None:
     """Return whether a run's result is better than that of a model that learned nothing; None if it cannot be told.
 
     The result is the primary metric on the test images, else on those to validate with; without a primary metric that
-    of a probe, else the loss.
+    of a probe of the last weights, else the loss.
     """
     if said.primary:
         found = result(run, said, "test") or result(run, said, "val")
         return None if found is None else found.better
-    probed = [table.better for table in run.tables if table.better is not None]
+    last = (None, run.metrics.step)  # a run that went on since has not been probed
+    probed = [table.better for table in run.tables if table.better is not None and table.step in last]
     if probed:
         return any(probed)
     baseline, recent = said.baselines.get("train"), recent_loss(run)

@@ -218,7 +218,15 @@ def _add_to_page(run: Path, result: ProbeResult, data: str | Path) -> Path | Non
         return None
     columns, rows = result.table()
     note = f"{result.title}. {result.sentence} Weights of {result.file.parent.name}; labels of {shown(data)}."
-    table = {"title": "Was it worth it?", "columns": columns, "rows": rows, "note": note, "better": result.better}
+    step = result.file.parent.name.removeprefix("step-")
+    table = {
+        "title": "Was it worth it?",
+        "columns": columns,
+        "rows": rows,
+        "note": note,
+        "better": result.better,
+        "step": int(step) if step.isdecimal() else None,
+    }
     try:
         write_text_atomically(run / "table-probe.json", json.dumps(table))
         return write_report(run)
