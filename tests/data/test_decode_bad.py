@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageFile
 
 from convnextv2.data.files import decode as module
 from convnextv2.data.files.decode import decode, header_pixels
@@ -133,7 +133,7 @@ def test_whatever_a_decoder_raises(tmp_path, photo, monkeypatch, error):
     def fail(*_args):
         raise error("two\nlines")
 
-    monkeypatch.setattr(Image.Image, "convert", fail)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     assert "two" in reason(path)
 
 
@@ -144,7 +144,7 @@ def test_ctrl_c_is_not_swallowed(tmp_path, photo, monkeypatch):
     def interrupt(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Image.Image, "convert", interrupt)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", interrupt)
     with pytest.raises(KeyboardInterrupt):
         decode(path)
     assert Image.MAX_IMAGE_PIXELS is not None

@@ -24,10 +24,10 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ from convnextv2.data.files.decoders.table import SUPPORTED, open_image
 from convnextv2.data.files.palette import is_ramp
 from convnextv2.data.files.values import ValueRange, Values
 from convnextv2.errors import BadImageError, UserError
+
+T = TypeVar("T")
 
 MAX_PIXELS = 100_000_000
 """Default limit of width times height; larger images are not decoded."""
@@ -93,19 +95,21 @@ def opened(
     path: str | Path, max_pixels: int = MAX_PIXELS, min_side: int | None = None
 ) -> AbstractContextManager[Opened]:
     """Open an image file with its header read and checked; any failure inside is a BadImageError."""
-    return opening(path, lambda: _file(path), max_pixels, min_side)
+    return opening(path, lambda: _stream(path), open_image, max_pixels, min_side)
 
 
 @contextmanager
 def opening(
     path: str | Path,
-    source: Callable[[], AbstractContextManager[Opened]],
+    source: Callable[[], AbstractContextManager[T]],
+    read_header: Callable[[T], Opened],
     max_pixels: int = MAX_PIXELS,
     min_side: int | None = None,
 ) -> Iterator[Opened]:
-    """Open what `source` opens and check its size; any failure inside is a BadImageError that names `path`."""
+    """Open `source`, read its header and check its size; any failure inside is a BadImageError that names `path`."""
     try:
-        with _PILLOW, source() as image:
+        with _PILLOW, source() as content:
+            image = read_header(content)
             width, height = image.size
             if width * height > max_pixels:
                 raise BadImageError(
@@ -120,12 +124,6 @@ def opening(
         raise
     except Exception as error:  # decoders of damaged files raise nearly every type there is
         raise BadImageError(path, _reason(error)) from error
-
-
-@contextmanager
-def _file(path: str | Path) -> Iterator[Opened]:
-    with _stream(path) as stream:
-        yield open_image(stream)
 
 
 def _stream(path: str | Path) -> BinaryIO:
@@ -161,10 +159,13 @@ def to_pixels(image: Image.Image | Values, channels: int, value_range: ValueRang
         image = Values(np.asarray(image)[..., None], None)
     if isinstance(image, Values):
         found = image.to_bytes(value_range)
+        if found.shape[2] == channels:
+            return np.ascontiguousarray(found)
         image = Image.fromarray(found[..., 0] if found.shape[2] == 1 else found)
     elif image.has_transparency_data:
         image = _over_white(image)
-    flat = image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    flat = image if image.mode == mode else image.convert(mode)  # convert would copy
     return np.array(flat, dtype=np.uint8).reshape(flat.height, flat.width, channels)
 
 
@@ -187,15 +188,16 @@ class _PillowSettings:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._undo = ExitStack()
+        self._limit = Image.MAX_IMAGE_PIXELS
+        self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._undo.enter_context(warnings.catch_warnings())
+                self._warnings = warnings.catch_warnings()
+                self._warnings.__enter__()
                 warnings.filterwarnings("ignore", module=r"PIL\.")
-                self._undo.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-                Image.MAX_IMAGE_PIXELS = None
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             self._inside += 1
 
     def __exit__(
@@ -204,7 +206,8 @@ class _PillowSettings:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                self._undo.close()
+                Image.MAX_IMAGE_PIXELS = self._limit
+                self._warnings.__exit__(None, None, None)
 
 
 _PILLOW = _PillowSettings()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,16 +43,12 @@ class ImagesInMemory:
         """Return the images at `indices`, in that order."""
         return ImagesInMemory(self.items, self.indices[np.asarray(indices, np.int64)])
 
-    @contextmanager
-    def open(self, index: int, max_pixels: int = MAX_PIXELS, min_side: int | None = None) -> Iterator[Opened]:
+    def open(
+        self, index: int, max_pixels: int = MAX_PIXELS, min_side: int | None = None
+    ) -> AbstractContextManager[Opened]:
         """Open image `index`; any failure inside, also of the dataset, is a BadImageError."""
         place = int(self.indices[index])
-
-        def item() -> nullcontext[Opened]:
-            return nullcontext(open_item(self.items[place]))
-
-        with opening(f"image {place}", item, max_pixels, min_side) as image:
-            yield image
+        return opening(f"image {place}", lambda: nullcontext(self.items[place]), open_item, max_pixels, min_side)
 
     def digest(self, index: int) -> str:
         """Return the size and a hash of the pixels of an image, "W x H pixels, ...". Raises BadImageError."""

@@ -82,8 +82,10 @@ class PillowImage(Opened):
         return image
 
     def _upright(self) -> Image.Image:
-        """Decode the pixels and apply the EXIF orientation (Pillow has already done so for TIFF)."""
+        """Decode the pixels and apply the EXIF orientation, which Pillow itself does for TIFF."""
         self._image.load()
+        if self._image.format == "TIFF":
+            return self._image
         try:
             orientation = self._image.getexif().get(ExifTags.Base.Orientation)
         except Exception:  # broken EXIF does not spoil the pixels

@@ -33,14 +33,14 @@ class TiffDirectories:
         self._stream, self._end = stream, stream.seek(0, io.SEEK_END)
         self._texts: dict[int, bytes] = {}
         head = self._at(0, 16)
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        order = {b"II": "<", b"MM": ">"}.get(head[:2]) if len(head) == 16 else None
         version = struct.unpack(f"{order}H", head[2:4])[0] if order else 0
         if version == 42:
             self._count, self._entry, self._offset = f"{order}H", f"{order}HHII", f"{order}I"
-            self._first = self._number(self._offset, 4)
+            self._first = struct.unpack(self._offset, head[4:8])[0]
         elif version == 43 and head[4:8] == struct.pack(f"{order}HH", 8, 0):
             self._count, self._entry, self._offset = f"{order}Q", f"{order}HHQQ", f"{order}Q"
-            self._first = self._number(self._offset, 8)
+            self._first = struct.unpack(self._offset, head[8:16])[0]
         else:
             raise ValueError("damaged: no header of a TIFF")
 
@@ -50,15 +50,8 @@ class TiffDirectories:
         Raises ValueError if it claims more than its file can hold, or more than anyone needs.
         """
         found: dict[int, tuple[int, ...]] = {}
-        claimed, tags = 0, self._number(self._count, self._first)
-        if tags > MOST_TAGS:
-            raise ValueError(f"damaged: {tags} tags in its directory")
-        size, start = struct.calcsize(self._entry), self._first + struct.calcsize(self._count)
-        listed = self._at(start, size * tags)
-        if len(listed) < size * tags:
-            raise ValueError("damaged: its directory of tags is cut short")
-        room = struct.calcsize(self._offset)
-        for tag, kind, count, offset in struct.iter_unpack(self._entry, listed):
+        room, claimed = struct.calcsize(self._offset), 0
+        for tag, kind, count, offset in struct.iter_unpack(self._entry, self._entries()):
             needed = count * _SIZES.get(kind, 0)
             claimed += needed if needed <= self._end else 0  # a reader leaves out what reaches beyond the file
             if tag in _MEANINGS:
@@ -74,6 +67,21 @@ class TiffDirectories:
         if claimed > 2 * self._end + (1 << 16):
             raise ValueError("damaged: its tags claim more than the file holds")
         return found
+
+    def _entries(self) -> bytes:
+        """The entries of the first directory, in one read if there are few."""
+        ahead, size = struct.calcsize(self._count), struct.calcsize(self._entry)
+        start = self._at(self._first, ahead + 64 * size)
+        if len(start) < ahead:
+            raise ValueError("damaged: its directory of tags lies beyond its end")
+        tags = struct.unpack_from(self._count, start)[0]
+        if tags > MOST_TAGS:
+            raise ValueError(f"damaged: {tags} tags in its directory")
+        end = ahead + tags * size
+        listed = start if end <= len(start) else self._at(self._first, end)
+        if len(listed) < end:
+            raise ValueError("damaged: its directory of tags is cut short")
+        return listed[ahead:end]
 
     def text(self, tag: int) -> str:
         """Return the text of a tag of the first directory, at most 64 characters of it; empty if it has none."""
