@@ -192,7 +192,9 @@ def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(UserError, match=r"^pretrain has no setting 'mask_ration'; did you mean 'mask_ratio'\?$"):
         make(PretrainSettings, "pretrain", {"mask_ration": 0.5})
     with pytest.raises(
-        UserError, match=r"^embed has no setting 'xyz'; it has batch_size, workers, device, max_pixels, value_range$"
+        UserError,
+        match=r"^embed has no setting 'xyz'; it has batch_size, workers, device, max_pixels, value_range, "
+        r"bands, channels, stats$",
     ):
         make(InferenceSettings, "embed", {"xyz": 1})
 

@@ -34,6 +34,8 @@ _HOMES = {
     "Pushed": "convnextv2.verbs.push",
     "RunFailedError": "convnextv2.errors",
     "RunResult": "convnextv2.runs.runner",
+    "Statistics": "convnextv2.data.loading.statistics",
+    "StatsSettings": "convnextv2.verbs.stats.settings",
     "StoppedError": "convnextv2.errors",
     "TaskSpec": "convnextv2.runs.spec",
     "UserError": "convnextv2.errors",
@@ -49,9 +51,11 @@ _HOMES = {
     "pretrain": "convnextv2.tasks.pretrain.run",
     "probe": "convnextv2.verbs.probe.probe",
     "push": "convnextv2.verbs.push",
+    "read_statistics": "convnextv2.data.loading.statistics",
     "reconstruct": "convnextv2.tasks.pretrain.reconstruct",
     "register_task": "convnextv2.runs.spec",
     "register_with_timm": "convnextv2.interop.timm_models",
+    "stats": "convnextv2.verbs.stats.stats",
     "zoo": "convnextv2.verbs.zoo",
 }
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from convnextv2._version import __version__ as __version__
 from convnextv2.data.files.given import Images
+from convnextv2.data.loading.statistics import Statistics as Statistics
+from convnextv2.data.loading.statistics import read_statistics as read_statistics
 from convnextv2.errors import BadImageError as BadImageError
 from convnextv2.errors import ConvNeXtV2Error as ConvNeXtV2Error
 from convnextv2.errors import LoadError as LoadError
@@ -40,6 +42,7 @@ from convnextv2.verbs.probe.result import ProbeResult as ProbeResult
 from convnextv2.verbs.probe.settings import ProbeSettings as ProbeSettings
 from convnextv2.verbs.push import Pushed as Pushed
 from convnextv2.verbs.push import push as push
+from convnextv2.verbs.stats.settings import StatsSettings as StatsSettings
 from convnextv2.verbs.zoo import Zoo as Zoo
 from convnextv2.verbs.zoo import zoo as zoo
 
@@ -66,6 +69,8 @@ __all__ = [
     "Pushed",
     "RunFailedError",
     "RunResult",
+    "Statistics",
+    "StatsSettings",
     "StoppedError",
     "TaskSpec",
     "UserError",
@@ -81,9 +86,11 @@ __all__ = [
     "pretrain",
     "probe",
     "push",
+    "read_statistics",
     "reconstruct",
     "register_task",
     "register_with_timm",
+    "stats",
     "zoo",
 ]
 
@@ -117,6 +124,10 @@ def classify(
     checkpoint_every: int = 0,
     log_every: int | None = None,
     init: StrPath | None = None,
+    bands: str | Sequence[str] | None = None,
+    channels: str | Sequence[str] | None = None,
+    nodata: float | None = None,
+    stats: str = "auto",
     inflate: str = "repeat",
     model: str | None = None,
     image_size: int | None = None,
@@ -189,12 +200,18 @@ def classify(
         checkpoint_every: Also save every so many steps; 0: time-based only.
         log_every: Steps between two lines of metrics.jsonl.
         init: Weights to start from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none.
+        bands: Patterns of the files of each band, where an image's bands lie in files of their own, as
+            '{id}_B02.tif,{id}_B03.tif'.
+        channels: Which bands are read, in this order: numbers from 1, or names, as 4,3,2; by default all of them.
+        nodata: The value that stands for missing data; NaN, alpha and what a file says itself always do.
+        stats: What the numbers of bands mean: auto (those of init, else made of the images), imagenet (8 bits only), or
+            a file of `convnextv2 stats`.
         inflate: How to adapt the stem if in_chans differs from init: repeat, mean, or a list of channels as 0,1,2,0.
         model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
         image_size: Pixels on a side of what the model sees; by default that of init, else as the files, 224 at most.
         stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4 from 128 pixels on, 2 from
             64.
-        in_chans: 3 for colour, 1 for grey images; by default that of init, else 3.
+        in_chans: 3 for colour, 1 for grey images, or the number of bands; by default that of init, else as the images.
         depths: Number of blocks of each stage, in place of the model's.
         dims: Number of channels of each stage, in place of the model's.
         val_fraction: Share of the images to validate with if the data has no val; by default a fifth, or a tenth of
@@ -237,6 +254,9 @@ def embed(
     device: str = "auto",
     max_pixels: int = 100000000,
     value_range: str | Sequence[float] | None = None,
+    bands: str | Sequence[str] | None = None,
+    channels: str | Sequence[str] | None = None,
+    stats: str | None = None,
 ) -> Embedding:
     """Extract one feature vector per image, as `convnextv2 embed` does.
 
@@ -254,6 +274,9 @@ def embed(
         max_pixels: Images of more pixels count as unreadable (decompression bombs).
         value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits; by default as the
             model was trained.
+        bands: Patterns of the files of each band; the model knows them, and they are only compared.
+        channels: Which bands are read; the model knows them, and they are only compared.
+        stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
     """
 
 def evaluate(
@@ -266,6 +289,9 @@ def evaluate(
     device: str = "auto",
     max_pixels: int = 100000000,
     value_range: str | Sequence[float] | None = None,
+    bands: str | Sequence[str] | None = None,
+    channels: str | Sequence[str] | None = None,
+    stats: str | None = None,
     split: Literal["val", "test", "train"] | None = None,
     label_column: str | None = None,
     label_separator: str | None = None,
@@ -292,6 +318,9 @@ def evaluate(
         max_pixels: Images of more pixels count as unreadable (decompression bombs).
         value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits; by default as the
             model was trained.
+        bands: Patterns of the files of each band; the model knows them, and they are only compared.
+        channels: Which bands are read; the model knows them, and they are only compared.
+        stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
         split: The images to evaluate on; by default val, else test, else train; all if the data is not split.
         label_column: Column of the CSV with the labels, if it is not called label, class or target.
         label_separator: What separates the labels of an image in a CSV; by default a semicolon, if a consistent share
@@ -315,6 +344,9 @@ def predict(
     device: str = "auto",
     max_pixels: int = 100000000,
     value_range: str | Sequence[float] | None = None,
+    bands: str | Sequence[str] | None = None,
+    channels: str | Sequence[str] | None = None,
+    stats: str | None = None,
     top: int = 5,
     weights: Literal["average", "plain"] = "average",
     threshold: float | None = None,
@@ -337,6 +369,9 @@ def predict(
         max_pixels: Images of more pixels count as unreadable (decompression bombs).
         value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits; by default as the
             model was trained.
+        bands: Patterns of the files of each band; the model knows them, and they are only compared.
+        channels: Which bands are read; the model knows them, and they are only compared.
+        stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
         top: How many of the likeliest classes to give.
         weights: average: the EMA if the file has one; plain: the weights of the last step.
         threshold: For models of several labels per image: the probability above which a label is given; by default 0.5.
@@ -373,6 +408,10 @@ def pretrain(
     checkpoint_every: int = 0,
     log_every: int | None = None,
     init: StrPath | None = None,
+    bands: str | Sequence[str] | None = None,
+    channels: str | Sequence[str] | None = None,
+    nodata: float | None = None,
+    stats: str = "auto",
     inflate: str = "repeat",
     model: str | None = None,
     image_size: int | None = None,
@@ -384,6 +423,7 @@ def pretrain(
     decoder_dim: int | None = None,
     decoder_depth: int | None = None,
     norm_pix_loss: bool | None = None,
+    min_valid: float | None = None,
     recipe: Literal["auto", "paper"] = "auto",
     min_scale: float = 0.2,
     flip: bool = True,
@@ -432,12 +472,18 @@ def pretrain(
         checkpoint_every: Also save every so many steps; 0: time-based only.
         log_every: Steps between two lines of metrics.jsonl.
         init: Weights to start from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none.
+        bands: Patterns of the files of each band, where an image's bands lie in files of their own, as
+            '{id}_B02.tif,{id}_B03.tif'.
+        channels: Which bands are read, in this order: numbers from 1, or names, as 4,3,2; by default all of them.
+        nodata: The value that stands for missing data; NaN, alpha and what a file says itself always do.
+        stats: What the numbers of bands mean: auto (those of init, else made of the images), imagenet (8 bits only), or
+            a file of `convnextv2 stats`.
         inflate: How to adapt the stem if in_chans differs from init: repeat, mean, or a list of channels as 0,1,2,0.
         model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
         image_size: Pixels on a side of what the model sees; by default that of init, else as the files, 224 at most.
         stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4 from 128 pixels on, 2 from
             64.
-        in_chans: 3 for colour, 1 for grey images; by default that of init, else 3.
+        in_chans: 3 for colour, 1 for grey images, or the number of bands; by default that of init, else as the images.
         depths: Number of blocks of each stage, in place of the model's.
         dims: Number of channels of each stage, in place of the model's.
         mask_ratio: Share of the patches that is masked; by default that of init, else 0.6.
@@ -445,6 +491,8 @@ def pretrain(
         decoder_depth: Blocks of the decoder; by default that of init, else 1.
         norm_pix_loss: Predict each patch normalised by its own mean and variance; by default as init was trained, else
             yes.
+        min_valid: Least share of a patch's pixels that must exist; a patch with less is neither seen nor predicted; by
+            default as init was trained, else 0.5.
         recipe: auto fits batch, warm-up and epochs to the data and the machine; paper is Table 8 of the paper.
         min_scale: Smallest share of an image's area that a random crop takes.
         flip: Mirror half of the crops (the official code does; the paper's text does not).
@@ -461,6 +509,9 @@ def probe(
     device: str = "auto",
     max_pixels: int = 100000000,
     value_range: str | Sequence[float] | None = None,
+    bands: str | Sequence[str] | None = None,
+    channels: str | Sequence[str] | None = None,
+    stats: str | None = None,
     label_fraction: float = 1.0,
     labels_per_class: int | None = None,
     draws: int = 3,
@@ -499,6 +550,9 @@ def probe(
         max_pixels: Images of more pixels count as unreadable (decompression bombs).
         value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits; by default as the
             model was trained.
+        bands: Patterns of the files of each band; the model knows them, and they are only compared.
+        channels: Which bands are read; the model knows them, and they are only compared.
+        stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
         label_fraction: Use only this share of the labels of each class, drawn several times.
         labels_per_class: Or this many labels of each class.
         draws: How often these are drawn; mean and standard deviation are reported.
@@ -517,4 +571,38 @@ def probe(
         neighbours: k of k-NN.
         seed: Random seed of what is drawn: labels, val, random weights.
         out: A new JSON file for the whole result.
+    """
+
+def stats(
+    data: Images,
+    out: StrPath | None = None,
+    say: Callable[[str], None] = ...,
+    *,
+    bands: str | Sequence[str] | None = None,
+    channels: str | Sequence[str] | None = None,
+    nodata: float | None = None,
+    images: int | Literal["all"] = 1000,
+    workers: int | None = None,
+    max_pixels: int = 100000000,
+) -> Statistics:
+    """Compute what the numbers of images mean, band by band, as `convnextv2 stats` does.
+
+    Mean, standard deviation, smallest and largest value are of all existing pixels of the images that are read, in
+    float64 and the same for any number of workers; percentiles and what a model is shown of a sample of about 262,000
+    pixels, spread evenly.
+
+    data: a folder of images, or a text file of paths; or several paths, arrays, tensors, PIL images, or a map-style
+    dataset, see `data.files.given.Images`.  out: a new JSON file for `--stats`; None to write nothing.  say: called
+    with lines of progress.
+
+    Raises UserError for a mistake in these, images of different bands, or data that is all missing.
+
+    Settings:
+        bands: Patterns of the files of each band, where an image's bands lie in files of their own, as
+            '{id}_B02.tif,{id}_B03.tif'.
+        channels: Which bands are read, in this order: numbers from 1, or names, as 4,3,2; by default all of them.
+        nodata: The value that stands for missing data; NaN, alpha and what a file says itself always do.
+        images: How many images are read, spread evenly over the folder; all reads every one.
+        workers: Processes that read images; by default one per core less one, at most 8.
+        max_pixels: Images of more pixels count as unreadable (decompression bombs).
     """

@@ -29,16 +29,68 @@ LARGEST_SIDE = 2**14
 
 
 @dataclass(frozen=True)
+class Bands:
+    """Which numbers of the files become the channels of a model, where files are read as numbers and not as pictures.
+
+    count: bands of an image.  channels: those that are read, from 0, in this order.  names: of the channels, "" for
+    one without.  files: where every band lies in a file of its own, a pattern for each, with {id}.
+    format: of the values, as numpy calls it.  nodata: the value that stands for missing data, besides what the files
+    say themselves.  clip: of each channel, the lowest and the highest value that tell anything.
+    """
+
+    count: int
+    channels: tuple[int, ...]
+    names: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    format: str = "float32"
+    nodata: float | None = None
+    clip: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what cannot be."""
+        if not self.channels or not all(0 <= channel < self.count for channel in self.channels):
+            raise ValueError(f"channels {self.channels} of {self.count} bands")
+        if len(self.names) not in (0, len(self.channels)) or len(self.clip) not in (0, len(self.channels)):
+            raise ValueError(f"{len(self.names)} names and {len(self.clip)} limits of {len(self.channels)} channels")
+        if not all(low < high for low, high in self.clip):
+            raise ValueError(f"values are clipped to {self.clip}")
+
+    def name(self, channel: int) -> str:
+        """What people call a channel, 0 to len(channels) - 1: its name, else the number of its band, from 1."""
+        return (self.names[channel] if self.names else "") or f"band {self.channels[channel] + 1}"
+
+
+@dataclass(frozen=True)
 class Preprocessing:
     """How pixels become a model's input: `(x / 255 - mean) / std`, one value a channel.
 
     value_range: the values that become x = 0 and x = 255, for files of more than 8 bits; None for the default of each
     format (`data.files.decode`).
+    bands: given where files are read as numbers: then the input is `(clip(x) - mean) / std` of the numbers in the
+    files, and missing pixels, which are NaN before, are 0 after.
     """
 
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     value_range: tuple[float, float] | None = None
+    bands: Bands | None = None
+
+    @property
+    def scale(self) -> float:
+        """What values are divided by before `mean` and `std` apply."""
+        return 255.0 if self.bands is None else 1.0
+
+    @property
+    def format(self) -> torch.dtype | None:
+        """The number format of pixels after they were cut out and resized: None for that of the image, bytes."""
+        import torch
+
+        return None if self.bands is None else torch.float32
+
+    @property
+    def limits(self) -> tuple[tuple[float, float], ...]:
+        """The lowest and the highest value of each channel that tell anything, in the numbers of the pixels."""
+        return (self.bands.clip if self.bands else ()) or ((0.0, 255.0),) * len(self.mean)
 
     @staticmethod
     def for_channels(channels: int) -> Preprocessing:

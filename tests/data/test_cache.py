@@ -13,6 +13,7 @@ from PIL import Image
 
 from convnextv2.data.files.decode import decode
 from convnextv2.data.files.folder import ImageList, list_images
+from convnextv2.data.files.raster import Raster
 from convnextv2.data.files.reading import RGB, Reading
 from convnextv2.data.loading import cache as module
 from convnextv2.data.loading.cache import PixelCache, expected_bytes
@@ -84,7 +85,7 @@ def test_a_kept_image_is_not_read_again(make_folder):
 def test_no_more_is_kept_than_there_is_room_for(make_folder):
     images = make_folder(5)
     sizes = [decode(images.path(index)).size for index in range(5)]
-    need = sum(8 + size + -size % 8 for size in sizes)
+    need = sum(16 + size + -size % 8 for size in sizes)
     assert expected_bytes(images) == need
     whole = PixelCache(images, need)
     read_all(images, whole)
@@ -101,7 +102,7 @@ def test_no_more_is_kept_than_there_is_room_for(make_folder):
 def test_room_is_estimated_from_a_part_of_many(make_folder, monkeypatch):
     images = make_folder(40, broken=(3,))
     exact = expected_bytes(images)  # a truncated file has its header
-    assert exact == sum(8 + size + -size % 8 for size in ((40 + i % 7) * (52 + i % 5) * 3 for i in range(40)))
+    assert exact == sum(16 + size + -size % 8 for size in ((40 + i % 7) * (52 + i % 5) * 3 for i in range(40)))
     opened = []
     measure = ImageList.open
     monkeypatch.setattr(ImageList, "open", lambda self, index, *a: opened.append(index) or measure(self, index, *a))
@@ -124,9 +125,9 @@ def test_pixel_limit_and_wrong_channels(make_folder):
 def test_putting_twice_keeps_the_first(make_folder):
     cache = PixelCache(make_folder(1), 10**6)
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
-    cache.put(0, pixels)
+    cache.put(0, Raster(pixels))
     room = cache.room
-    cache.put(0, pixels[::-1])
+    cache.put(0, Raster(pixels[::-1]))
     assert cache.room == room
     assert torch.equal(cache.get(0), torch.from_numpy(pixels).permute(2, 0, 1))
 

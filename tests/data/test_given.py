@@ -155,12 +155,12 @@ def test_the_range_of_16_bits_is_looked_at_as_in_files():
         ([[1, 2], [3, 4]], "these are no images: the first is int, which is no image"),
         ([{"x": 1, "y": 2}], "these are no images: the first is a mapping with 'x', 'y': give its image as 'image'"),
         (
-            np.zeros((2, 8, 8, 2)),
-            r"these are no images: the first is an array or tensor of shape \(8, 8, 2\): an array is \(H, W\)",
+            np.zeros((2, 8, 8, 0)),
+            r"these are no images: the first is an array or tensor of shape \(8, 8, 0\): an array is \(H, W\)",
         ),
         (
-            torch.zeros(2, 5, 8, 8),
-            r"these are no images: the first is an array or tensor of shape \(5, 8, 8\): an array is",
+            torch.zeros(2, 5, 0, 8),
+            r"these are no images: the first is an array or tensor of shape \(5, 0, 8\): an array is",
         ),
         (np.zeros(4), r"an array of shape \(4,\) holds no images: give \(N, H, W, C\)"),
         (torch.zeros(1, 1, 1, 4, 4), r"a tensor of shape \(1, 1, 1, 4, 4\) holds no images: give \(N, C, H, W\)"),
@@ -223,7 +223,7 @@ def test_a_bad_entry_is_a_bad_image(workers):
 
 def test_the_cache_holds_them_and_is_told_their_size():
     images = images_of(Pairs(RGB))
-    assert expected_bytes(images) == 6 * (8 + 1800)
+    assert expected_bytes(images) == 6 * (16 + 1800)
     cache = PixelCache(images, 10**5)
     held = ImageSet(images, lambda image: {"images": image}, cache=cache)
     first = held[0, 2].tensors["images"].clone()

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from convnextv2.data.files.folder import list_images
+from convnextv2.data.files.raster import Raster
 from convnextv2.data.files.reading import Reading
 from convnextv2.data.loading.cache import expected_bytes
 from convnextv2.engine import machine
@@ -63,9 +64,9 @@ def test_two_processes_of_a_machine_share_their_cache(images):
     given, said = [], []
     first, second = (take(images, rank, given, said) for rank in (0, 1))
     pixels = np.full((20, 30, 3), 9, np.uint8)
-    first.put(2, pixels)
+    first.put(2, Raster(pixels))
     assert second.get(2).unique().tolist() == [9]
-    second.put(0, pixels)
+    second.put(0, Raster(pixels))
     assert first.get(0) is not None
     assert len(said) == 1
     assert said[0].startswith("images are kept in memory once they are decoded: about 1 MiB on this machine, of ")
@@ -77,14 +78,14 @@ def test_two_machines_do_not(images, monkeypatch):
     first = take(images, 0, given, said)
     monkeypatch.setattr(machine, "identity", lambda: "another")
     second = take(images, 1, given, said)
-    first.put(2, np.zeros((20, 30, 3), np.uint8))
+    first.put(2, Raster(np.zeros((20, 30, 3), np.uint8)))
     assert second.get(2) is None
     assert len(said) == 2
 
 
 def test_the_limit_is_a_quarter_of_what_is_free_and_divided_by_processes_that_cannot_share(images, monkeypatch):
     need = expected_bytes(images)
-    assert need == 3 * (8 + 1800)
+    assert need == 3 * (16 + 1800)
     for free, fits in ((4 * need, True), (4 * need - 1, False)):
         monkeypatch.setattr(machine, "free_bytes", lambda device, free=free: free)
         cache = take(images, 0, [], [])

@@ -20,6 +20,7 @@ from convnextv2.text import printable, printable_lines
 
 VERBS = {  # title of the group: verb, and the first line of its docstring, which is only imported when it runs
     "Learn": {
+        "stats": "Compute what the numbers of images mean, band by band, for --stats of a training.",
         "pretrain": "Pre-train on a folder of images, without labels (FCMAE).",
         "classify": "Train a classifier from pre-trained weights, or from scratch.",
     },

@@ -13,7 +13,7 @@ from convnextv2.tasks.pretrain.settings import PretrainSettings
 Settings = grouped(
     PretrainSettings,
     run_groups(
-        Masked_autoencoder=("mask_ratio", "decoder_dim", "decoder_depth", "norm_pix_loss"),
+        Masked_autoencoder=("mask_ratio", "decoder_dim", "decoder_depth", "norm_pix_loss", "min_valid"),
         Augmentation=("min_scale", "flip"),
         Checkpoints_and_logs=("pictures",),
     ),

@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convnextv2.data.files.decode import MAX_PIXELS, decode
+from convnextv2.data.files.decode import MAX_PIXELS
+from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.given import Images, images_of, is_path
 from convnextv2.data.files.reading import Reading
+from convnextv2.data.loading.cache import as_tensor
 from convnextv2.data.transforms.geometry import CenterFit, Resize
 from convnextv2.errors import UserError
 from convnextv2.records import Preprocessing
@@ -35,29 +37,36 @@ class InputSpec:
     @property
     def fit(self) -> CenterFit:
         """The resize and crop that bring a decoded image to `image_size`."""
-        return CenterFit(self.image_size, crop_pct=self.crop_pct, resize=self.resize)
+        return CenterFit(self.image_size, crop_pct=self.crop_pct, resize=self.resize, format=self.preprocessing.format)
 
     def reading(self, max_pixels: int = MAX_PIXELS) -> Reading:
         """Return how files are decoded, before `fit`.  max_pixels: see `Reading`."""
-        return Reading(self.in_chans, max_pixels, value_range=self.preprocessing.value_range)
+        statistics = self.preprocessing
+        return Reading(self.in_chans, max_pixels, value_range=statistics.value_range, bands=statistics.bands)
 
 
 class Normalise(nn.Module):
-    """`(x / 255 - mean) / std` per channel, in float32; the statistics move with the module.
+    """The model's float32 input from pixels, see `Preprocessing`; the statistics move with the module.
 
     Not part of any state dict: a model file has them in its metadata.
     """
 
     mean: Tensor
     std: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+        self._bands = preprocessing.bands is not None
+        low, high = zip(*preprocessing.limits, strict=True)
+        for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std), ("low", low), ("high", high)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return float32 of the same shape.  images: (..., C, H, W), 0 to 255."""
+        """Return float32 of the same shape.  images: (..., C, H, W), 0 to 255, or values of bands, NaN for missing."""
+        if self._bands:
+            return ((images.float().clamp(self.low, self.high) - self.mean) / self.std).nan_to_num(0)
         return (images.float() / 255 - self.mean) / self.std
 
 
@@ -86,21 +95,19 @@ class Predictor(nn.Module):
         return model.pooled_features(self.normalise(images))
 
     def read(self, image: Images) -> Tensor:
-        """Decode an image and fit it to the model's input: uint8 (C, image_size, image_size).
+        """Decode an image and fit it to the model's input: (C, image_size, image_size), uint8 or float32 for bands.
 
         image: a file; or a PIL image, an array (H, W[, C]) or a tensor (C, H, W).
 
         Raises BadImageError if it cannot be read, UserError if it is something else or not one image.
         """
-        reading = self.spec.reading()
         if is_path(image):
-            pixels = decode(Path(image), channels=reading.channels, value_range=reading.value_range)
+            images = ImageList(Path(image), [Path(image).name], Path(image).parent)
         else:
             images = images_of(image)
             if len(images) != 1:
                 raise UserError(f"{len(images)} images: `read` takes one at a time")
-            pixels = reading.pixels(images, 0)
-        return self.fit(torch.from_numpy(pixels).permute(2, 0, 1))
+        return self.fit(as_tensor(self.spec.reading().raster(images, 0)))
 
     def fit(self, image: Tensor) -> Tensor:
         """Resize and crop a decoded image, uint8 (C, H, W), to (C, image_size, image_size)."""

@@ -5,22 +5,57 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from convnextv2.data.files.band_files import as_patterns, images_of_bands
 from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.look import look
+from convnextv2.data.files.survey import as_channels
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.loading.read_each import read_each
+from convnextv2.data.loading.statistics import read_statistics
 from convnextv2.engine import machine
-from convnextv2.errors import Notice, spelled
+from convnextv2.errors import Notice, UserError, spelled
 from convnextv2.inference.predictor import InputSpec
 from convnextv2.inference.settings import InferenceSettings
+from convnextv2.records import Preprocessing
 from convnextv2.settings import as_value_range
 
 _LOOKED_AT = 16  # files
+
+
+def as_listed(images: ImageList, preprocessing: Preprocessing, settings: InferenceSettings) -> ImageList:
+    """Return the images of a list of files as the model was trained on them: one for all files of its bands.
+
+    Raises UserError as `patterns_of`, and if files of bands are missing.
+    """
+    return images_of_bands(images, patterns_of(preprocessing, settings))
+
+
+def patterns_of(preprocessing: Preprocessing, settings: InferenceSettings) -> tuple[str, ...]:
+    """Return the patterns of files of a band each that a model was trained on; empty for files that hold all bands.
+
+    Raises UserError if the settings say otherwise of bands, channels or statistics than the model.
+    """
+    bands = preprocessing.bands
+    if bands is None:
+        for name in ("bands", "channels", "stats"):
+            if getattr(settings, name) is not None:
+                raise UserError(f"--{name}: the model was trained on pictures, not on numbers of bands; leave it out")
+        return ()
+    given = as_patterns(settings.bands)
+    if given and given != bands.files:
+        raise UserError(f"--bands {','.join(given)}: the model was trained on {','.join(bands.files) or 'whole files'}")
+    numbers = tuple(str(channel + 1) for channel in bands.channels)
+    if (asked := as_channels(settings.channels)) not in ((), numbers, bands.names):
+        raise UserError(f"--channels {','.join(asked)}: the model was trained on {','.join(numbers)}")
+    if settings.stats is not None and read_statistics(Path(settings.stats)).preprocessing != preprocessing:
+        raise UserError(f"--stats {settings.stats}: the model was trained with others; leave it out")
+    return bands.files
 
 
 def as_read(images: ImageList, spec: InputSpec, settings: InferenceSettings) -> InputSpec:
@@ -28,9 +63,13 @@ def as_read(images: ImageList, spec: InputSpec, settings: InferenceSettings) -> 
 
     Warns, in one line, of files that this suits badly: of other formats or values than the model was trained on.
     """
-    if settings.value_range is not None:
+    if settings.value_range is not None and spec.preprocessing.bands is None:
         statistics = replace(spec.preprocessing, value_range=as_value_range(settings.value_range))
         spec = replace(spec, preprocessing=statistics)
+    if spec.preprocessing.bands is not None:
+        if settings.value_range is not None:
+            raise UserError("--value-range: the model was trained on numbers, and knows what they mean; leave it out")
+        return spec
     value_range = spec.preprocessing.value_range
     found = look(images, value_range, files=_LOOKED_AT, max_pixels=settings.max_pixels)
     said = ""
@@ -80,7 +119,7 @@ class ImageReader:
         self.batch_size, self.workers = batch_size, workers
         self._reading = spec.reading(max_pixels)
         self.bad: dict[int, str] = {}
-        size = len(images) * spec.in_chans * spec.image_size**2
+        size = len(images) * spec.in_chans * spec.image_size**2 * (1 if spec.preprocessing.format is None else 4)
         self._keep = keep and size < machine.free_bytes(torch.device("cpu")) // 8
         self._kept: dict[Sequence[int], list[ImageBatch]] = {}
         self._fit = spec.fit
@@ -121,7 +160,8 @@ class ImageReader:
         return {"images": self._fit(image)}
 
     def _read(self, indices: Sequence[int]) -> Iterator[ImageBatch]:
-        empty = torch.zeros(0, self.spec.in_chans, self.spec.image_size, self.spec.image_size, dtype=torch.uint8)
+        format = self.spec.preprocessing.format or torch.uint8
+        empty = torch.zeros(0, self.spec.in_chans, self.spec.image_size, self.spec.image_size, dtype=format)
         for batch in read_each(
             self.images,
             self._transform,

@@ -25,6 +25,13 @@ class InferenceSettings(Settings):
     """LOW:HIGH, the values that become black and white in files of more than 8 bits; by default as the model was
     trained."""
 
+    bands: str | tuple[str, ...] | None = None
+    """Patterns of the files of each band; the model knows them, and they are only compared."""
+    channels: str | tuple[str, ...] | None = None
+    """Which bands are read; the model knows them, and they are only compared."""
+    stats: str | None = None
+    """A file of `convnextv2 stats`; the model knows its statistics, and they are only compared."""
+
     def __post_init__(self) -> None:
         """Read `value_range` as two numbers, then check all settings."""
         object.__setattr__(self, "value_range", as_value_range(self.value_range))

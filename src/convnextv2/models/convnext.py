@@ -122,8 +122,14 @@ class ConvNeXt(nn.Module):
         """
         x, outputs = pixels, []
         for number, (downsample, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
+            if grid.partial and number:
+                assert isinstance(downsample, nn.Sequential)
+                norm, convolution = downsample
+                x = convolution(grid.maps(grid.zero_absent(grid.sites(norm(x)))))
+            else:
+                x = downsample(x)
             grid = grid.coarser() if number else grid
-            x = apply(stage, downsample(x), grid)
+            x = apply(stage, x, grid)
             outputs.append(x)
         return outputs
 

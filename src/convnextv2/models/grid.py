@@ -7,6 +7,7 @@ A block is written once, over sites, and needs only these functions of its grid,
     coarser()                    the grid after a 2x2 downsampling
     sites(maps), maps(x)         from maps to sites, and back; views of the same memory
     dense                        True if every site of every image exists
+    partial                      True if some sites do not exist though their cell does: places without data
 
 *Maps*, (N, C, H, W), are what stages, blocks and convolutions take and return, as modules of torch do and as hooks and
 other tools expect: the images, or every visible cell as an image of its own. Their memory is channels last.
@@ -33,6 +34,11 @@ class Grid(Protocol):
     """What a block needs to know about the sites it works on."""
 
     dense: ClassVar[bool]
+
+    @property
+    def partial(self) -> bool:
+        """Whether cells that exist have sites that do not."""
+        ...
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Return the 7x7 depthwise convolution.  x: (B, ..., C); weight: (C, 1, 7, 7); bias: (C,)."""
@@ -72,6 +78,11 @@ class DenseGrid(_ImageGrid):
 
     dense: ClassVar[bool] = True
 
+    @property
+    def partial(self) -> bool:
+        """Return False: every site exists."""
+        return False
+
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Convolve whole images."""
         return ops.depthwise(x, weight, bias)
@@ -101,13 +112,20 @@ class MaskedGrid(_ImageGrid):
     """Some cells are masked; their sites are stored but hold zero wherever it matters. Features (B, H, W, C).
 
     mask: (B, grid_h, grid_w) boolean, True is masked.  unit: sites on a side of one cell at this resolution.
+    missing: (B, H, W) boolean, sites without data in any cell; None if there are none.
     """
 
     dense: ClassVar[bool] = False
 
-    def __init__(self, mask: Tensor, unit: int) -> None:
-        self.mask, self.unit = mask, unit
-        self.masked = mask.repeat_interleave(unit, 1).repeat_interleave(unit, 2)[..., None]  # (B, H, W, 1)
+    def __init__(self, mask: Tensor, unit: int, missing: Tensor | None = None) -> None:
+        self.mask, self.unit, self.missing = mask, unit, missing
+        masked = mask.repeat_interleave(unit, 1).repeat_interleave(unit, 2)
+        self.masked = (masked if missing is None else masked | missing)[..., None]  # (B, H, W, 1)
+
+    @property
+    def partial(self) -> bool:
+        """Whether cells that exist have sites that do not."""
+        return self.missing is not None
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Convolve with masked sites at zero, before and after."""
@@ -119,7 +137,12 @@ class MaskedGrid(_ImageGrid):
 
     def coarser(self) -> MaskedGrid:
         """Return the grid of cells with half as many sites on a side."""
-        return MaskedGrid(self.mask, self.unit // 2)
+        return MaskedGrid(self.mask, self.unit // 2, None if self.missing is None else all_of_four(self.missing))
+
+
+def all_of_four(missing: Tensor) -> Tensor:
+    """Return which sites do not exist after a 2x2 downsampling, (..., H/2, W/2): those whose four do not."""
+    return missing.unflatten(-1, (-1, 2)).unflatten(-3, (-1, 2)).all(-1).all(-2)
 
 
 @dataclass(frozen=True)
@@ -133,19 +156,24 @@ class Cells:
     `scatter`, `real` and `spread` take care of it; nothing else has to.
 
     shape: (B, grid_h, grid_w).  visible: (B, V).  exists: (B, V) boolean, or None if every place holds a cell.
-    masked: (number of masked cells,).
+    masked: (number of masked cells,).  absent: (B, grid_h, grid_w) boolean, cells without data, which are neither
+    visible nor masked; None if there are none.
     """
 
     shape: torch.Size
     visible: Tensor
     exists: Tensor | None
     masked: Tensor
+    absent: Tensor | None = None
 
     @staticmethod
-    def of(mask: Tensor, device: torch.device) -> Cells:
-        """Return the cells of a mask, (B, grid_h, grid_w) boolean, True is masked; the lists lie on `device`."""
+    def of(mask: Tensor, device: torch.device, absent: Tensor | None = None) -> Cells:
+        """Return the cells of a mask, (B, grid_h, grid_w) boolean, True is masked; the lists lie on `device`.
+
+        absent: of the same shape, the cells that do not exist, on the mask's device.
+        """
         batch, rows, columns = mask.shape
-        flat = mask.flatten(1)
+        flat = (mask if absent is None else mask | absent).flatten(1)
         counts = (~flat).sum(1)
         most = int(counts.max())
         visible = flat.to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
@@ -153,7 +181,9 @@ class Cells:
         exists = None
         if int(counts.min()) < most:
             exists = (torch.arange(most, device=mask.device) < counts[:, None]).to(device)
-        return Cells(mask.shape, visible.to(device), exists, flat.flatten().nonzero().flatten().to(device))
+        masked = flat if absent is None else (mask & ~absent).flatten(1)
+        there = None if absent is None else absent.to(device)
+        return Cells(mask.shape, visible.to(device), exists, masked.flatten().nonzero().flatten().to(device), there)
 
     def gather(self, table: Tensor) -> Tensor:
         """Return the visible cells of (B, grid_h, grid_w, ...): (B, V, ...), zero in places without a cell."""
@@ -197,12 +227,14 @@ class PackedGrid:
 
     Everything but the depthwise convolution is local to a site or, for the 2x2 downsampling, to a cell.
     For the convolution the cells are laid out on an empty canvas (B, H, W, C) and gathered from it afterwards.
+
+    missing: (B, V, u, u) boolean, sites without data in visible cells; None if there are none.
     """
 
     dense: ClassVar[bool] = False
 
-    def __init__(self, cells: Cells, unit: int) -> None:
-        self.cells, self.unit = cells, unit
+    def __init__(self, cells: Cells, unit: int, missing: Tensor | None = None) -> None:
+        self.cells, self.unit, self.missing = cells, unit, missing
         batch, rows, columns = cells.shape
         self.canvas = (batch, rows * unit, columns * unit)
         # The canvas is also a table: its line `(image * H + y) * columns + column` holds the u sites that the cell
@@ -216,16 +248,23 @@ class PackedGrid:
 
     def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Convolve the cells on an empty canvas."""
+        x = x if self.missing is None else self.zero_absent(x)
         cells = self.cells.real(x).view(-1, *x.shape[2:])  # (n, u, u, C)
         return self.cells.spread(ops.depthwise_cells(cells, self.lines, self.canvas, weight, bias))
 
     def zero_absent(self, x: Tensor) -> Tensor:
-        """Return x with zeros in places without a cell."""
-        return self.cells.zero_absent(x)
+        """Return x with zeros in places without a cell, and at sites without data."""
+        x = self.cells.zero_absent(x)
+        return x if self.missing is None else x.masked_fill(self.missing[..., None], 0)
 
     def coarser(self) -> PackedGrid:
         """Return the grid of cells with half as many sites on a side."""
-        return PackedGrid(self.cells, self.unit // 2)
+        return PackedGrid(self.cells, self.unit // 2, None if self.missing is None else all_of_four(self.missing))
+
+    @property
+    def partial(self) -> bool:
+        """Whether cells that exist have sites that do not."""
+        return self.missing is not None
 
     def sites(self, maps: Tensor) -> Tensor:
         """Return (B * V, C, u, u), a map a cell, as (B, V, u, u, C)."""

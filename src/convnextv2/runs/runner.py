@@ -27,6 +27,7 @@ from convnextv2.errors import ConvNeXtV2Error, StoppedError, UserError, command_
 from convnextv2.report import write_report
 from convnextv2.runs import pace, portions
 from convnextv2.runs.images import BAD_IMAGES, sample
+from convnextv2.runs.input import STATISTICS
 from convnextv2.runs.resume import settings_in_force
 from convnextv2.runs.settings import ModelSettings
 from convnextv2.runs.spec import TaskSpec
@@ -197,6 +198,10 @@ def _resolved(run: TaskRun[S], recipe: Any, decided: dict[str, Any]) -> S:
     chosen |= {"minutes": None, "resume": False, "auto_resume": False, "config": None}
     chosen |= run.architecture.to_dict() | {"image_size": run.image_size}
     chosen |= {"value_range": run.preprocessing.value_range}
+    if (bands := run.preprocessing.bands) is not None:
+        chosen |= {"bands": bands.files or None, "channels": tuple(str(band + 1) for band in bands.channels)}
+        made = run.log.run / STATISTICS
+        chosen |= {"nodata": bands.nodata, "stats": str(made.resolve()) if made.is_file() else settings.stats}
     chosen |= {"init": absolute(settings.init_source) or settings.init}
     return replace(settings, **chosen | run.resolved() | decided)
 

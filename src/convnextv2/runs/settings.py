@@ -134,6 +134,16 @@ class ModelSettings(RunSettings):
 
     init: Path | None = None
     """Weights to start from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none."""
+    bands: str | tuple[str, ...] | None = None
+    """Patterns of the files of each band, where an image's bands lie in files of their own, as
+    '{id}_B02.tif,{id}_B03.tif'."""
+    channels: str | tuple[str, ...] | None = None
+    """Which bands are read, in this order: numbers from 1, or names, as 4,3,2; by default all of them."""
+    nodata: float | None = None
+    """The value that stands for missing data; NaN, alpha and what a file says itself always do."""
+    stats: str = "auto"
+    """What the numbers of bands mean: auto (those of --init, else made of the images), imagenet (8 bits only), or a
+    file of `convnextv2 stats`."""
     inflate: str = "repeat"
     """How to adapt the stem if --in-chans differs from --init: repeat, mean, or a list of channels as 0,1,2,0."""
     model: str | None = None
@@ -143,7 +153,7 @@ class ModelSettings(RunSettings):
     stem_stride: int | None = None
     """4 as published; 2 or 1 for small images; by default that of --init, else 4 from 128 pixels on, 2 from 64."""
     in_chans: int | None = None
-    """3 for colour, 1 for grey images; by default that of --init, else 3."""
+    """3 for colour, 1 for grey images, or the number of bands; by default that of --init, else as the images."""
     depths: tuple[int, int, int, int] | None = None
     """Number of blocks of each stage, in place of the model's."""
     dims: tuple[int, int, int, int] | None = None
@@ -157,7 +167,10 @@ class ModelSettings(RunSettings):
             value = getattr(self, name)
             holds = value is None or (len(value) == 4 and all(isinstance(each, int) and each >= 1 for each in value))
             yield holds, f"{name} must be 4 numbers of at least 1, got {value}"
-        yield self.in_chans in (None, 1, 3), f"--in-chans {self.in_chans}: image files give 1 (grey) or 3 (colour)"
+        yield from self.in_range("in_chans", 1, 4096)
+        as_numbers = self.bands or self.channels or self.nodata is not None or self.stats != "auto"
+        message = "--value-range is for pictures, and --bands, --channels, --nodata and --stats for numbers: give one"
+        yield not (as_numbers and self.value_range is not None), message
         yield self.stem_stride in (None, 1, 2, 4), f"--stem-stride {self.stem_stride}: give 4, 2 or 1"
 
     @property

@@ -15,6 +15,7 @@ from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.look import look
 from convnextv2.data.files.reading import Reading
 from convnextv2.data.loading.image_set import ImageSet, Targets, Transform
+from convnextv2.engine import machine
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.loop_settings import LoopSettings
 from convnextv2.engine.parts import advising
@@ -23,8 +24,9 @@ from convnextv2.engine.runlog import RunLog
 from convnextv2.engine.task import Task
 from convnextv2.errors import UserError
 from convnextv2.models.config import TIMM_PREFIX
-from convnextv2.records import RunDescription
+from convnextv2.records import Preprocessing, RunDescription
 from convnextv2.runs.images import check_images, take_images
+from convnextv2.runs.input import choose_input, patterns_of
 from convnextv2.runs.settings import PUBLISHED_SIZE, PUBLISHED_STEM, ModelSettings, size_for, stem_for
 from convnextv2.settings import as_value_range
 from convnextv2.text import shown
@@ -100,7 +102,8 @@ class TaskRun(ABC, Generic[S]):
     Afterwards the runner calls `make_task` (the model, batches and step that the loop trains), `loop_settings`, and at
     the end `finish`. What a part decides is an attribute, so that later parts read it there:
 
-    settings, log, context (the ranks), resuming, given (the images, if the call gave these and no path); data; init
+    settings, log, context (the ranks), resuming, given (the images, if the call gave these and no path); patterns (of
+    files of a band each, by which `read_data` lists the images); data; init
     (the weights to start from, None for random ones or in a resumed run); architecture, image_size, preprocessing;
     recipe, chosen; model; info (the metadata of the model file); bad, cache (unreadable files, decoded images).
     """
@@ -205,6 +208,11 @@ class TaskRun(ABC, Generic[S]):
     def prepare(self) -> None:
         """Decide everything up to the first step."""
         s = self.settings
+        saved = self._saved()
+        self.init = self._init() if saved is None else None
+        known = saved or self.init
+        held = None if known is None else known.info.preprocessing
+        self.patterns = patterns_of(s, held)
         self.data = self.read_data()
         check_images(
             self.data.lists,
@@ -214,20 +222,19 @@ class TaskRun(ABC, Generic[S]):
             context=self.context,
             log=self.log,
         )
-        saved = self._saved()
-        self.init = self._init() if saved is None else None
-        known = saved or self.init
+        numbers = held if saved is not None else self._choose_input(held)
+        in_chans = s.in_chans if numbers is None or numbers.bands is None else len(numbers.mean)
         size, stem, fitted = s.image_size, s.stem_stride, []
         if known is None and not self.as_published():
-            size, stem, fitted = self.context.broadcast(self._fitting)
+            size, stem, fitted = self.context.broadcast(lambda: self._fitting(as_pictures=numbers is None))
         self.architecture = ArchitectureRequest(
-            model=s.model, in_chans=s.in_chans, stem_stride=stem, depths=s.depths, dims=s.dims
+            model=s.model, in_chans=in_chans, stem_stride=stem, depths=s.depths, dims=s.dims
         ).resolve(known)
         self.image_size = size or self.default_image_size(known)
-        self.preprocessing = preprocessing_for(self.architecture.in_chans, known)
+        self.preprocessing = numbers or preprocessing_for(self.architecture.in_chans, known)
         if s.value_range is not None:
             self.preprocessing = replace(self.preprocessing, value_range=as_value_range(s.value_range))
-        if not self.resuming:
+        if not self.resuming and self.preprocessing.bands is None:
             self.context.broadcast(self._look)
         self.recipe, chosen = self.choose_recipe()
         self.chosen = [*fitted, *chosen]
@@ -258,6 +265,7 @@ class TaskRun(ABC, Generic[S]):
             self.settings.max_pixels,
             self.min_side(),
             self.preprocessing.value_range,
+            self.preprocessing.bands,
         )
 
     def image_set(self, transform: Transform, targets: Targets | None = None) -> ImageSet:
@@ -300,14 +308,32 @@ class TaskRun(ABC, Generic[S]):
             )
         return init
 
-    def _fitting(self) -> tuple[int | None, int | None, Chosen]:
-        """Image size and stem of a new model: as asked, else as the files are; and what was chosen."""
+    def _choose_input(self, held: Preprocessing | None) -> Preprocessing | None:
+        """How the files are read as numbers, if they are; the main process finds out and says so.
+
+        held: of the weights to start from.
+        """
+        workers = self.settings.workers
+        if workers is None:
+            workers = min(max(1, machine.processors() - 1), 8)
+        found = self.context.broadcast(lambda: choose_input(self.data.images, self.settings, held, workers))
+        for line in found.said:
+            self.log.say(line)
+        if self.context.is_main:
+            found.write(self.log.run)
+        return found.preprocessing
+
+    def _fitting(self, *, as_pictures: bool) -> tuple[int | None, int | None, Chosen]:
+        """Image size and stem of a new model: as asked, else as the files are; and what was chosen.
+
+        as_pictures: whether the files are read as pictures, which may have no colour.
+        """
         s, size, stem = self.settings, self.settings.image_size, self.settings.stem_stride
         is_ours = not (s.model or "").startswith(TIMM_PREFIX)
         if size is not None and (stem is not None or not is_ours) and s.in_chans is not None:
             return size, stem, []
         seen = extent(self.data.images, max_pixels=s.max_pixels)
-        if seen.grey and s.in_chans is None and not self.resuming:
+        if seen.grey and s.in_chans is None and as_pictures and not self.resuming:
             self.log.say("the images have no colour: --in-chans 1 reads them as grey, which is faster")
         if not seen.files:
             return size, stem, []

@@ -16,6 +16,7 @@ from convnextv2.data.files.folder import ImageList, list_images
 from convnextv2.data.files.given import Images, images_of, is_path
 from convnextv2.errors import UserError
 from convnextv2.inference.predictor import Predictor
+from convnextv2.inference.reader import as_listed
 from convnextv2.inference.settings import InferenceSettings
 from convnextv2.loading import load
 from convnextv2.settings import StrPath, make
@@ -52,7 +53,9 @@ def embed(run: str | Path, data: Images, out: StrPath | None = None, **settings:
         if target.suffix not in (".npy", ".csv"):
             raise UserError(f"--out {target}: name a file that ends in .npy or .csv")
         make_room(*((target, _names_file(target)) if target.suffix == ".npy" else (target,)))
-    found = embed_images(load(run).predictor(), list_images(Path(data)) if is_path(data) else images_of(data), s)
+    predictor = load(run).predictor()
+    images = list_images(Path(data)) if is_path(data) else images_of(data)
+    found = embed_images(predictor, as_listed(images, predictor.spec.preprocessing, s), s)
     return found if target is None else replace(found, files=tuple(_write(found, target)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,7 +94,10 @@ class ModelInfo:
             raise ValueError(
                 f"its image size is {self.image_size}, below one patch of {architecture.patch_size} pixels"
             )
-        values.statistics(statistics.mean, statistics.std)
+        if statistics.bands is None:
+            values.statistics(statistics.mean, statistics.std)
+        else:
+            values.bands(vars(statistics.bands), statistics.mean, statistics.std)
         if len(statistics.mean) != architecture.in_chans:
             raise ValueError(f"its mean has {len(statistics.mean)} values for {architecture.in_chans} channels")
         values.class_names(self.classes)
@@ -151,10 +154,7 @@ class ModelInfo:
         return ModelInfo(
             kind=match[1],
             architecture=config_from_dict(seal.parse(said["encoder"])),
-            preprocessing=replace(
-                values.statistics(statistics["mean"], statistics["std"]),
-                value_range=as_value_range(statistics.get("value_range")),
-            ),
+            preprocessing=_preprocessing(statistics),
             image_size=values.whole(said["image_size"], "image size"),
             classes=values.class_names(seal.parse(said.get("classes", "[]"))),
             multi_label=seal.parse(said.get("multi_label", "false")),
@@ -172,7 +172,7 @@ _ENTRIES: Mapping[str, Callable[[ModelInfo], str | None]] = {
     "format": lambda info: info.format,
     "encoder": lambda info: json.dumps(info.architecture.to_dict()),
     "preprocessing": lambda info: json.dumps(
-        {name: value for name, value in vars(info.preprocessing).items() if value is not None}
+        {name: value for name, value in asdict(info.preprocessing).items() if value is not None}
     ),
     "image_size": lambda info: str(info.image_size),
     "classes": lambda info: json.dumps(list(info.classes)),
@@ -310,6 +310,14 @@ def check_choice(weights: Weights = "average", which: str | None = None) -> None
     """Check which weights of a source are requested. Raises UserError for another word than the known ones."""
     converted("weights", weights, Weights)
     converted("checkpoint", which, Checkpoint | None)
+
+
+def _preprocessing(said: Mapping[str, Any]) -> Preprocessing:
+    """Return what the metadata say of the model's input. Raises LookupError, ValueError or TypeError."""
+    if said.get("bands") is not None:
+        return values.bands(said["bands"], said["mean"], said["std"])
+    found = values.statistics(said["mean"], said["std"])
+    return replace(found, value_range=as_value_range(said.get("value_range")))
 
 
 def _check_size(info: ModelInfo, tensors: int) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import re
 
-from convnextv2.records import LARGEST_SIDE, Preprocessing
+from convnextv2.records import LARGEST_SIDE, Bands, Preprocessing
 from convnextv2.text import shown
 
 _LONGEST_NAME = 1000  # characters of a class's name
 _SMALLEST_SHARE = 0.05  # a crop of less would enlarge an image more than twentyfold
+_MOST_BANDS = 4096
 _STATISTIC = 1e4  # largest size of a mean, or of a standard deviation or its inverse
 
 
@@ -46,6 +47,32 @@ def statistics(mean: object, std: object) -> Preprocessing:
     return Preprocessing(tuple(map(float, mean)), tuple(map(float, std)))
 
 
+def bands(said: object, mean: object, std: object) -> Preprocessing:
+    """Return the preprocessing of files that are read as numbers. Raises ValueError or TypeError if it makes no sense.
+
+    said: of `Bands`, as JSON has them.
+    """
+    if not isinstance(said, dict):
+        raise ValueError(f"its bands are {_said(said)}")
+    found = Bands(
+        count=_number(said["count"]),
+        channels=tuple(map(_number, said["channels"])),
+        names=tuple(line(name, "name of a band") for name in said.get("names", ())),
+        files=tuple(line(name, "pattern of files") for name in said.get("files", ())),
+        format=line(said.get("format", "float32"), "format"),
+        nodata=None if said.get("nodata") is None else float(said["nodata"]),
+        clip=tuple((float(low), float(high)) for low, high in said.get("clip", ())),
+    )
+    for values in (mean, std):
+        if not isinstance(values, list | tuple) or len(values) != len(found.channels):
+            raise ValueError(f"its mean or std is {_said(values)}, of {len(found.channels)} channels")
+    assert isinstance(mean, list | tuple)
+    assert isinstance(std, list | tuple)
+    if not all(isinstance(v, int | float) and math.isfinite(v) for v in (*mean, *std)) or not all(s > 0 for s in std):
+        raise ValueError(f"its mean or std is {_said(mean)}, {_said(std)}")
+    return Preprocessing(tuple(map(float, mean)), tuple(map(float, std)), bands=found)
+
+
 def class_names(value: object) -> tuple[str, ...]:
     """Return names of classes, as folders and tables have them. Raises ValueError for what are none."""
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
@@ -69,6 +96,12 @@ def whole(text: str, what: str) -> int:
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,15}", text):
         raise ValueError(f"its {what} is {_said(text)}")
     return int(text)
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_BANDS:
+        raise ValueError(f"a band is {_said(value)}, not 0 to {_MOST_BANDS}")
+    return value
 
 
 def _said(value: object) -> str:

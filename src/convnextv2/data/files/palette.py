@@ -19,3 +19,10 @@ def is_ramp(image: Image.Image) -> bool:
     is_grey = (np.ptp(colours, axis=1) <= 2).all()
     rises = (np.diff(light) >= -1000).all() and light[-1] - light[0] > 25_000
     return bool(not is_grey and rises and (np.abs(np.diff(colours, axis=0)) <= 16).all())
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether all colours of the palette of an image of mode P are greys."""
+    palette = image.getpalette("RGB") or [0, 1, 2]
+    colours = np.array(palette, np.int64).reshape(-1, 3)
+    return bool((np.ptp(colours, axis=1) == 0).all())

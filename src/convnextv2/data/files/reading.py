@@ -5,20 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from convnextv2.data.files.decode import MAX_PIXELS, check_channels, to_pixels
+from convnextv2.data.files.band_files import name_of_band
+from convnextv2.data.files.decode import MAX_PIXELS, check_channels, opened, to_pixels
+from convnextv2.data.files.decoders.opened import Opened
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.raster import Raster
 from convnextv2.data.files.values import ValueRange
+from convnextv2.errors import BadImageError
+from convnextv2.records import Bands
+
+_MOST_BANDS_WHOLE = 16
+"""An image of the most pixels may have so many bands; of one with more bands fewer pixels are read."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is asked of the files of a list; the arguments of `data.files.decode.decode`.
+    """What is asked of the files of a list: pictures, or numbers if there are `bands`.
 
-    channels: 1 for grey, 3 for RGB.  max_pixels: images of more pixels count as unreadable.  min_side: lets large JPEGs
-    be decoded at a fraction of their size that keeps so many pixels on the shorter side.  value_range: the values that
-    become black and white, for files of more than 8 bits.
+    channels: 1 for grey, 3 for RGB; with `bands`, as many as these have.  max_pixels: images of more pixels count as
+    unreadable.  min_side: lets large JPEGs be decoded at a fraction of their size that keeps so many pixels on the
+    shorter side.  value_range: the values that become black and white in pictures of more than 8 bits.
 
     Raises UserError for another number of channels.
     """
@@ -27,19 +34,60 @@ class Reading:
     max_pixels: int = MAX_PIXELS
     min_side: int | None = None
     value_range: ValueRange | None = None
+    bands: Bands | None = None
 
     def __post_init__(self) -> None:
-        check_channels(self.channels)
+        if self.bands is None:
+            check_channels(self.channels)
+        elif self.channels != len(self.bands.channels):
+            raise ValueError(f"{self.channels} channels of {len(self.bands.channels)} bands")
 
-    def pixels(self, images: ImageList, index: int) -> NDArray[np.uint8]:
-        """Decode image `index` of a list: uint8 (H, W, channels). Raises BadImageError."""
-        with images.open(index, self.max_pixels, self.min_side) as image:
-            return to_pixels(image.read(), self.channels, self.value_range)
+    def raster(self, images: ImageList, index: int) -> Raster:
+        """Decode image `index` of a list: (H, W, channels), uint8 for pictures. Raises BadImageError."""
+        bands = self.bands
+        if bands is None:
+            with images.open(index, self.max_pixels, self.min_side) as image:
+                return Raster(to_pixels(image.read(), self.channels, self.value_range))
+        if not bands.files:
+            with images.open(index, self.max_pixels, self.min_side) as image:
+                self._check(image, bands, images, index)
+                return image.raster(bands.channels).without(bands.nodata)
+        return self._from_files(images, index, bands)
 
     def bytes_of(self, images: ImageList, index: int) -> int:
-        """Return the size of what `pixels` gives, from the header. Raises BadImageError if that is at fault."""
+        """Return the size of what `raster` gives, from the header. Raises BadImageError if that is at fault."""
         with images.open(index, self.max_pixels, self.min_side) as image:
-            return image.size[0] * image.size[1] * self.channels
+            size = 1 if self.bands is None else np.dtype(self.bands.format).itemsize
+            return image.size[0] * image.size[1] * self.channels * size
+
+    def _check(self, image: Opened, bands: Bands, images: ImageList, index: int) -> None:
+        count = image.layout().count
+        if count != bands.count and max(bands.channels) >= count:
+            raise BadImageError(images.path(index), f"{count} band{'s' * (count != 1)}, where {bands.count} are read")
+        if image.size[0] * image.size[1] * self.channels > _MOST_BANDS_WHOLE * self.max_pixels:
+            width, height = image.size
+            raise BadImageError(
+                images.path(index),
+                f"{width} x {height} pixels of {self.channels} bands, more than {_MOST_BANDS_WHOLE} times"
+                f" {self.max_pixels} values (raise --max-pixels to allow it, or pick fewer with --channels)",
+            )
+
+    def _from_files(self, images: ImageList, index: int, bands: Bands) -> Raster:
+        """The bands of one image, each the first one of a file of its own."""
+        parts: list[Raster] = []
+        for channel in bands.channels:
+            path = images.root / name_of_band(images.names[index], bands.files, channel)
+            with opened(path, self.max_pixels, self.min_side) as image:
+                if self.channels * image.size[0] * image.size[1] > _MOST_BANDS_WHOLE * self.max_pixels:
+                    self._check(image, bands, images, index)
+                found = image.raster([0]).without(bands.nodata)
+            if parts and found.values.shape != parts[0].values.shape:
+                (high, wide), (first_high, first_wide) = found.values.shape[:2], parts[0].values.shape[:2]
+                raise BadImageError(
+                    path, f"{wide} x {high} pixels, where the image's first band has {first_wide} x {first_high}"
+                )
+            parts.append(found)
+        return Raster.together(parts)
 
 
 RGB = Reading()

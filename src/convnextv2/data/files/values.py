@@ -96,3 +96,11 @@ def _scaled(values: NDArray[Any], shown: ValueRange) -> NDArray[np.uint8]:
     low, high = shown
     scaled = (np.clip(values.astype(np.float64), low, high) - low) * 255 / (high - low)
     return np.nan_to_num(np.rint(scaled), nan=0).astype(np.uint8)
+
+
+def number_of(text: str) -> float | None:
+    """Return the number that a file's text says; None if it is none."""
+    try:
+        return float(text.strip().strip("\0").replace(",", "."))
+    except ValueError:
+        return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from convnextv2.data.files.band_files import first_bands
 from convnextv2.data.files.folder import LABELLED, ImageList, check_source
 from convnextv2.data.labels.class_folders import one_class, read_class_folders, split_folders, splits_beside
 from convnextv2.data.labels.doubtful import alike_note, forms_note, one_spelling
@@ -41,6 +42,7 @@ def read_splits(
     label_separator: str | None = None,
     label_column: str | None = None,
     multi_label: bool = False,
+    bands: Sequence[str] = (),
     seed: int = 0,
 ) -> Splits:
     """Read labelled images from a folder or a CSV file, and split off `val` if there is none.
@@ -51,11 +53,10 @@ def read_splits(
         val_fraction: share of each class that is drawn for `val`, 0 for none. By default 0.1 of a source that is split
             but has no `val`, 0.2 of one that is not split.
         group_column: column of the CSV file with the name of each image's group.
-        group_pattern: regular expression searched in each image's name relative to its root; what its first group (or
-            all of it) matches names the image's group.
-        label_separator: what separates the labels of a cell; by default a semicolon, see `read_label_table`.
-        label_column: column of the CSV file with the labels.
+        group_pattern: regular expression; what its first group (or all of it) matches in an image's name is its group.
+        label_separator, label_column: of the cells of the CSV file, and its column with labels, see `read_label_table`.
         multi_label: whether an image may have several labels, or none.
+        bands: patterns of files, where the bands of an image lie in files of their own; the first names the image.
         seed: of the draw, 0 or more. The draw depends on it and on the names and labels, not on their order.
 
     A group is never on both sides of the draw. Every class with at least two images (or groups) keeps one in `train`,
@@ -70,7 +71,7 @@ def read_splits(
         raise UserError(f"--val-fraction {val_fraction:g}: give a share of at least 0 and below 1, such as 0.2")
     source = Path(source)
     read = _read(source, group_column, group_pattern, label_separator, label_column, multi_label)
-    read = _in_one_form(source, read)
+    read = _in_one_form(source, _of_bands(read, bands))
     train = read.parts.get("train", read.parts.get(""))
     if train is None:
         raise UserError(f"{shown(source)} holds {listed(read.parts)} but no train images: add them as 'train'")
@@ -102,13 +103,14 @@ def read_labelled(
     label_separator: str | None = None,
     label_column: str | None = None,
     multi_label: bool,
+    bands: Sequence[str] = (),
 ) -> LabelledImages:
     """Read the images of one split, labelled in a given order of classes; not all classes need occur.
 
     A class that differs only in Unicode form from one of `classes` is that one.
 
     All images are taken if `split` is None or the source is not split. Sources are as for
-    `read_splits`; labels are (N, K) if `multi_label`, else (N,).
+    `read_splits`, and so are `bands`; labels are (N, K) if `multi_label`, else (N,).
 
     Raises:
         UserError: the source has no such split, has classes that are not in `classes`, or several
@@ -118,7 +120,7 @@ def read_labelled(
     wanted = split_of(split) if split is not None else None
     if split is not None and wanted is None:
         raise UserError(f"no split is called '{shown(split)}': give train, val or test")
-    read = _read(source, None, None, label_separator, label_column, multi_label, only=wanted)
+    read = _of_bands(_read(source, None, None, label_separator, label_column, multi_label, only=wanted), bands)
     if read.several and not multi_label:
         raise UserError(
             f"{shown(source)} has several labels per image, separated by '{shown(label_separator or SEPARATOR)}', and"
@@ -134,6 +136,15 @@ def read_labelled(
     part = part.respelled(one_spelling({word for words in part.words for word in words}, classes))
     _check_classes(part, classes, shown(source), "the model")
     return part.encode(classes, several=multi_label)
+
+
+def _of_bands(read: LabelSource, bands: Sequence[str]) -> LabelSource:
+    """The same with one name for each image whose bands lie in files of their own."""
+    if not bands:
+        return read
+    return replace(
+        read, parts={name: part.subset(first_bands(part.images, bands)) for name, part in read.parts.items()}
+    )
 
 
 def _read(

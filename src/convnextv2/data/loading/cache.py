@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.raster import FORMATS, Raster
 from convnextv2.data.files.reading import RGB, Reading
 from convnextv2.data.loading.shared_memory import Address, SharedMemory
 from convnextv2.errors import BadImageError
 
+_HEAD = 16  # bytes
 _SAMPLE = 1000
 _SAMPLE_IN_MEMORY = 64  # a dataset makes the whole image to tell its size
 _THREADS = 8
@@ -26,7 +28,8 @@ class PixelCache:
     finds no room is decoded every time, so a run with the cache reads the same pixels as a run without it.
 
     Layout of the memory: int64 for the bytes that are taken; int64 (N,) for where each image lies, 0 if it is not
-    there; then the images one after another, each with its height and width, int32, before it.
+    there; then the images one after another. Before each stand its height and width, its format (an index into
+    `FORMATS`) and 1 if it lacks pixels, all int32; of the latter the mask follows, a bit a pixel.
     """
 
     def __init__(self, images: ImageList, room: int | Address, reading: Reading = RGB) -> None:
@@ -57,18 +60,25 @@ class PixelCache:
         return len(self._bytes) - int(self._taken[0])
 
     def get(self, index: int) -> Tensor | None:
-        """Return image `index` as uint8 (C, H, W), a view of the cache that is not to be written to; None if absent."""
+        """Return image `index` as `as_tensor` gives it, not to be written to: a view of the cache; None if absent."""
         start = int(self._starts[index])
         if not start:
             return None
-        height, width = self._bytes[start : start + 8].view(np.int32).tolist()
-        channels = self.reading.channels
-        pixels = self._bytes[start + 8 : start + 8 + height * width * channels]
-        return torch.from_numpy(pixels).view(height, width, channels).permute(2, 0, 1)
+        height, width, number, incomplete = self._bytes[start : start + _HEAD].view(np.int32).tolist()
+        shape, start = (height, width, self.reading.channels), start + _HEAD
+        size = math.prod(shape) * np.dtype(FORMATS[number]).itemsize
+        values = self._bytes[start : start + size].view(FORMATS[number]).reshape(shape)
+        if not incomplete:
+            return as_tensor(Raster(values))
+        bits = self._bytes[start + size : start + size + -(-height * width // 8)]
+        valid = np.unpackbits(bits, count=height * width).reshape(height, width).view(np.bool_)
+        return as_tensor(Raster(values, valid))
 
-    def put(self, index: int, pixels: NDArray[np.uint8]) -> None:
-        """Keep image `index`, uint8 (H, W, C), if there is room for it and it is not there."""
-        size = _record_size(pixels.size)
+    def put(self, index: int, raster: Raster) -> None:
+        """Keep image `index`, (H, W, C), if there is room for it and it is not there."""
+        values, valid = raster.values, raster.valid
+        bits = None if valid is None else np.packbits(valid)
+        size = _record_size(values.nbytes + (0 if bits is None else bits.size))
         if size > self.room:
             return
         with self._memory.locked():
@@ -76,8 +86,12 @@ class PixelCache:
                 return
             start = int(self._taken[0])
             self._taken[0] = start + size
-        self._bytes[start : start + 8].view(np.int32)[:] = pixels.shape[:2]
-        self._bytes[start + 8 : start + 8 + pixels.size] = pixels.reshape(-1)
+        head = (*values.shape[:2], FORMATS.index(values.dtype.name), bits is not None)
+        self._bytes[start : start + _HEAD].view(np.int32)[:] = head
+        end = start + _HEAD + values.nbytes
+        self._bytes[start + _HEAD : end] = values.reshape(-1).view(np.uint8)
+        if bits is not None:
+            self._bytes[end : end + bits.size] = bits
         with self._memory.locked():  # so that no processor sees the place before the pixels
             self._starts[index] = start
 
@@ -104,4 +118,15 @@ def expected_bytes(images: ImageList, reading: Reading = RGB) -> int:
 
 def _record_size(size: int) -> int:
     """Bytes of an image of `size` bytes with what stands before it; whole int64."""
-    return 8 + -(-size // 8) * 8
+    return _HEAD + -(-size // 8) * 8
+
+
+def as_tensor(raster: Raster) -> Tensor:
+    """Return an image, (C, H, W), in its format; if pixels are missing as float32, in which they are NaN.
+
+    A view of the values where possible.
+    """
+    values = torch.from_numpy(raster.values).permute(2, 0, 1)
+    if raster.valid is None:
+        return values
+    return torch.where(torch.from_numpy(raster.valid), values.to(torch.float32), torch.nan)

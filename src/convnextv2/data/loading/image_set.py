@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.reading import RGB, Reading
 from convnextv2.data.loading.batch import PerImage, Sample
-from convnextv2.data.loading.cache import PixelCache
+from convnextv2.data.loading.cache import PixelCache, as_tensor
 from convnextv2.data.loading.order import mix
 from convnextv2.errors import BadImageError, RunFailedError
 from convnextv2.text import shown
@@ -78,11 +78,9 @@ class ImageSet(Dataset[Sample]):
         for step in range(len(self.images)):
             index = (asked + step) % len(self.images)
             try:
-                given = self._read_all(index)
-            except BadImageError as error:
+                return self._transformed(self._read_all(index), epoch, asked, index, bad)
+            except BadImageError as error:  # or one that the transform can make nothing of
                 bad.append((index, error.reason))
-                continue
-            return self._transformed(given, epoch, asked, index, bad)
         first = f": {bad[0][1]} ({shown(self.images.path(bad[0][0]))})" if bad else ""
         raise RunFailedError(f"none of the {len(bad)} files in {shown(self.images.source)} can be read{first}")
 
@@ -95,20 +93,23 @@ class ImageSet(Dataset[Sample]):
         return self._transformed(self._read_all(index), 0, index, index, [])
 
     def read(self, index: int) -> Tensor:
-        """Return image `index` as it is, uint8 (C, H, W). Raises BadImageError."""
+        """Return image `index` as it is, (C, H, W): uint8, or in the format of its bands. Raises BadImageError.
+
+        Where pixels of bands are missing, the image is float32, and they are NaN.
+        """
         if self._cache is not None and (kept := self._cache.get(index)) is not None:
             return kept
         if index in self._known_bad:
             # A long row of bad files is walked again and again: decode each of them only once.
             raise BadImageError(self.images.path(index), self._known_bad[index])
         try:
-            pixels = self._reading.pixels(self.images, index)
+            raster = self._reading.raster(self.images, index)
         except BadImageError as error:
             self._known_bad[index] = error.reason
             raise
         if self._cache is not None:
-            self._cache.put(index, pixels)
-        return torch.from_numpy(pixels).permute(2, 0, 1)
+            self._cache.put(index, raster)
+        return as_tensor(raster)
 
     def _read_all(self, index: int) -> tuple[Any, ...]:
         """What the transform is called with: the image, and its target if there are targets."""

@@ -17,22 +17,45 @@ from convnextv2.records import Preprocessing
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return pixels (..., C, H, W) as the model's float32 input, `(x / 255 - mean) / std`.
+    """Return pixels (..., C, H, W) as the model's float32 input, see `Preprocessing`; missing ones, NaN, as 0.
 
     Raises:
         ValueError: `preprocessing` is for another number of channels.
     """
     mean, std = _statistics(preprocessing, images)
-    return (images.float() / 255 - mean) / std
+    if preprocessing.bands is None:
+        return (images.float() / 255 - mean) / std
+    low, high = (
+        torch.tensor(limit, device=images.device).view(-1, 1, 1) for limit in zip(*preprocessing.limits, strict=True)
+    )
+    return ((images.float().clamp(low, high) - mean) / std).nan_to_num(0)
+
+
+def existing(images: Tensor) -> Tensor | None:
+    """Return which pixels exist, bool (..., H, W), of images (..., C, H, W) in which the others are NaN.
+
+    None if all of them do: always for formats that have no NaN.
+    """
+    if not images.is_floating_point():
+        return None
+    missing = images.isnan().any(-3)
+    return ~missing if missing.any() else None
 
 
 def to_bytes(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return the model's input (..., C, H, W) as uint8: rounded, and clipped to 0 to 255.
 
+    Bands run from their lowest value that tells anything to their highest.
+
     Raises:
         ValueError: `preprocessing` is for another number of channels.
     """
-    return _to_pixels(images, preprocessing, torch.uint8)
+    mean, std = _statistics(preprocessing, images)
+    low, high = (
+        torch.tensor(limit, device=images.device).view(-1, 1, 1) for limit in zip(*preprocessing.limits, strict=True)
+    )
+    pixels = (images * std + mean) * preprocessing.scale
+    return to_format((pixels - low) * (255 / (high - low)), torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -184,6 +207,13 @@ def _statistics(preprocessing: Preprocessing, images: Tensor) -> tuple[Tensor, T
     return mean, std
 
 
+def _limits(preprocessing: Preprocessing, images: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = zip(*preprocessing.limits, strict=True)
+    return torch.tensor(low, device=images.device).view(-1, 1, 1), torch.tensor(high, device=images.device).view(
+        -1, 1, 1
+    )
+
+
 def _to_pixels(images: Tensor, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:
     mean, std = _statistics(preprocessing, images)
-    return to_format((images * std + mean) * 255, dtype)
+    return to_format((images * std + mean) * preprocessing.scale, dtype)

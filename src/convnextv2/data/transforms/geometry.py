@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -51,15 +52,21 @@ class _Geometry(Operation):
         return BoundingBoxes(boxes, format=BoundingBoxFormat.XYXY, canvas_size=self.source)  # pyright: ignore[reportCallIssue]
 
 
+@dataclass(frozen=True)
 class _CutAndResize(_Geometry):
-    """A geometry of cuts, mirrors and one resizing."""
+    """A geometry of cuts, mirrors and one resizing.
+
+    format: of the resulting image; None for that of the source. NaN stands for missing pixels, see `resize_existing`.
+    """
+
+    format: torch.dtype | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def _move(self, target: Tensor, resize: _Resizer) -> Tensor:
         """Move whatever torchvision's functions take, resized by `resize`."""
 
     def on_image(self, image: Tensor) -> Tensor:
-        return self._move(self._on_size(image), _resize_image).contiguous()
+        return self._move(self._on_size(image), partial(_resize_image, dtype=self.format)).contiguous()
 
     def on_mask(self, mask: Tensor, fill: int = 0) -> Tensor:
         return self._move(self._on_size(mask), _resize_mask).contiguous()
@@ -165,6 +172,7 @@ class RandomResizedCropFlip(DrawnTransform[CropResize]):
         scale: smallest and largest share of the image's area that is taken.
         ratio: smallest and largest width divided by height of the part taken.
         flip: whether to mirror left and right with probability 1/2.
+        format: of the result; None for that of the image.
     """
 
     def __init__(
@@ -174,7 +182,9 @@ class RandomResizedCropFlip(DrawnTransform[CropResize]):
         scale: tuple[float, float] = (0.2, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         flip: bool = True,
+        format: torch.dtype | None = None,
     ) -> None:
+        self.format = format
         self.size = (size, size) if isinstance(size, int) else size
         self._crop = v2.RandomResizedCrop(self.size, scale=scale, ratio=ratio)
         self._flip = flip
@@ -183,7 +193,9 @@ class RandomResizedCropFlip(DrawnTransform[CropResize]):
         """Draw a part of an image, (C, H, W), and whether to mirror it."""
         part = self._crop.make_params([image])
         flip = self._flip and bool(torch.rand(()) < 0.5)
-        return CropResize(source=(image.shape[-2], image.shape[-1]), **part, size=self.size, flip=flip)
+        return CropResize(
+            source=(image.shape[-2], image.shape[-1]), **part, size=self.size, flip=flip, format=self.format
+        )
 
 
 class CenterFit(DrawnTransform[CenterCropResize]):
@@ -200,9 +212,18 @@ class CenterFit(DrawnTransform[CenterCropResize]):
         size: height and width of the result, in pixels; one number for a square.
         crop_pct: share of each side that a crop keeps, above 0 and at most 1; None for 0.875.
         resize: which of the two.
+        format: of the result; None for that of the image.
     """
 
-    def __init__(self, size: int | tuple[int, int], *, crop_pct: float | None = None, resize: Resize = "auto") -> None:
+    def __init__(
+        self,
+        size: int | tuple[int, int],
+        *,
+        crop_pct: float | None = None,
+        resize: Resize = "auto",
+        format: torch.dtype | None = None,
+    ) -> None:
+        self.format = format
         self.size = (size, size) if isinstance(size, int) else size
         self.whole = resize == "whole" or (resize == "auto" and crop_pct is None and min(self.size) >= 384)
         self.crop_pct = 0.875 if crop_pct is None else crop_pct
@@ -211,9 +232,10 @@ class CenterFit(DrawnTransform[CenterCropResize]):
         """Return where the middle of an image, (C, H, W), lies; draws nothing."""
         source = height, width = (image.shape[-2], image.shape[-1])
         if self.whole:
-            return CenterCropResize(source, cut=source, resized=self.size, size=self.size)
+            return CenterCropResize(source, cut=source, resized=self.size, size=self.size, format=self.format)
         height, width = min(height, _LONGEST * width), min(width, _LONGEST * height)
-        return CenterCropResize(source, cut=(height, width), resized=self._cover(height, width), size=self.size)
+        cover = self._cover(height, width)
+        return CenterCropResize(source, cut=(height, width), resized=cover, size=self.size, format=self.format)
 
     def _cover(self, height: int, width: int) -> tuple[int, int]:
         """The smallest size of the same shape that covers `size / crop_pct`."""
@@ -223,12 +245,31 @@ class CenterFit(DrawnTransform[CenterCropResize]):
         return max(tall, wide * height // width), wide
 
 
-def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize_image(image: Tensor, size: tuple[int, int], dtype: torch.dtype | None = None) -> Tensor:
+    dtype = dtype or image.dtype
     if tuple(image.shape[-2:]) == size:
-        return image
-    values = image if image.dtype == torch.uint8 else to_float(image)
-    resized = F.resize(values, list(size), interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
-    return resized if image.dtype == torch.uint8 else to_format(resized, image.dtype)
+        return image.to(dtype)
+    if image.dtype == torch.uint8 == dtype:
+        return F.resize(image, list(size), interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+    values = to_float(image)
+    if image.is_floating_point() and values.isnan().any():
+        return to_format(resize_existing(values, size), dtype)
+    return to_format(F.resize(values, list(size), interpolation=v2.InterpolationMode.BICUBIC, antialias=True), dtype)
+
+
+def resize_existing(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize a float image (C, H, W) whose missing pixels are NaN; what they hide has no part in the result.
+
+    Each pixel of the result is the weighted mean of the existing ones only, bicubic with antialiasing. It exists if at
+    least half of the weight lies on existing pixels; else it is NaN in all channels.
+    """
+    there = ~image.isnan().any(-3, keepdim=True)
+    count = there.sum().clamp(min=1)
+    mean = torch.where(there, image, 0).sum((-2, -1), keepdim=True) / count  # so that little is lost to rounding
+    parts = torch.cat([torch.where(there, image - mean, 0), there.to(image.dtype)], -3)
+    resized = F.resize(parts, list(size), interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+    weight = resized[..., -1:, :, :]
+    return torch.where(weight >= 0.5, resized[..., :-1, :, :] / weight + mean, torch.nan)
 
 
 def _resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:

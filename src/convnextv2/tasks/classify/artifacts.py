@@ -14,6 +14,7 @@ from torch import nn
 
 from convnextv2.atomic import write_atomically, write_text_atomically
 from convnextv2.data.labels.labels import LabelledImages
+from convnextv2.data.transforms.display import pictures
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.engine.precision import autocast
 from convnextv2.engine.runlog import RunLog
@@ -168,6 +169,7 @@ def draw(outputs: EvalOutputs, evaluator: Evaluator) -> Iterator[tuple[str, Imag
 def _sheet(chosen: torch.Tensor, outputs: EvalOutputs, evaluator: Evaluator) -> Image:
     rows = chosen.tolist()
     images = torch.stack([evaluator.image(int(outputs.indices[row])) for row in rows])
+    images = pictures(images, evaluator.spec.preprocessing)
     captions, good = zip(*(_caption(outputs, evaluator.data, row) for row in rows), strict=True)
     return prediction_sheet(images, captions, good)
 

@@ -25,7 +25,7 @@ from convnextv2.engine.new_folder import open_new
 from convnextv2.engine.precision import autocast, resolve
 from convnextv2.errors import UserError
 from convnextv2.inference.loaded import LoadedModel
-from convnextv2.inference.reader import as_read
+from convnextv2.inference.reader import as_read, patterns_of
 from convnextv2.loading import Backbone
 from convnextv2.settings import make
 from convnextv2.signatures import verb
@@ -162,6 +162,7 @@ def _images(
         label_separator=separator,
         label_column=column,
         multi_label=several,
+        bands=patterns_of(classifier.preprocessing, settings),
     )
     if ids:
         labelled = replace(labelled, classes=classifier.classes)

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.given import Images, images_of
+from convnextv2.data.transforms.display import pictures
 from convnextv2.engine import distributed
 from convnextv2.engine.precision import autocast, resolve
 from convnextv2.errors import RunFailedError, UserError
 from convnextv2.inference.loaded import LoadedModel
 from convnextv2.inference.predictor import Predictor
-from convnextv2.inference.reader import ImageBatch, ImageReader
+from convnextv2.inference.reader import ImageBatch, ImageReader, as_listed
 from convnextv2.loading import Backbone
 from convnextv2.settings import make
 from convnextv2.signatures import verb
@@ -60,7 +61,7 @@ def predict(run: str | Path, images: Images, **settings: Any) -> Iterator[Predic
 
 
 Answered = list[tuple[Prediction, Tensor | None]]
-"""Predictions, each with its image as the model saw it, uint8 (C, size, size), if it could be read."""
+"""Predictions, each with its image as the model saw it, for figures, uint8 (C, size, size), if it could be read."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,13 @@ class Work:
             threshold=0.5 if settings.threshold is None else settings.threshold,
         )
         finite = logits.isfinite().all(1).tolist()
+        shown_images = pictures(batch.images, self.classifier.preprocessing)
         for index, image, fine, (labels, top) in zip(
-            batch.indices.tolist(), batch.images, finite, predictions, strict=True
+            batch.indices.tolist(),
+            shown_images,
+            finite,
+            predictions,
+            strict=True,
         ):
             path = self.images.names[index]
             if not fine:
@@ -119,4 +125,5 @@ def prepare(run: str | Path, images: Images, settings: PredictSettings) -> Work:
             f"--threshold {settings.threshold:g} is for models of several labels per image, and {classifier.file} "
             "gives one: leave it out"
         )
+    listed = as_listed(listed, classifier.preprocessing, settings)
     return Work(classifier, listed, settings, device, resolve(settings.precision, device)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -91,6 +92,11 @@ class ClassifyRun(TaskRun[ClassifySettings]):
         """Return the recipe requested, or one that fits the folder."""
         recipe, chosen = choose_recipe(self.settings, self.architecture.name, len(self.train), self.context.world_size)
         self.least_micro_batch = 2 if recipe.mixup or recipe.cutmix else 1
+        if self.preprocessing.bands is not None and recipe.rand_augment:
+            if self.settings.rand_augment:
+                raise UserError("--rand-augment changes the colours of 8-bit RGB, and these are bands: leave it out")
+            recipe = replace(recipe, rand_augment=0.0)
+            chosen = [*chosen, ("rand_augment", 0.0, "it changes the colours of 8-bit RGB, and these are bands")]
         return recipe, chosen
 
     def build_model(self) -> ConvNeXt | TimmBackbone:
@@ -209,6 +215,7 @@ class ClassifyRun(TaskRun[ClassifySettings]):
             label_separator=settings.label_separator,
             label_column=settings.label_column,
             multi_label=settings.multi_label,
+            bands=self.patterns,
             seed=settings.seed,
         )
 

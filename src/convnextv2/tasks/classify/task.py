@@ -14,6 +14,7 @@ from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import RandAugment, RandomErase, normalise
+from convnextv2.data.transforms.display import pictures
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.data.transforms.mixing import Mixing, soft_targets
 from convnextv2.engine.distributed import DistributedContext
@@ -41,7 +42,7 @@ class Augment:
     def of(recipe: Recipe, size: int, preprocessing: Preprocessing, *, flip: bool) -> Augment:
         """Build the augmentation of a recipe."""
         return Augment(
-            RandomResizedCropFlip(size, scale=(recipe.min_scale, 1.0), flip=flip),
+            RandomResizedCropFlip(size, scale=(recipe.min_scale, 1.0), flip=flip, format=preprocessing.format),
             RandAugment(recipe.rand_augment) if recipe.rand_augment else None,
             RandomErase(recipe.erasing, preprocessing) if recipe.erasing else None,
         )
@@ -112,7 +113,8 @@ class ClassifyTask:
         chosen = torch.randperm(len(self._train), generator=torch.Generator().manual_seed(self._settings.seed))
         samples = [self._set[0, index] for index in chosen[:SHOWN].tolist()]
         lines = [[shown(label)] for label in (self._label(sample.index) for sample in samples)]
-        yield "training-pictures", prediction_sheet(torch.stack([s.tensors["images"] for s in samples]), lines)
+        images = pictures(torch.stack([sample.tensors["images"] for sample in samples]), self.preprocessing)
+        yield "training-pictures", prediction_sheet(images, lines)
 
     def _label(self, index: int) -> str:
         label = self._train.labels[index]

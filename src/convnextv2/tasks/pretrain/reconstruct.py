@@ -9,13 +9,14 @@ import torch
 
 from convnextv2 import notebook
 from convnextv2.data.files.given import Images, images_of
+from convnextv2.data.transforms.colour import existing
 from convnextv2.errors import UserError
-from convnextv2.inference.reader import ImageReader
+from convnextv2.inference.reader import ImageReader, as_listed
 from convnextv2.inference.settings import InferenceSettings
 from convnextv2.settings import StrPath
 from convnextv2.signatures import verb
 from convnextv2.tasks.pretrain.load import load_pretrained
-from convnextv2.tasks.pretrain.masking import random_mask
+from convnextv2.tasks.pretrain.masking import absent_cells, random_mask
 from convnextv2.tasks.pretrain.samples import reconstruction_grid
 from convnextv2.text import shown
 
@@ -48,8 +49,8 @@ def reconstruct(
 
     Raises UserError for a file that is not a readable image, after the others are done.
     """
-    listed = images_of(images)
-    loaded, out = load_pretrained(run), Path(out)
+    loaded, out, settings = load_pretrained(run), Path(out), InferenceSettings(batch_size=1, workers=0)
+    listed = as_listed(images_of(images), loaded.preprocessing, settings)
     model, predictor = loaded.model, loaded.predictor()
     ratio = model.mask_ratio if mask_ratio is None else mask_ratio
     patches = loaded.image_size // model.cell
@@ -58,16 +59,20 @@ def reconstruct(
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror or error}; name a folder that can be written") from error
     written = Pictures()
-    settings = InferenceSettings(batch_size=1, workers=0)
     reader = ImageReader.of(listed, predictor.spec, settings)
     for batch in reader.batches():
         for number in batch.indices.tolist():
-            mask = random_mask(1, patches, patches, ratio, torch.Generator().manual_seed(seed + number))
+            valid = existing(batch.images)
+            absent = None if valid is None else absent_cells(valid, model.cell, model.min_valid)
+            drawn = torch.Generator().manual_seed(seed + number)
+            mask = random_mask(1, patches, patches, ratio, drawn, absent=absent)
             pixels = predictor.normalise(batch.images)
             with torch.no_grad():
-                prediction = model.reconstruct(pixels, mask).prediction
+                prediction = model.reconstruct(pixels, mask, valid=valid).prediction
             target = _free_name(out, Path(listed.names[number]).stem)
-            grid = reconstruction_grid(pixels, mask, prediction, loaded.preprocessing, norm_pix=model.norm_pix_loss)
+            grid = reconstruction_grid(
+                pixels, mask, prediction, loaded.preprocessing, norm_pix=model.norm_pix_loss, valid=valid
+            )
             grid.save(target)
             written.append(target)
             say(str(target))

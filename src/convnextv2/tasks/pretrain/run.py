@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from torch import Tensor
 
+from convnextv2.data.files.band_files import images_of_bands
 from convnextv2.data.files.folder import list_images
 from convnextv2.data.files.given import Images, images_of, is_path
 from convnextv2.data.files.path_list import PathList
@@ -67,6 +68,7 @@ class FCMAEOptions:
     decoder_dim: int = 512
     decoder_depth: int = 1
     norm_pix_loss: bool = True
+    min_valid: float = 0.5
 
     def __post_init__(self) -> None:
         """Check types; ranges are checked by `FCMAE`. Raises UserError."""
@@ -111,6 +113,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
         assert source is not None
         if images is None:
             images = list_images(source)
+        images = images_of_bands(images, self.patterns)
         ignored = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in images.ignored.items())
         self.log.say(f"{len(images)} images in {source}" + (f" (ignored: {ignored})" if ignored else ""))
         return TrainingData(images, fingerprint((images, None)), {"passed_over": dict(images.ignored)})
@@ -167,8 +170,10 @@ class PretrainRun(TaskRun[PretrainSettings]):
 
     def make_task(self, workers: int) -> PretrainTask:
         """See `PretrainTask`."""
-        crop = RandomResizedCropFlip(self.image_size, scale=(self.settings.min_scale, 1.0), flip=self.settings.flip)
-        transform = CropAndMask(crop, self.image_size // self.model.cell, self.model.mask_ratio)
+        scale, format = (self.settings.min_scale, 1.0), self.preprocessing.format
+        crop = RandomResizedCropFlip(self.image_size, scale=scale, flip=self.settings.flip, format=format)
+        model = self.model
+        transform = CropAndMask(crop, self.image_size // model.cell, model.mask_ratio, model.min_valid)
         return PretrainTask(
             self.model,
             self.image_set(transform),

@@ -26,6 +26,9 @@ class PretrainSettings(ModelSettings):
     """Blocks of the decoder; by default that of --init, else 1."""
     norm_pix_loss: bool | None = None
     """Predict each patch normalised by its own mean and variance; by default as --init was trained, else yes."""
+    min_valid: float | None = None
+    """Least share of a patch's pixels that must exist; a patch with less is neither seen nor predicted; by default as
+    --init was trained, else 0.5."""
 
     recipe: Literal["auto", "paper"] = "auto"
     """auto fits batch, warm-up and epochs to the data and the machine; paper is Table 8 of the paper."""

@@ -13,17 +13,18 @@ from torch import Tensor, nn
 
 from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.image_set import ImageSet
-from convnextv2.data.transforms.colour import normalise
+from convnextv2.data.transforms.colour import existing, normalise
 from convnextv2.data.transforms.geometry import CenterFit, RandomResizedCropFlip
 from convnextv2.engine.distributed import DistributedContext
 from convnextv2.errors import BadImageError
 from convnextv2.records import StepOutput, TaskBatch
 from convnextv2.runs.batches import TrainingBatches
 from convnextv2.tasks.pretrain.fcmae import FCMAE
-from convnextv2.tasks.pretrain.masking import random_mask
+from convnextv2.tasks.pretrain.masking import absent_cells, random_mask
 from convnextv2.tasks.pretrain.samples import reconstruction_grid
 from convnextv2.weights.model_file import ModelInfo
 
+_TRIES = 50
 SHOWN = 8  # images of a reconstruction grid
 
 
@@ -34,13 +35,24 @@ class CropAndMask:
     crop: RandomResizedCropFlip
     cells: int
     mask_ratio: float
+    min_valid: float = 0.5
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        """image: uint8 (C, H, W).  Returns images (C, size, size) and mask (cells, cells)."""
-        return {
-            "images": self.crop(image),
-            "mask": random_mask(1, self.cells, self.cells, self.mask_ratio)[0],
-        }
+        """image: (C, H, W), see `ImageSet.read`.  Returns images (C, size, size) and mask (cells, cells).
+
+        Of an image in which pixels are missing, a part with at least two cells to see and to predict is looked for.
+        Raises BadImageError if there is none.
+        """
+        for _ in range(_TRIES):
+            crop = self.crop(image)
+            valid = existing(crop)
+            if valid is None:
+                return {"images": crop, "mask": random_mask(1, self.cells, self.cells, self.mask_ratio)[0]}
+            absent = absent_cells(valid[None], crop.shape[-1] // self.cells, self.min_valid)
+            if (~absent).sum() >= 2:
+                mask = random_mask(1, self.cells, self.cells, self.mask_ratio, absent=absent)[0]
+                return {"images": crop, "mask": mask}
+        raise BadImageError("", f"no crop of {_TRIES} has two patches with data in {100 * self.min_valid:g} % of them")
 
 
 class PretrainTask:
@@ -64,35 +76,37 @@ class PretrainTask:
         model.encoder.head.requires_grad_(False)
         self._set, self._image_size, self._seed = dataset, info.image_size, seed
         self.batches = TrainingBatches(dataset, batch_size=batch_size, seed=seed, workers=workers, bad=bad)
-        self._shown: tuple[Tensor, Tensor] | None = None
+        self._shown: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def step(self, model: nn.Module, batch: TaskBatch) -> StepOutput:
         """Compute the error of the reconstruction over masked cells."""
-        images = normalise(batch.tensors["images"], self.preprocessing)
-        return StepOutput(model(images, batch.tensors["mask"]).loss)
+        pixels = batch.tensors["images"]
+        images = normalise(pixels, self.preprocessing)
+        return StepOutput(model(images, batch.tensors["mask"], valid=existing(pixels)).loss)
 
     def evaluate(self, model: nn.Module, context: DistributedContext) -> Iterator[tuple[str, float]]:
         """Yield the loss of the images that are shown, under their fixed masks: comparable over the whole run."""
-        images, mask = self._show()
+        images, mask, valid = self._show()
         if len(images):
-            yield "shown_loss", float(model(images, mask).loss)
+            yield "shown_loss", float(model(images, mask, valid=valid).loss)
 
     def samples(self, model: nn.Module) -> Iterator[tuple[str, Image]]:
         """Yield the reconstructions of the same few images under the same masks every time."""
         assert isinstance(model, FCMAE)
-        images, mask = self._show()
+        images, mask, valid = self._show()
         if len(images):
-            prediction = model.reconstruct(images, mask).prediction
+            prediction = model.reconstruct(images, mask, valid=valid).prediction
             norm_pix = model.norm_pix_loss
             yield (
                 "reconstruction",
-                reconstruction_grid(images, mask, prediction, self.preprocessing, norm_pix=norm_pix),
+                reconstruction_grid(images, mask, prediction, self.preprocessing, norm_pix=norm_pix, valid=valid),
             )
 
-    def _show(self) -> tuple[Tensor, Tensor]:
+    def _show(self) -> tuple[Tensor, Tensor, Tensor | None]:
         if self._shown is None:
             size, total = self._image_size, len(self._set)
-            fit, found, count = CenterFit(size), [], min(SHOWN, total)
+            fit = CenterFit(size, format=self.preprocessing.format)
+            found, count = [], min(SHOWN, total)
             spread = (index * total // count for index in range(count))
             for index in itertools.islice(itertools.chain(spread, range(total)), 10 * count):
                 with contextlib.suppress(BadImageError):
@@ -103,6 +117,9 @@ class PretrainTask:
             images = torch.stack(found) if found else torch.zeros(0, self.model.encoder.in_chans, size, size)
             cells = size // self.model.cell
             generator = torch.Generator().manual_seed(self._seed)
-            mask = random_mask(len(images), cells, cells, self.model.mask_ratio, generator)
-            self._shown = normalise(images.to(device), self.preprocessing), mask.to(device)
+            valid = existing(images)
+            absent = None if valid is None else absent_cells(valid, self.model.cell, self.model.min_valid)
+            mask = random_mask(len(images), cells, cells, self.model.mask_ratio, generator, absent=absent)
+            shown = normalise(images.to(device), self.preprocessing), mask.to(device)
+            self._shown = *shown, None if valid is None else valid.to(device)
         return self._shown

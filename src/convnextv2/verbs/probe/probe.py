@@ -20,6 +20,7 @@ from convnextv2.errors import UserError
 from convnextv2.inference.loaded import LoadedModel
 from convnextv2.inference.predictor import Predictor
 from convnextv2.inference.progress import Progress
+from convnextv2.inference.reader import patterns_of
 from convnextv2.loading import Backbone, load
 from convnextv2.report import write_report
 from convnextv2.settings import make
@@ -56,7 +57,7 @@ def probe(
     if chosen.out is not None:
         make_room(chosen.out)
     loaded, models = _models(run, chosen)
-    splits, split, others = _splits(data, chosen)
+    splits, split, others = _splits(data, chosen, patterns_of(loaded.preprocessing, chosen))
     draws = _draws(splits.train, chosen)
     used = sorted({index for draw in draws for index in draw})
     notes = [*splits.notes, *_lacking(splits.train, chosen)]
@@ -102,7 +103,7 @@ def _models(run: str | Path, settings: ProbeSettings) -> tuple[LoadedModel[Backb
     return loaded, models
 
 
-def _splits(data: str | Path, settings: ProbeSettings) -> tuple[Splits, str, LabelledImages]:
+def _splits(data: str | Path, settings: ProbeSettings, bands: Sequence[str]) -> tuple[Splits, str, LabelledImages]:
     """The splits, and the name and the images of the one that features are evaluated on."""
     splits = read_splits(
         data,
@@ -112,6 +113,7 @@ def _splits(data: str | Path, settings: ProbeSettings) -> tuple[Splits, str, Lab
         label_separator=settings.label_separator,
         label_column=settings.label_column,
         multi_label=settings.multi_label,
+        bands=bands,
         seed=settings.seed,
     )
     split = settings.split or ("test" if splits.val is None else "val")

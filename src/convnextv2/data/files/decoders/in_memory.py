@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,12 @@ from PIL import Image
 
 from convnextv2.data.files.decoders.opened import About, NotReadError, Opened
 from convnextv2.data.files.decoders.pillow import PillowImage
+from convnextv2.data.files.raster import Layout
 from convnextv2.data.files.values import WIDE, ValueRange, Values
 
 _KEYS = ("image", "img")
-_SHAPES = "(H, W), (H, W, 1), (H, W, 3) or (H, W, 4); a tensor (H, W), (1, H, W), (3, H, W) or (4, H, W)"
+_SHAPES = "(H, W) or (H, W, C); a tensor (H, W) or (C, H, W)"
+_OF_PICTURES = "as a picture it has 1, 3 or 4 channels"
 
 
 def open_item(item: object) -> Opened:
@@ -72,9 +74,9 @@ class _Array(Opened):
             array = array[..., None]
         elif channels_first and array.ndim == 3:
             array = np.moveaxis(array, 0, 2)
-        if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
-            shape = np.moveaxis(array, 2, 0).shape if channels_first and array.ndim == 3 else array.shape
-            raise NotReadError(f"an array or tensor of shape {tuple(shape)}: an array is {_SHAPES}")
+        self._shape = tuple(np.moveaxis(array, 2, 0).shape if channels_first and array.ndim == 3 else array.shape)
+        if array.ndim != 3 or not array.size:
+            raise NotReadError(f"an array or tensor of shape {self._shape}: an array is {_SHAPES}")
         if array.dtype.kind not in "biuf":
             raise NotReadError(f"an array of {array.dtype}, not of numbers")
         self._array = array
@@ -88,6 +90,8 @@ class _Array(Opened):
     def read(self) -> Image.Image | Values:
         """See `Opened.read`."""
         array = self._array
+        if array.shape[2] not in (1, 3, 4):
+            raise NotReadError(f"an array or tensor of shape {self._shape}: {_OF_PICTURES}")
         if array.dtype == bool:
             array = array.astype(np.uint8) * np.uint8(255)
         if array.dtype == np.uint8:
@@ -100,3 +104,12 @@ class _Array(Opened):
             top = shown[1]
             alpha = np.clip(array[..., 3].astype(np.float32) / top, 0, 1)
         return Values(colour, shown, alpha=alpha, fixed=not wide)
+
+    def layout(self) -> Layout:
+        """See `Opened.layout`. A fourth channel is alpha only of bytes, as images of 8 bits have it."""
+        count = self._array.shape[2]
+        return Layout(count, alpha=3 if count == 4 and self._array.dtype == np.uint8 else None)
+
+    def samples(self, bands: Sequence[int]) -> NDArray[Any]:
+        """See `Opened.samples`."""
+        return self._array[..., list(bands)]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
-from typing import BinaryIO
+from collections.abc import Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from convnextv2.data.files.decoders.opened import About, NotReadError, Opened
 from convnextv2.data.files.decoders.pillow import READS_JPEG_2000, PillowImage
+from convnextv2.data.files.raster import Layout
 from convnextv2.data.files.values import Values, alpha_of
 
 _START = b"\xff\x4f\xff\x51"
@@ -72,6 +75,21 @@ class WideJpeg2000(Opened):
 
     def read(self) -> Image.Image | Values:
         """See `Opened.read`."""
+        found = self._decoded()
+        colours = found.shape[2] - (found.shape[2] in (2, 4))
+        alpha = alpha_of(found[..., -1], self._bits) if colours < found.shape[2] else None
+        return Values(found[..., :colours], (0, 2**self._bits - 1), alpha=alpha)
+
+    def layout(self) -> Layout:
+        """See `Opened.layout`."""
+        return Layout(self._samples, alpha=self._samples - 1 if self._samples in (2, 4) else None)
+
+    def samples(self, bands: Sequence[int]) -> NDArray[Any]:
+        """See `Opened.samples`."""
+        return self._decoded()[..., list(bands)]
+
+    def _decoded(self) -> NDArray[Any]:
+        """All samples, (H, W, S)."""
         import imagecodecs
 
         if not 1 <= self._samples <= 4 or self._bits > 16:
@@ -79,7 +97,4 @@ class WideJpeg2000(Opened):
         found = np.asarray(imagecodecs.jpeg2k_decode(self._stream.read()))
         if found.shape[:2] != self.size[::-1]:
             raise NotReadError("JPEG 2000 with samples of different sizes, a kind that is not read: write it as TIFF")
-        found = found.reshape(*found.shape[:2], -1)
-        colours = found.shape[2] - (found.shape[2] in (2, 4))
-        alpha = alpha_of(found[..., -1], self._bits) if colours < found.shape[2] else None
-        return Values(found[..., :colours], (0, 2**self._bits - 1), alpha=alpha)
+        return found.reshape(*found.shape[:2], -1)

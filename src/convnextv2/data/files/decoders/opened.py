@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from convnextv2.data.files.raster import Layout, Raster
 from convnextv2.data.files.values import Values
 
 
@@ -55,3 +60,36 @@ class Opened(ABC):
     @abstractmethod
     def read(self) -> Image.Image | Values:
         """Decode the pixels, upright: an image of Pillow's with 8 bits a channel, or wider values."""
+
+    @abstractmethod
+    def layout(self) -> Layout:
+        """Return what bands the file has, from its header."""
+
+    @abstractmethod
+    def samples(self, bands: Sequence[int]) -> NDArray[Any]:
+        """Decode some bands, upright: (H, W, len(bands)), any numbers, as the file holds them."""
+
+    def mask(self) -> NDArray[np.bool_] | None:
+        """Return where the file says that there are pixels, bool (H, W), beside its alpha; None if it does not."""
+        return None
+
+    def raster(self, channels: Sequence[int] | None = None) -> Raster:
+        """Decode the bands `channels`, from 0, in that order; None for all but alpha.
+
+        Pixels do not exist where alpha is zero (unless it is one of the channels), where all bands hold the file's
+        value for missing data (see `Raster.without`), and where a value is not finite.
+
+        Raises NotReadError for bands that the file does not have.
+        """
+        layout = self.layout()
+        chosen = list(layout.own if channels is None else channels)
+        if not chosen or not all(0 <= band < layout.count for band in chosen):
+            asked = ", ".join(str(band + 1) for band in chosen)
+            raise NotReadError(f"{layout.count} band{'s' * (layout.count != 1)}, where {asked or 'some'} are read")
+        masked = layout.alpha is not None and layout.alpha not in chosen
+        found = self.samples([*chosen, layout.alpha] if masked and layout.alpha is not None else chosen)
+        valid = self.mask()
+        if masked:
+            there = found[..., -1] > 0
+            found, valid = found[..., :-1], there if valid is None else valid & there
+        return Raster.of(found, valid).without(layout.nodata)

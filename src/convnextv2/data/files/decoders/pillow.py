@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import BinaryIO, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 # The plugins are imported for what they register: Pillow would load all of its forty to find them.
 from PIL import ExifTags, Image, Jpeg2KImagePlugin, TiffImagePlugin, WebPImagePlugin, features  # noqa: F401
 
 from convnextv2.data.files.decoders.metadata import without_metadata
 from convnextv2.data.files.decoders.opened import About, Opened
-from convnextv2.data.files.palette import is_ramp
+from convnextv2.data.files.palette import is_grey, is_ramp
+from convnextv2.data.files.raster import Layout
 from convnextv2.data.files.values import WIDE, Values
 
 try:
@@ -74,6 +76,35 @@ class PillowImage(Opened):
         if image.mode == "F":
             return Values(np.asarray(image)[..., None], None)
         return image
+
+    def layout(self) -> Layout:
+        """See `Opened.layout`."""
+        mode = self._bands_mode()
+        count = {"LA": 2, "RGB": 3, "RGBA": 4}.get(mode, 1)
+        return Layout(count, alpha=count - 1 if mode.endswith("A") else None)
+
+    def samples(self, bands: Sequence[int]) -> NDArray[Any]:
+        """See `Opened.samples`."""
+        mode, image = self._bands_mode(), self._or_without_metadata(self._upright)
+        if mode != "P" and image.mode != mode and not image.mode.startswith("I"):
+            image = (image.convert("LA") if image.mode == "La" else image).convert(mode)
+        found = np.asarray(image)
+        return (found[..., None] if found.ndim == 2 else found)[..., list(bands)]
+
+    def _bands_mode(self) -> str:
+        """The mode of the image whose samples are its bands: palettes that are no ramp and coded colours become RGB."""
+        image = self._image
+        if image.mode == "P" and is_ramp(image):
+            return "P"
+        if image.mode == "P" and is_grey(image) and not image.has_transparency_data:
+            return "L"
+        if image.mode in ("1", "L", "I", "F", "RGB", "LA", "RGBA") and "transparency" not in image.info:
+            return image.mode if image.mode != "1" else "L"
+        if image.mode.startswith("I;"):
+            return "I"
+        if image.has_transparency_data:
+            return "LA" if image.mode in ("La", "L", "1") else "RGBA"
+        return "RGB"
 
     def _open(self) -> Image.Image:
         image = Image.open(self._stream, formats=FORMATS)

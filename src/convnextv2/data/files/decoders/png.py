@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
-from typing import BinaryIO
+from collections.abc import Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from convnextv2.data.files.decoders.metadata import png_chunks
 from convnextv2.data.files.decoders.opened import About, Opened
+from convnextv2.data.files.raster import Layout
 from convnextv2.data.files.turns import turned
 from convnextv2.data.files.values import WIDE, Values, alpha_of
 
@@ -34,7 +37,24 @@ class WidePng(Opened):
         return About("PNG, 16 bits", wide=True)
 
     def read(self) -> Image.Image | Values:
-        """See `Opened.read`. Metadata other than the orientation are skipped, however large."""
+        """See `Opened.read`."""
+        samples = self._samples()
+        colours = samples.shape[2] - 1 if samples.shape[2] in (2, 4) else samples.shape[2]
+        alpha = alpha_of(samples[..., -1], 16) if colours < samples.shape[2] else None
+        return Values(samples[..., :colours], WIDE, alpha=alpha)
+
+    def layout(self) -> Layout:
+        """See `Opened.layout`."""
+        self._stream.seek(25)
+        count = {2: 3, 4: 2, 6: 4}[self._stream.read(1)[0]]
+        return Layout(count, alpha=count - 1 if count != 3 else None)
+
+    def samples(self, bands: Sequence[int]) -> NDArray[Any]:
+        """See `Opened.samples`."""
+        return self._samples()[..., list(bands)]
+
+    def _samples(self) -> NDArray[Any]:
+        """All samples, (H, W, S). Metadata other than the orientation are skipped, however large."""
         import imagecodecs
 
         chunks = [bytes(self._part(0, 8))]
@@ -44,10 +64,7 @@ class WidePng(Opened):
                 chunks.append(self._part(start, size))
             elif kind == b"eXIf":
                 orientation = _orientation(self._part(start + 8, min(size - 12, 1 << 16)))
-        samples = turned(np.asarray(imagecodecs.png_decode(b"".join(chunks))), orientation)
-        colours = samples.shape[2] - 1 if samples.shape[2] in (2, 4) else samples.shape[2]
-        alpha = alpha_of(samples[..., -1], 16) if colours < samples.shape[2] else None
-        return Values(samples[..., :colours], WIDE, alpha=alpha)
+        return turned(np.asarray(imagecodecs.png_decode(b"".join(chunks))), orientation)
 
     def _part(self, start: int, size: int) -> bytes:
         self._stream.seek(start)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import math
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,43 +13,28 @@ from PIL import Image
 
 from convnextv2.data.files.decoders.opened import About, NotReadError, Opened
 from convnextv2.data.files.decoders.pillow import PillowImage
-from convnextv2.data.files.decoders.tiff_directory import MOST_SEGMENTS, TiffDirectories
-from convnextv2.data.files.palette import is_ramp
+from convnextv2.data.files.decoders.tiff_bands import TiffBands
+from convnextv2.data.files.decoders.tiff_directory import TiffDirectories
+from convnextv2.data.files.decoders.tiff_pages import (
+    JPEG,
+    NODATA,
+    QUIET,
+    check_codec,
+    check_segments,
+    decoded,
+    open_file,
+)
+from convnextv2.data.files.palette import is_grey, is_ramp
+from convnextv2.data.files.raster import Layout
 from convnextv2.data.files.turns import turned
-from convnextv2.data.files.values import WIDE, Values, alpha_of
+from convnextv2.data.files.values import WIDE, Values, alpha_of, number_of
 
 _GREY, _WHITE_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 1, 0, 2, 3, 5, 6, 8
 _COLOURS = {_GREY: 1, _WHITE_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _LAB: 3}
 _ASSOCIATED, _UNASSOCIATED, _COREL = 1, 2, 999
-_JPEG, _FAX, _WEBP, _PNG, _JPEG_2000 = (6, 7), (2, 3, 4), 50001, 34933, (33004, 33005, 34712)
-_PLAIN_CODECS = (1, 5, 8, 32946, 32773, 34925, 34926, 50000)  # none, LZW, deflate, PackBits, LZMA, zstd
+_FAX = (2, 3, 4)
 _MOST_SAMPLES = 6  # of colour and beside it; more are bands
-_NODATA = 42113  # GDAL's
-_GDAL = (33550, 34264, 34735, _NODATA)  # tags of files whose empty tiles may be left out
 _AS_BANDS = "write it as grey or RGB, one file a picture"
-
-
-class _Quiet(logging.Filter):
-    """Drops what tifffile logs about a file while this module reads it; other uses of tifffile go on logging."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._here = threading.local()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not getattr(self._here, "reading", False)
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        self._here.reading = True
-        try:
-            yield
-        finally:
-            self._here.reading = False
-
-
-_QUIET = _Quiet()
-logging.getLogger("tifffile").addFilter(_QUIET)
 
 
 def is_tiff(head: bytes) -> bool:
@@ -70,11 +52,8 @@ def open_tiff(stream: BinaryIO) -> Opened:
     stream.seek(0)
     if _is_pillows(tags):
         return TiffByPillow(stream, directories)
-    from tifffile import TiffFile  # a third of a second, which most folders need not spend
-
-    with _QUIET.reading():
-        file = TiffFile(stream, is_lsm=False, is_scanimage=False, is_ndpi=False)  # these read beyond the first page
-        page = file.pages.first
+    with QUIET.reading():
+        page = open_file(stream).pages.first
     stream.seek(0)
     if page.photometric == _YCBCR or page.compression in _FAX:
         raise NotReadError(f"TIFF of {_kind(page)}, a kind that is not read: {_AS_BANDS}")
@@ -90,7 +69,7 @@ def _is_pillows(tags: Mapping[int, tuple[int, ...]]) -> bool:
         return bits == (1,)
     if set(bits) != {8}:
         return False
-    if compression in _JPEG or photometric == _YCBCR:
+    if compression in JPEG or photometric == _YCBCR:
         return True
     in_strips = 322 not in tags and 0 not in tags.get(273, (1,))
     nothing_else = 338 not in tags and tags.get(266, (1,)) == (1,) and len(bits) == (3 if photometric == _RGB else 1)
@@ -102,11 +81,29 @@ class TiffByPillow(PillowImage):
 
     def __init__(self, stream: BinaryIO, directories: TiffDirectories) -> None:
         super().__init__(stream)
-        self._directories = directories
+        self._directories, self._file = directories, stream
 
     def about(self) -> About:
         """See `Opened.about`."""
-        return About("TIFF, 8 bits", pages=self._directories.pages(), nodata=_number(self._directories.text(_NODATA)))
+        return About("TIFF, 8 bits", pages=self._directories.pages(), nodata=number_of(self._directories.text(NODATA)))
+
+    def layout(self) -> Layout:
+        """See `Opened.layout`."""
+        if self._directories.pages(2) > 1:
+            return self._bands.layout()
+        return replace(super().layout(), nodata=number_of(self._directories.text(NODATA)))
+
+    def samples(self, bands: Sequence[int]) -> NDArray[Any]:
+        """See `Opened.samples`."""
+        return self._bands.samples(bands) if self._directories.pages(2) > 1 else super().samples(bands)
+
+    def mask(self) -> NDArray[np.bool_] | None:
+        """See `Opened.mask`."""
+        return self._bands.mask() if self._directories.pages(2) > 1 else None
+
+    @cached_property
+    def _bands(self) -> TiffBands:
+        return TiffBands(self._file, super().read)
 
 
 class TiffImage(Opened):
@@ -132,22 +129,43 @@ class TiffImage(Opened):
             wide,
             self._directories.pages(),
             left_out,
-            _number(self._directories.text(_NODATA)),
+            number_of(self._directories.text(NODATA)),
             ramp,
         )
+
+    def layout(self) -> Layout:
+        """See `Opened.layout`."""
+        return self._bands.layout()
+
+    def samples(self, bands: Sequence[int]) -> NDArray[Any]:
+        """See `Opened.samples`."""
+        return self._bands.samples(bands)
+
+    def mask(self) -> NDArray[np.bool_] | None:
+        """See `Opened.mask`."""
+        return self._bands.mask()
+
+    @cached_property
+    def _bands(self) -> TiffBands:
+        return TiffBands(self._stream, self._index_or_read)
+
+    def _index_or_read(self) -> Image.Image | Values:
+        """The page as `read` gives it, a palette that is no ramp as greys or colours."""
+        found = self.read()
+        if isinstance(found, Image.Image) and found.mode == "P" and not is_ramp(found):
+            return found.convert("L" if is_grey(found) else "RGB")
+        return found
 
     def read(self) -> Image.Image | Values:
         """See `Opened.read`."""
         self._check()
         try:
-            with _QUIET.reading():
-                samples = self._page.asarray(squeeze=False, maxworkers=1)
+            samples = decoded(self._page)
         except Exception:
             if not self._pillow_agrees():
                 raise
             self._stream.seek(0)
             return PillowImage(self._stream).read()
-        samples = samples[:, 0, :, :, 0].transpose(1, 2, 0) if self._page.planarconfig == 2 else samples[0, 0]
         return self._meaning(turned(samples, int(self._page.tags.valueof(274, 1))))
 
     @property
@@ -172,12 +190,10 @@ class TiffImage(Opened):
         )
         if unread:
             raise NotReadError(f"TIFF of {_kind(page)}, a kind that is not read: {_AS_BANDS}")
-        if page.compression not in (*_PLAIN_CODECS, *_JPEG, _WEBP, _PNG, *_JPEG_2000):
-            name = getattr(page.compression, "name", page.compression)
-            raise NotReadError(f"TIFF compressed by {name}, a kind that is not read: write it with deflate or LZW")
+        check_codec(page)
         if page.samplesperpixel < self._colours or min(self.size) < 1:
             raise ValueError(f"damaged: {self.size[0]} x {self.size[1]} pixels of {page.samplesperpixel} samples")
-        _check_segments(self._stream, page)
+        check_segments(self._stream, page)
 
     def _pillow_agrees(self) -> bool:
         """Whether Pillow is right about this kind, so that it may try what tifffile refuses, such as odd padding."""
@@ -270,56 +286,6 @@ def _image(colour: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, kind: int
     return Image.frombytes(mode, size, both.tobytes())
 
 
-def _check_segments(stream: BinaryIO, page: Any) -> None:
-    """Check strips and tiles before they are decoded: all there, none larger than the image needs.
-
-    Raises ValueError.
-    """
-    wide, high = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
-    if wide < 1 or high < 1:
-        raise ValueError("damaged: strips or tiles of no size")
-    planes = page.samplesperpixel if page.planarconfig == 2 else 1
-    count = planes * math.ceil(page.imagewidth / wide) * math.ceil(page.imagelength / high)
-    values = page.imagewidth * page.imagelength * page.samplesperpixel
-    if count > MOST_SEGMENTS or wide * high * page.samplesperpixel > max(4 * values, 1 << 24):
-        raise ValueError(f"damaged: {count} strips or tiles of {wide} x {high} pixels")
-    offsets, sizes = page.dataoffsets, page.databytecounts
-    if len(offsets) < count or len(sizes) < count:
-        raise ValueError(f"damaged: {min(len(offsets), len(sizes))} strips or tiles of {count}")
-    may_miss = any(tag in page.tags for tag in _GDAL)
-    end = stream.seek(0, io.SEEK_END)
-    for offset, size in zip(offsets[:count], sizes[:count], strict=True):
-        if not (offset and size) and not (may_miss and not offset and not size):
-            raise ValueError("damaged: a strip or tile is missing")
-        if offset + size > end and page.compression != 1:
-            raise ValueError("truncated: a strip or tile reaches beyond the end of the file")
-    if page.compression in (*_JPEG, _WEBP, _PNG, *_JPEG_2000):
-        for offset, size in zip(offsets[:count], sizes[:count], strict=True):
-            _check_embedded(stream, page, int(offset), int(size), (wide, high))
-
-
-def _check_embedded(stream: BinaryIO, page: Any, offset: int, size: int, limit: tuple[int, int]) -> None:
-    """Raise ValueError if a strip or tile that is an image of its own is larger than its place."""
-    stream.seek(offset)
-    data = stream.read(size)
-    found = _jpeg_size(data) if page.compression in _JPEG else Image.open(io.BytesIO(data)).size
-    if found[0] * found[1] > limit[0] * limit[1] or min(found) < 1:
-        raise ValueError(f"damaged: a strip or tile of {limit[0]} x {limit[1]} pixels holds {found[0]} x {found[1]}")
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Width and height in the header of a JPEG stream."""
-    at = 2
-    while at + 9 <= len(data):
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at] != 0xFF or length < 2:
-            break
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
-        at += length + 2
-    raise ValueError("damaged: a strip or tile without the header of its JPEG")
-
-
 def _kind(page: Any) -> str:
     samples = int(page.samplesperpixel)
     return f"{samples} sample{'s' if samples > 1 else ''} of {_depth(page)}, {_photometric(page)}"
@@ -334,10 +300,3 @@ def _depth(page: Any) -> str:
 
 def _photometric(page: Any) -> str:
     return getattr(page.photometric, "name", f"photometric {page.photometric}")
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text.strip().replace(",", "."))
-    except ValueError:
-        return None

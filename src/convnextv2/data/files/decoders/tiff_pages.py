@@ -1,0 +1,117 @@
+"""Pages of a TIFF by tifffile, checked before they are decoded."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from numpy.typing import NDArray
+from PIL import Image
+
+from convnextv2.data.files.decoders.opened import NotReadError
+from convnextv2.data.files.decoders.tiff_directory import MOST_SEGMENTS
+
+JPEG, WEBP, PNG, JPEG_2000 = (6, 7), 50001, 34933, (33004, 33005, 34712)
+_PLAIN_CODECS = (1, 5, 8, 32946, 32773, 34925, 34926, 50000)  # none, LZW, deflate, PackBits, LZMA, zstd
+NODATA = 42113  # GDAL's
+_GDAL = (33550, 34264, 34735, NODATA)  # tags of files whose empty tiles may be left out
+
+
+class _Quiet(logging.Filter):
+    """Drops what tifffile logs about a file while this module reads it; other uses of tifffile go on logging."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._here = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not getattr(self._here, "reading", False)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        self._here.reading = True
+        try:
+            yield
+        finally:
+            self._here.reading = False
+
+
+QUIET = _Quiet()
+logging.getLogger("tifffile").addFilter(QUIET)
+
+
+def open_file(stream: BinaryIO) -> Any:
+    """Open a TIFF of which only the pages matter, as a `TiffFile`."""
+    from tifffile import TiffFile  # a third of a second, which most folders need not spend
+
+    with QUIET.reading():
+        return TiffFile(stream, is_lsm=False, is_scanimage=False, is_ndpi=False)  # these read beyond the first page
+
+
+def decoded(page: Any) -> NDArray[Any]:
+    """Decode a page that was checked: (H, W, S), as it lies in the file."""
+    with QUIET.reading():
+        samples = page.asarray(squeeze=False, maxworkers=1)
+    return samples[:, 0, :, :, 0].transpose(1, 2, 0) if page.planarconfig == 2 else samples[0, 0]
+
+
+def check_codec(page: Any) -> None:
+    """Raise NotReadError unless the pixels are compressed by something that is read."""
+    if page.compression not in (*_PLAIN_CODECS, *JPEG, WEBP, PNG, *JPEG_2000):
+        name = getattr(page.compression, "name", page.compression)
+        raise NotReadError(f"TIFF compressed by {name}, a kind that is not read: write it with deflate or LZW")
+
+
+def check_segments(stream: BinaryIO, page: Any) -> None:
+    """Check strips and tiles before they are decoded: all there, none larger than the image needs.
+
+    Raises ValueError.
+    """
+    wide, high = (page.tilewidth, page.tilelength) if page.is_tiled else (page.imagewidth, page.rowsperstrip)
+    if wide < 1 or high < 1:
+        raise ValueError("damaged: strips or tiles of no size")
+    planes = page.samplesperpixel if page.planarconfig == 2 else 1
+    count = planes * math.ceil(page.imagewidth / wide) * math.ceil(page.imagelength / high)
+    values = page.imagewidth * page.imagelength * page.samplesperpixel
+    if count > MOST_SEGMENTS or wide * high * page.samplesperpixel > max(4 * values, 1 << 24):
+        raise ValueError(f"damaged: {count} strips or tiles of {wide} x {high} pixels")
+    offsets, sizes = page.dataoffsets, page.databytecounts
+    if len(offsets) < count or len(sizes) < count:
+        raise ValueError(f"damaged: {min(len(offsets), len(sizes))} strips or tiles of {count}")
+    may_miss = any(tag in page.tags for tag in _GDAL)
+    end = stream.seek(0, io.SEEK_END)
+    for offset, size in zip(offsets[:count], sizes[:count], strict=True):
+        if not (offset and size) and not (may_miss and not offset and not size):
+            raise ValueError("damaged: a strip or tile is missing")
+        if offset + size > end and page.compression != 1:
+            raise ValueError("truncated: a strip or tile reaches beyond the end of the file")
+    if page.compression in (*JPEG, WEBP, PNG, *JPEG_2000):
+        for offset, size in zip(offsets[:count], sizes[:count], strict=True):
+            _check_embedded(stream, page, int(offset), int(size), (wide, high))
+
+
+def _check_embedded(stream: BinaryIO, page: Any, offset: int, size: int, limit: tuple[int, int]) -> None:
+    """Raise ValueError if a strip or tile that is an image of its own is larger than its place."""
+    stream.seek(offset)
+    data = stream.read(size)
+    found = _jpeg_size(data) if page.compression in JPEG else Image.open(io.BytesIO(data)).size
+    if found[0] * found[1] > limit[0] * limit[1] or min(found) < 1:
+        raise ValueError(f"damaged: a strip or tile of {limit[0]} x {limit[1]} pixels holds {found[0]} x {found[1]}")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a JPEG stream."""
+    at = 2
+    while at + 9 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at] != 0xFF or length < 2:
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+        at += length + 2
+    raise ValueError("damaged: a strip or tile without the header of its JPEG")

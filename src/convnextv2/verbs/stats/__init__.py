@@ -1,0 +1,1 @@
+"""`stats`: what the numbers of images mean, band by band."""
