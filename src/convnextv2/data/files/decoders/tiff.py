@@ -16,6 +16,7 @@ from convnextv2.data.files.decoders.pillow import PillowImage
 from convnextv2.data.files.decoders.tiff_bands import TiffBands
 from convnextv2.data.files.decoders.tiff_directory import TiffDirectories
 from convnextv2.data.files.decoders.tiff_pages import (
+    GDAL_METADATA,
     JPEG,
     NODATA,
     QUIET,
@@ -89,7 +90,7 @@ class TiffByPillow(PillowImage):
 
     def layout(self) -> Layout:
         """See `Opened.layout`."""
-        if self._directories.pages(2) > 1:
+        if self._directories.pages(2) > 1 or self._directories.text(GDAL_METADATA):
             return self._bands.layout()
         return replace(super().layout(), nodata=number_of(self._directories.text(NODATA)))
 

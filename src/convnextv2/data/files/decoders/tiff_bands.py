@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convnextv2.data.files.decoders.opened import NotReadError
-from convnextv2.data.files.decoders.tiff_pages import NODATA, QUIET, check_codec, check_segments, decoded, open_file
+from convnextv2.data.files.decoders.tiff_pages import (
+    GDAL_METADATA,
+    NODATA,
+    QUIET,
+    check_codec,
+    check_segments,
+    decoded,
+    open_file,
+)
 from convnextv2.data.files.raster import Layout
 from convnextv2.data.files.turns import turned
 from convnextv2.data.files.values import Values, number_of
@@ -19,7 +27,7 @@ from convnextv2.data.files.values import Values, number_of
 _WHITE_IS_ZERO, _GREY, _RGB = 0, 1, 2
 _ALPHA = (1, 2, 999)  # kinds of ExtraSamples
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
-_GDAL_METADATA, _IMAGE_DESCRIPTION = 42112, 270
+_IMAGE_DESCRIPTION = 270
 _MOST_PAGES, _MOST_VALUES = 4096, 1 << 33
 _TEXT = 1 << 20  # characters of metadata that are looked through for names
 
@@ -49,7 +57,7 @@ class TiffBands:
                     self._mask = page
                 elif (page.shape, page.dtype, page.photometric) == (first.shape, first.dtype, first.photometric):
                     self._pages.append(page)
-            self._texts = [str(first.tags.valueof(tag, ""))[:_TEXT] for tag in (_GDAL_METADATA, _IMAGE_DESCRIPTION)]
+            self._texts = [str(first.tags.valueof(tag, ""))[:_TEXT] for tag in (GDAL_METADATA, _IMAGE_DESCRIPTION)]
             self._nodata = number_of(str(first.tags.valueof(NODATA, "")))
         self._each = int(first.samplesperpixel)
         # Palette and colours need to be told from numbers by the tag that says what they mean.

@@ -18,7 +18,7 @@ from convnextv2.data.files.decoders.tiff_directory import MOST_SEGMENTS
 
 JPEG, WEBP, PNG, JPEG_2000 = (6, 7), 50001, 34933, (33004, 33005, 34712)
 _PLAIN_CODECS = (1, 5, 8, 32946, 32773, 34925, 34926, 50000)  # none, LZW, deflate, PackBits, LZMA, zstd
-NODATA = 42113  # GDAL's
+NODATA, GDAL_METADATA = 42113, 42112  # GDAL's
 _GDAL = (33550, 34264, 34735, NODATA)  # tags of files whose empty tiles may be left out
 
 
@@ -49,6 +49,7 @@ def open_file(stream: BinaryIO) -> Any:
     """Open a TIFF of which only the pages matter, as a `TiffFile`."""
     from tifffile import TiffFile  # a third of a second, which most folders need not spend
 
+    stream.seek(0)
     with QUIET.reading():
         return TiffFile(stream, is_lsm=False, is_scanimage=False, is_ndpi=False)  # these read beyond the first page
 

@@ -1,0 +1,257 @@
+"""Bands from the command to every verb: statistics, training, resume, and the uses of a model that knows its bands."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+from small_run import SMALL, SMALL_CLASSIFIER, run_losses, same, saved_weights
+
+import convnextv2
+from convnextv2.data.loading.statistics import Statistics, read_statistics
+from convnextv2.errors import UserError
+from convnextv2.records import Bands, Preprocessing
+
+BANDS = 5
+QUICK = {"epochs": 1, "workers": 0}
+
+
+def scene(number):
+    """Five bands of 12 bits; of the second kind the fourth band is bright. Some have no data at one edge."""
+    y, x = np.mgrid[0:40, 0:44]
+    bands = [1000 * (k + 1) + 300 * np.sin(x / (3 + number % 4) + k) + 200 * np.cos(y / 5) for k in range(BANDS)]
+    values = np.rint(np.stack(bands, 2)).astype(np.uint16)
+    values[..., 3] += 2000 * (number % 2)
+    values[:, : number % 3 * 5] = 0
+    return values
+
+
+def write(path, values):
+    tags = [(42113, "s", 0, "0", True)]
+    tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig", extratags=tags)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    for number in range(16):
+        (folder / "ab"[number % 2]).mkdir(exist_ok=True)
+        write(folder / "ab"[number % 2] / f"{number:02}.tif", scene(number))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(scenes, tmp_path_factory):
+    return convnextv2.pretrain(scenes, tmp_path_factory.mktemp("runs") / "run", **SMALL | QUICK).run
+
+
+# --- statistics ------------------------------------------------------------------------------------------------------
+
+
+def test_statistics_are_those_of_numpy(scenes, tmp_path):
+    found = convnextv2.stats(scenes, tmp_path / "s.json", workers=0)
+    pixels = np.concatenate([scene(number).reshape(-1, BANDS) for number in range(16)])
+    there = pixels[(pixels != 0).any(1)].astype(np.float64)
+    assert (found.images, found.read, found.read_as.format, found.pixels) == (16, 16, "uint16", len(pixels))
+    assert found.missing == pytest.approx(1 - len(there) / len(pixels), abs=1e-12)
+    for band, values in zip(found.bands, there.T, strict=True):
+        assert (band.mean, band.std) == (pytest.approx(values.mean(), rel=1e-12), pytest.approx(values.std(), rel=1e-9))
+        assert (band.min, band.max) == (values.min(), values.max())
+        assert band.percentiles["50"] == pytest.approx(np.percentile(values, 50), abs=5)
+        shown = np.clip(values, *band.clip)
+        assert (band.input_mean, band.input_std) == (
+            pytest.approx(shown.mean(), 1e-2),
+            pytest.approx(shown.std(), rel=1e-2),
+        )
+    assert read_statistics(tmp_path / "s.json") == found
+
+
+def test_statistics_are_the_same_for_any_number_of_workers(scenes):
+    assert convnextv2.stats(scenes, workers=0) == convnextv2.stats(scenes, workers=2)
+
+
+def test_statistics_of_some_bands_and_images(scenes):
+    found = convnextv2.stats(scenes, channels="4,1", images=4, workers=0)
+    assert found.read_as == Bands(5, (3, 0), format="uint16")
+    assert found.read == 4
+
+
+def test_a_file_that_is_no_statistics_is_refused(scenes, tmp_path, trained):
+    good = json.loads((trained / "stats.json").read_text())
+    for name, content in {
+        "gone": None, "text": "x", "list": "[]", "other": '{"format": "x"}',
+        "no spread": json.dumps(good | {"bands": [b | {"input_std": 0} for b in good["bands"]]}),
+        "fewer": json.dumps(good | {"bands": good["bands"][:2]}),
+        "turned": json.dumps(good | {"bands": [b | {"clip": [2, 1]} for b in good["bands"]]}),
+        "nan": json.dumps(good).replace('"missing": 0', '"missing": NaN, "x": 0'),
+    }.items():  # fmt: skip
+        path = tmp_path / f"{name}.json"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(UserError) as caught:
+            convnextv2.pretrain(scenes, tmp_path / "run", stats=str(path), **SMALL | QUICK)
+        assert "\n" not in str(caught.value), name
+        assert path.name in str(caught.value), name
+    assert not (tmp_path / "run").exists()
+
+
+def test_mistakes_in_a_line(scenes, tmp_path):
+    run = tmp_path / "run"
+    for given, said in (
+        ({"channels": "6"}, r"channels=.?6.?: a/00\.tif has 5 bands"),
+        ({"in_chans": 4}, "in_chans=4: 5 bands are read; pick 4 with channels"),
+        ({"stats": "imagenet"}, "stats='imagenet' is for 8 bits, and the images are uint16|imagenet is for 8 bits"),
+        ({"bands": "{id}_X.tif,{id}_Y.tif"}, "no file in .* is named so"),
+        ({"channels": "1", "value_range": "0:9"}, "is for pictures, and .* for numbers: give one"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            convnextv2.pretrain(scenes, run, **SMALL | QUICK | given)
+        assert "\n" not in str(caught.value)
+    Image.new("RGB", (40, 40)).save(tmp_path / "x.png")
+    with pytest.raises(UserError, match="in_chans=4: the images give 1"):
+        convnextv2.pretrain(tmp_path, run, **SMALL | QUICK, in_chans=4)
+    with pytest.raises(UserError, match=r"all pixels of the 1 images read .* are missing data"):
+        convnextv2.stats([np.zeros((8, 8, 5), np.uint16)], nodata=0, workers=0)
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_bands_needs_no_word(trained, scenes):
+    info = convnextv2.load(trained).info
+    assert info.architecture.in_chans == BANDS
+    made = read_statistics(trained / "stats.json")
+    assert info.preprocessing == made.preprocessing
+    assert "5 bands of the images are read as numbers: uint16" in (trained / "log.txt").read_text()
+    settings = json.loads((trained / "config.json").read_text())["settings"]
+    assert settings["channels"] == ["1", "2", "3", "4", "5"]
+    assert settings["stats"] == str(trained / "stats.json")
+
+
+def test_resumed_and_started_again_it_is_the_same_run(trained, scenes, tmp_path):
+    whole = convnextv2.pretrain(scenes, tmp_path / "whole", **SMALL | QUICK | {"epochs": 2}, checkpoint_every=1).run
+    again = convnextv2.pretrain(None, tmp_path / "again", config=whole / "config.json").run
+    assert run_losses(again) == run_losses(whole)
+    assert same(saved_weights(again), saved_weights(whole))
+    newest = sorted((whole / "checkpoints").glob("step-*"))
+    for late in newest[1:]:
+        for file in sorted(late.rglob("*"), reverse=True):
+            file.unlink() if file.is_file() else file.rmdir()
+        late.rmdir()
+    (whole / "checkpoints" / "latest").unlink(missing_ok=True)
+    convnextv2.pretrain(None, whole, resume=True)
+    assert same(saved_weights(again), saved_weights(whole))
+    with pytest.raises(UserError, match=r"channels was .*, now"):
+        convnextv2.pretrain(None, whole, resume=True, channels="1,2")
+
+
+def test_some_bands_in_an_order_of_ones_own_with_a_file_of_statistics(scenes, tmp_path):
+    convnextv2.stats(scenes, tmp_path / "s.json", workers=0)
+    how = {"stats": str(tmp_path / "s.json"), "channels": "4,2"}
+    run = convnextv2.pretrain(scenes, tmp_path / "run", **SMALL | QUICK | how).run
+    found, of_all = convnextv2.load(run).preprocessing, read_statistics(tmp_path / "s.json").preprocessing
+    assert found.bands.channels == (3, 1)
+    assert found.mean == (of_all.mean[3], of_all.mean[1])
+    convnextv2.stats(scenes, tmp_path / "two.json", channels="4,2", workers=0)
+    with pytest.raises(UserError, match="the statistics are of bands 4, 2"):
+        convnextv2.pretrain(scenes, tmp_path / "other", **SMALL | QUICK, stats=str(tmp_path / "two.json"), channels="1")
+
+
+def test_a_model_sees_what_its_statistics_say(trained, scenes):
+    predictor = convnextv2.load(trained).predictor()
+    path = scenes / "a" / "02.tif"
+    pixels = predictor.read(path)
+    assert (pixels.dtype, pixels.shape) == (torch.float32, (BANDS, 32, 32))
+    assert pixels.isnan().any(0).sum() > 0
+    assert torch.equal(pixels.isnan().any(0), pixels.isnan().all(0))
+    seen = predictor.normalise(pixels)
+    assert seen.isfinite().all()
+    assert not seen[:, pixels.isnan().any(0)].any()
+    assert seen[:, ~pixels.isnan().any(0)].abs().mean() == pytest.approx(0.9, abs=0.4)
+
+
+def test_the_uses_of_a_pretrained_model(trained, scenes, tmp_path, capsys):
+    found = convnextv2.embed(trained, scenes, workers=0)
+    assert found.features.shape == (16, 16)
+    assert np.isfinite(found.features).all()
+    again = convnextv2.embed(trained, scenes, channels="1,2,3,4,5", stats=str(trained / "stats.json"), workers=0)
+    assert np.array_equal(found.features, again.features)
+    with pytest.raises(UserError, match="the model was trained on 1,2,3,4,5"):
+        convnextv2.embed(trained, scenes, channels="1,2", workers=0)
+    with pytest.raises(UserError, match="the model was trained on numbers, and knows what they mean"):
+        convnextv2.embed(trained, scenes, value_range="0:9", workers=0)
+    (drawn,) = convnextv2.reconstruct(trained, [scenes / "a" / "02.tif"], tmp_path / "out")
+    with Image.open(drawn) as picture:
+        assert picture.mode == "RGB"
+    scores = convnextv2.probe(trained, scenes, val_fraction=0.25, workers=0)
+    assert len(scores.rows) == 2
+
+
+def test_images_of_other_bands_are_named(trained, scenes, tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", scene(0)[..., :3], photometric="minisblack", planarconfig="contig")
+    write(tmp_path / "y.tif", scene(0))
+    found = convnextv2.embed(trained, tmp_path, workers=0)
+    assert found.bad == (("x.tif", "3 bands, where 5 are read"),)
+
+
+def test_a_classifier_from_it_knows_the_bands(trained, scenes, tmp_path):
+    run = convnextv2.classify(
+        scenes, tmp_path / "run", init=trained, val_fraction=0.25, **SMALL_CLASSIFIER | QUICK, mixup=0.0, cutmix=0.0
+    ).run
+    held = convnextv2.load(run)
+    assert held.preprocessing == convnextv2.load(trained).preprocessing
+    log = (run / "log.txt").read_text()
+    assert "with the statistics of the weights to start from" in log
+    assert len(convnextv2.evaluate(run, scenes, workers=0).data) == 16
+    predictions = list(convnextv2.predict(run, scenes, workers=0))
+    assert len(predictions) == 16
+    assert all(prediction.error is None for prediction in predictions)
+    with pytest.raises(UserError, match="changes the colours of 8-bit RGB"):
+        convnextv2.classify(scenes, tmp_path / "x", rand_augment=5.0, val_fraction=0.25, **SMALL_CLASSIFIER | QUICK)
+    other = {"recipe": "supervised", "mixup": 0.0, "cutmix": 0.0, "val_fraction": 0.25}
+    plain = convnextv2.classify(scenes, tmp_path / "supervised", **SMALL_CLASSIFIER | QUICK | other).run
+    assert (
+        "rand augment 0 (it changes the colours of 8-bit RGB, and these are bands)" in (plain / "log.txt").read_text()
+    )
+
+
+def test_bands_in_files_of_their_own_go_the_whole_way(scenes, tmp_path):
+    split = tmp_path / "split"
+    for path in sorted(scenes.rglob("*.tif")):
+        values = tifffile.imread(path)
+        (split / path.parent.name).mkdir(parents=True, exist_ok=True)
+        for name, band in (("red", 0), ("nir", 3)):
+            write(split / path.parent.name / f"{path.stem}_{name}.tif", values[..., band])
+    how = {"bands": "{id}_red.tif,{id}_nir.tif"}
+    run = convnextv2.pretrain(split, tmp_path / "run", **SMALL | QUICK | how).run
+    held = convnextv2.load(run).preprocessing.bands
+    assert (held.names, held.files) == (("red", "nir"), ("{id}_red.tif", "{id}_nir.tif"))
+    found = convnextv2.embed(run, split, workers=0)
+    assert len(found.names) == 16
+    together = convnextv2.pretrain(scenes, tmp_path / "one", **SMALL | QUICK, channels="1,4").run
+    other = convnextv2.embed(together, scenes, workers=0)
+    assert run_losses(run) == run_losses(together)
+    assert np.array_equal(found.features, other.features)
+    scores = convnextv2.probe(run, split, val_fraction=0.25, workers=0)
+    assert scores.judged == 4
+    classifier = convnextv2.classify(
+        split, tmp_path / "c", init=run, val_fraction=0.25, **SMALL_CLASSIFIER | QUICK, mixup=0.0, cutmix=0.0
+    ).run
+    assert len(convnextv2.evaluate(classifier, split, workers=0).data) == 16
+    assert len(list(convnextv2.predict(classifier, split, workers=0))) == 16
+
+
+def test_the_record_of_bands_travels_in_the_model_file(trained):
+    held = convnextv2.load(trained)
+    statistics = read_statistics(trained / "stats.json")
+    assert isinstance(statistics, Statistics)
+    assert held.info.from_metadata(held.info.to_metadata()).preprocessing == held.preprocessing
+    assert isinstance(held.preprocessing, Preprocessing)
+    damaged = dict(held.info.to_metadata())
+    said = json.loads(damaged["preprocessing"])
+    for name, value in (("channels", [0, 1, 2, 3, 9]), ("count", -1), ("clip", [[2, 1]] * 5), ("channels", [])):
+        wrong = json.dumps(said | {"bands": said["bands"] | {name: value}})
+        with pytest.raises(ValueError, match=r"channels|band|clipped"):
+            held.info.from_metadata(damaged | {"preprocessing": wrong})
