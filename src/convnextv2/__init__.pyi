@@ -424,6 +424,7 @@ def pretrain(
     decoder_depth: int | None = None,
     norm_pix_loss: bool | None = None,
     min_valid: float | None = None,
+    crops_per_image: int = 1,
     recipe: Literal["auto", "paper"] = "auto",
     min_scale: float = 0.2,
     flip: bool = True,
@@ -493,6 +494,8 @@ def pretrain(
             yes.
         min_valid: Least share of a patch's pixels that must exist; a patch with less is neither seen nor predicted; by
             default as init was trained, else 0.5.
+        crops_per_image: Samples of each image in an epoch, for few and large images. Above 1, crops are taken from
+            random parts of 1.5 times the image size on a side, and of TIFF no more than these parts is decoded.
         recipe: auto fits batch, warm-up and epochs to the data and the machine; paper is Table 8 of the paper.
         min_scale: Smallest share of an image's area that a random crop takes.
         flip: Mirror half of the crops (the official code does; the paper's text does not).

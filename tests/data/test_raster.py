@@ -12,7 +12,7 @@ from PIL import Image
 from convnextv2.data.files.band_files import as_patterns, first_bands, images_of_bands, name_of_band
 from convnextv2.data.files.decode import opened
 from convnextv2.data.files.folder import ImageList, list_images
-from convnextv2.data.files.raster import Layout, Raster
+from convnextv2.data.files.raster import Layout, Raster, Window
 from convnextv2.data.files.reading import Reading
 from convnextv2.data.files.survey import names_of, picked, survey
 from convnextv2.data.loading.cache import PixelCache, as_tensor, expected_bytes
@@ -332,3 +332,119 @@ def test_names_given_by_hand_are_read_too(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", written, photometric="minisblack", planarconfig="contig")
     images = ImageList(tmp_path, ["a.tif"], tmp_path)
     assert np.array_equal(reading(2).raster(images, 0).values, written)
+
+
+# --- parts of large images -------------------------------------------------------------------------------------------
+
+WINDOWS = [Window(0.0, 0.0, 70), Window(0.999, 0.999, 70), Window(0.4, 0.7, 33), Window(0.5, 0.5, 1000)]
+
+
+@pytest.mark.parametrize("how", [*LAYOUTS, "one strip"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_part_is_that_of_the_whole(tmp_path, dtype, planar, how):
+    options = dict(LAYOUTS.get(how, {"rowsperstrip": 300}))
+    written = numbers(dtype, 3, (300, 280))
+    planes = written if planar == "contig" else np.moveaxis(written, 2, 0)
+    tifffile.imwrite(tmp_path / "a.tif", planes, photometric="minisblack", planarconfig=planar, **options)
+    images, how = list_images(tmp_path), reading(3)
+    with images.open(0) as image:
+        assert image.in_parts()
+    for window in WINDOWS:
+        top, left, high, wide = window.box(300, 280)
+        found = how.raster(images, 0, window).values
+        assert np.array_equal(found, written[top : top + high, left : left + wide])
+    some = reading(3, (2, 0)).raster(images, 0, WINDOWS[2]).values
+    top, left, high, wide = WINDOWS[2].box(300, 280)
+    assert np.array_equal(some, written[top : top + high, left : left + wide][..., [2, 0]])
+
+
+@pytest.mark.parametrize("name", ["tiles.tif", "jpeg.tif", "grey.tif", "alpha.tif", "a.png", "turned.tif", "pages.tif"])
+def test_a_part_of_a_picture_is_that_of_the_whole(tmp_path, name):
+    written = numbers("uint8", 4, (300, 280))
+    written[40:200, 30:90, 3] = 0
+    written[..., 3][written[..., 3] > 0] = 255
+    rgb = written[..., :3]
+    match name:
+        case "tiles.tif":
+            tifffile.imwrite(tmp_path / name, rgb, photometric="rgb", tile=(64, 64), compression="lzw")
+        case "jpeg.tif":
+            Image.fromarray(rgb).save(tmp_path / name, compression="jpeg")
+        case "grey.tif":
+            tifffile.imwrite(tmp_path / name, rgb[..., 0], photometric="minisblack", tile=(64, 64))
+        case "alpha.tif":
+            tifffile.imwrite(tmp_path / name, written, photometric="rgb", extrasamples=[2], tile=(64, 64))
+        case "turned.tif":
+            tags = [(274, "H", 1, 6, True)]
+            tifffile.imwrite(tmp_path / name, rgb, photometric="rgb", tile=(64, 64), extratags=tags)
+        case "pages.tif":
+            with tifffile.TiffWriter(tmp_path / name) as file:
+                for page in (rgb, 255 - rgb):
+                    file.write(page, photometric="rgb")
+        case _:
+            Image.fromarray(rgb).save(tmp_path / name)
+    images = list_images(tmp_path)
+    for how, window in itertools.product((Reading(), Reading(1)), WINDOWS):
+        whole = how.raster(images, 0).values
+        top, left, high, wide = window.box(*whole.shape[:2])
+        found = how.raster(images, 0, window)
+        assert found.valid is None
+        assert np.array_equal(found.values, whole[top : top + high, left : left + wide])
+
+
+def test_parts_of_missing_data_and_of_tiles_that_were_left_out(tmp_path):
+    image = numbers("uint16", 2, (300, 280))
+    image[100:220, 50:260] = 0
+    tags = [(42113, "s", 0, "0", True)]
+    tifffile.imwrite(
+        tmp_path / "a.tif", image, photometric="minisblack", planarconfig="contig", tile=(32, 32), extratags=tags
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        sizes = list(file.pages.first.databytecounts)
+        offsets = list(file.pages.first.dataoffsets)
+        left_out = 4 * 9 + 3  # all of it is missing data
+        sizes[left_out] = offsets[left_out] = 0
+        file.pages.first.tags[325].overwrite(sizes)
+        file.pages.first.tags[324].overwrite(offsets)
+    images, how = list_images(tmp_path), reading(2)
+    whole = how.raster(images, 0)
+    assert np.array_equal(whole.valid, (image != 0).any(2))
+    for window in WINDOWS:
+        top, left, high, wide = window.box(300, 280)
+        part = how.raster(images, 0, window)
+        expected = whole.valid[top : top + high, left : left + wide]
+        assert np.array_equal(part.values, whole.values[top : top + high, left : left + wide])
+        assert expected.all() if part.valid is None else np.array_equal(part.valid, expected)
+
+
+def test_pixels_count_that_are_decoded(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", numbers("uint8", 3, (400, 300)), photometric="rgb", tile=(32, 32))
+    Image.fromarray(numbers("uint8", 3, (400, 300))).save(tmp_path / "b.png")
+    images, how = list_images(tmp_path), Reading(max_pixels=10_000)
+    assert how.raster(images, 0, Window(0.5, 0.5, 100)).values.shape == (100, 100, 3)
+    with pytest.raises(BadImageError, match="101 x 101 = 10201 pixels, more than 10000"):
+        how.raster(images, 0, Window(0.5, 0.5, 101))
+    with pytest.raises(BadImageError, match="120000 pixels, more than 10000, and it cannot be decoded in parts"):
+        how.raster(images, 1, Window(0.5, 0.5, 100))
+    with pytest.raises(BadImageError, match="120000 pixels, more than 10000"):
+        how.raster(images, 0)
+
+
+def test_several_crops_of_each_image(tmp_path):
+    written = numbers("uint16", 2, (300, 280))
+    for number in range(3):
+        values = written + np.uint16(number)
+        tifffile.imwrite(tmp_path / f"{number}.tif", values, photometric="minisblack", planarconfig="contig")
+    images, how = list_images(tmp_path), reading(2)
+    plain = ImageSet(images, lambda image: {"images": image.clone()}, reading=how, crops=5, window=64)
+    assert len(plain) == 15
+    found = [plain[0, index] for index in range(15)]
+    assert [sample.index for sample in found] == [0] * 5 + [1] * 5 + [2] * 5
+    assert all(sample.tensors["images"].shape == (2, 64, 64) for sample in found)
+    assert not torch.equal(found[0].tensors["images"], found[1].tensors["images"])
+    assert not torch.equal(plain[1, 0].tensors["images"], found[0].tensors["images"])
+    for room in (10**7, 2 * 10**5):  # of all images, of none
+        cache = PixelCache(images, room, how)
+        kept = ImageSet(images, lambda image: {"images": image.clone()}, reading=how, crops=5, window=64, cache=cache)
+        for _ in range(2):
+            assert all(torch.equal(kept[0, k].tensors["images"], found[k].tensors["images"]) for k in range(15))

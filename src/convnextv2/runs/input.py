@@ -44,7 +44,9 @@ def patterns_of(settings: ModelSettings, held: Preprocessing | None) -> tuple[st
     return as_patterns(settings.bands) or (held.bands.files if held is not None and held.bands is not None else ())
 
 
-def choose_input(images: ImageList, settings: ModelSettings, held: Preprocessing | None, workers: int) -> Input:
+def choose_input(
+    images: ImageList, settings: ModelSettings, held: Preprocessing | None, workers: int, most: int
+) -> Input:
     """Decide how the files are read, for a new run.
 
     Pictures, if all that are looked at have 8 bits and nothing else to tell, if --value-range asks for it, or
@@ -52,7 +54,8 @@ def choose_input(images: ImageList, settings: ModelSettings, held: Preprocessing
     (`open_item`). Numbers, if --bands, --channels, --nodata or --stats ask for it, the weights to start from were
     trained on numbers, or the files hold more than pictures do.
 
-    held: of the weights to start from.  workers: processes that read images for statistics.
+    held: of the weights to start from.  workers: processes that read images for statistics.  most: pixels of a file of
+    which only the header is read.
 
     Raises UserError for what does not fit the files.
     """
@@ -63,7 +66,7 @@ def choose_input(images: ImageList, settings: ModelSettings, held: Preprocessing
     if ranged and not asked and before is None:
         return PICTURES
     try:
-        found = survey(images, patterns, channels, max_pixels=s.max_pixels)
+        found = survey(images, patterns, channels, max_pixels=most)
     except UserError:
         if asked or before is not None:
             raise

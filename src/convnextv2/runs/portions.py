@@ -71,7 +71,7 @@ def loop_settings(
 ) -> LoopSettings:
     """Return the settings of the loop, every number resolved."""
     settings = run.settings
-    per_epoch = max(1, len(run.data.images) // recipe.batch_size)
+    per_epoch = max(1, run.samples_of_an_epoch() // recipe.batch_size)
     total = max(1, round(recipe.epochs * per_epoch))
     if recipe.warmup_epochs > recipe.epochs:
         raise UserError(

@@ -184,6 +184,14 @@ class TaskRun(ABC, Generic[S]):
         """Return whether image size and stem are the published ones by default, whatever the files are."""
         return False
 
+    def samples_of_an_epoch(self) -> int:
+        """Return how many samples an epoch has."""
+        return len(self.data.images)
+
+    def header_pixels(self) -> int:
+        """Return how many pixels a file may have of which only the header is read."""
+        return self.settings.max_pixels
+
     def parameters(self) -> int:
         """Count the parameters that are reported."""
         return sum(parameter.numel() for parameter in self.model.parameters())
@@ -268,10 +276,12 @@ class TaskRun(ABC, Generic[S]):
             self.preprocessing.bands,
         )
 
-    def image_set(self, transform: Transform, targets: Targets | None = None) -> ImageSet:
+    def image_set(
+        self, transform: Transform, targets: Targets | None = None, *, crops: int = 1, window: int | None = None
+    ) -> ImageSet:
         """Return the images to train on, from the files or the run's cache, which give the same pixels.
 
-        transform, targets: see `ImageSet`.
+        transform, targets, crops, window: see `ImageSet`.
         """
         return ImageSet(
             self.data.images,
@@ -280,6 +290,8 @@ class TaskRun(ABC, Generic[S]):
             seed=self.settings.seed,
             cache=self.cache,
             targets=targets,
+            crops=crops,
+            window=window,
         )
 
     def origin(self) -> dict[str, str | None]:
@@ -316,7 +328,8 @@ class TaskRun(ABC, Generic[S]):
         workers = self.settings.workers
         if workers is None:
             workers = min(max(1, machine.processors() - 1), 8)
-        found = self.context.broadcast(lambda: choose_input(self.data.images, self.settings, held, workers))
+        most = self.header_pixels()
+        found = self.context.broadcast(lambda: choose_input(self.data.images, self.settings, held, workers, most))
         for line in found.said:
             self.log.say(line)
         if self.context.is_main:
@@ -332,7 +345,7 @@ class TaskRun(ABC, Generic[S]):
         is_ours = not (s.model or "").startswith(TIMM_PREFIX)
         if size is not None and (stem is not None or not is_ours) and s.in_chans is not None:
             return size, stem, []
-        seen = extent(self.data.images, max_pixels=s.max_pixels)
+        seen = extent(self.data.images, max_pixels=self.header_pixels())
         if seen.grey and s.in_chans is None and as_pictures and not self.resuming:
             self.log.say("the images have no colour: --in-chans 1 reads them as grey, which is faster")
         if not seen.files:

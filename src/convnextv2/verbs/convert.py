@@ -16,6 +16,7 @@ from torch import Tensor
 from convnextv2.atomic import partial_name, write_atomically, write_text_atomically
 from convnextv2.errors import Notice, UserError
 from convnextv2.models.config import EncoderConfig
+from convnextv2.records import Preprocessing
 from convnextv2.settings import StrPath
 from convnextv2.signatures import verb
 from convnextv2.verbs.loading_code import loading_code
@@ -53,7 +54,8 @@ def convert(source: str | Path, to: Target, out: StrPath, *, weights: Weights = 
     """Write weights in another layout; type and head are kept, and no value changes.
 
     What a layout cannot hold is left out with a warning: a decoder in all but "minkowski" and "convnextv2"; the
-    final norm and the head in "minkowski"; the range of values of images in all but "convnextv2".
+    final norm and the head in "minkowski"; the range of values of images, or what the numbers of bands mean, in all
+    but "convnextv2".
 
     source: as `load` takes it.  to: "official" (.pt), "minkowski" (.pt as official pre-training writes it, without
     final norm and head), "timm" (.safetensors or .pth, for `checkpoint_path`), "mmpretrain" (.pth), "convnextv2"
@@ -67,14 +69,22 @@ def convert(source: str | Path, to: Target, out: StrPath, *, weights: Weights = 
     _check(held, to, out)
     if held.beside_encoder() and to not in _WITH_DECODER:
         warnings.warn(f"the decoder of {held.path.name} is left out: {to} has no place for it", Notice, 2)
-    value_range = held.info.preprocessing.value_range
-    if value_range is not None and to != "convnextv2":
-        said = (
-            f"values from {value_range[0]:g} to {value_range[1]:g} (--value-range): scale images to 0..255 from these"
-        )
+    if to != "convnextv2" and (said := _values(held.info.preprocessing)):
         warnings.warn(f"{held.path.name} takes {said}, {to} has no place for them", Notice, 2)
     out.parent.mkdir(parents=True, exist_ok=True)
     return Converted(_write(held, to, out), loading_code(held, to, str(out)))
+
+
+def _values(preprocessing: Preprocessing) -> str:
+    """What other values than bytes a model takes, and how they become its input; empty for pictures of 8 bits."""
+    if preprocessing.bands is not None:
+        bands, count = preprocessing.bands, len(preprocessing.mean)
+        named = ", ".join(map(bands.name, range(min(count, 20)))) + (", ..." if count > 20 else "")
+        return f"numbers of {count} bands ({named}): clip each to its limits, subtract its mean and divide by its std"
+    if preprocessing.value_range is not None:
+        low, high = preprocessing.value_range
+        return f"values from {low:g} to {high:g} (--value-range): scale images to 0..255 from these"
+    return ""
 
 
 def _write(held: ModelFile, to: Target, out: Path) -> list[Path]:
@@ -160,8 +170,8 @@ def _write_transformers(held: ModelFile, tensors: Mapping[str, Tensor], folder: 
         "size": {"shortest_edge": info.image_size},
         "crop_pct": crop,
         "resample": 3,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
+        "do_rescale": info.preprocessing.bands is None,
+        "rescale_factor": 1 / info.preprocessing.scale,
         "do_normalize": True,
         "image_mean": list(info.preprocessing.mean),
         "image_std": list(info.preprocessing.std),

@@ -48,7 +48,7 @@ for prediction in convnextv2.predict("hf:{{ repository }}", ["image.jpg"]):
     print(prediction)
 
 {% endif %}predictor = convnextv2.load("hf:{{ repository }}").predictor(){% if wrapped %}  # its encoder{% endif %}
-image = predictor.read("image.jpg")  # uint8 ({{ in_chans }}, {{ image_size }}, {{ image_size }})
+image = predictor.read("image.jpg")  # {{ format }} ({{ in_chans }}, {{ image_size }}, {{ image_size }})
 {% if rows %}logits = predictor(image[None])  # (1, {{ rows }})
 {% else %}features = predictor.pooled_features(image[None])  # (1, {{ width }})
 {% endif %}```
@@ -57,7 +57,7 @@ image = predictor.read("image.jpg")  # uint8 ({{ in_chans }}, {{ image_size }}, 
 | --- | --- |
 | trained on | {{ trained_on or "not recorded" }} |
 | before that | {{ before }} |
-| input | {{ channels }}, `(pixel / 255 - mean) / std`, mean {{ mean }}, std {{ std }} |
+| input | {{ channels }}, `{{ formula }}`, mean {{ mean }}, std {{ std }} |
 | licence | {{ licence }}{% if carried %}; of the weights that it was made from: {{ carried }}{% endif %} |
 {% if scores %}
 ## Measured
@@ -231,7 +231,9 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
         title=repository.partition("/")[2],
         model=config.title,
         in_chans=config.in_chans,
-        channels=f"{config.in_chans} channel{'s' * (config.in_chans != 1)}",
+        channels=_channels(info),
+        format="uint8" if info.preprocessing.bands is None else "float32",
+        formula="(pixel / 255 - mean) / std" if info.preprocessing.bands is None else "(clip(value) - mean) / std",
         image_size=info.image_size,
         task=task,
         pipeline=pipeline,
@@ -252,6 +254,16 @@ def _card(repository: str, info: ModelInfo, scores: Mapping[str, Any], titles: M
         chosen="val" in scores,
         classes=classes if len(classes) <= 200 else (),
     )
+
+
+def _channels(info: ModelInfo) -> str:
+    """The channels of the input in words: their number, and of bands their names and limits."""
+    count, bands = info.architecture.in_chans, info.preprocessing.bands
+    if bands is None:
+        return f"{count} channel{'s' * (count != 1)}"
+    limits = zip(map(bands.name, range(count)), info.preprocessing.limits, strict=True)
+    named = [f"{name} ({low:g} to {high:g})" for name, (low, high) in limits]
+    return f"{count} of {bands.count} bands, as numbers: {', '.join(named[:20])}{', ...' * (count > 20)}"
 
 
 def _before(info: ModelInfo) -> str:

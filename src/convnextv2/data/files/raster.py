@@ -36,6 +36,27 @@ class Layout:
         return tuple(band for band in range(self.count) if band != self.alpha)
 
 
+Box = tuple[int, int, int, int]
+"""Top, left, height and width of a part of an image, in pixels."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square part of an image of any size, the whole of it where the image is smaller.
+
+    y, x: where it lies, from 0 (top, left) to below 1 (bottom, right).  side: in pixels.
+    """
+
+    y: float
+    x: float
+    side: int
+
+    def box(self, height: int, width: int) -> Box:
+        """Return the part of an image of so many pixels."""
+        high, wide = min(self.side, height), min(self.side, width)
+        return int(self.y * (height - high + 1)), int(self.x * (width - wide + 1)), high, wide
+
+
 @dataclass(frozen=True)
 class Raster:
     """Some bands of an image.
@@ -63,6 +84,12 @@ class Raster:
         if name == "float32":
             valid = _both(valid, np.asarray(np.isfinite(values).all(2)))
         return Raster(values, None if valid is None or valid.all() else valid)
+
+    def part(self, box: Box) -> Raster:
+        """Return a part of it."""
+        top, left, high, wide = box
+        place = slice(top, top + high), slice(left, left + wide)
+        return Raster.of(self.values[place], None if self.valid is None else self.valid[place])
 
     def without(self, nodata: float | None) -> Raster:
         """Return the raster without the pixels that hold the value `nodata`.

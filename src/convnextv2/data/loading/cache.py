@@ -28,8 +28,8 @@ class PixelCache:
     finds no room is decoded every time, so a run with the cache reads the same pixels as a run without it.
 
     Layout of the memory: int64 for the bytes that are taken; int64 (N,) for where each image lies, 0 if it is not
-    there; then the images one after another. Before each stand its height and width, its format (an index into
-    `FORMATS`) and 1 if it lacks pixels, all int32; of the latter the mask follows, a bit a pixel.
+    there, negative while it is put in; then the images one after another. Before each stand its height and width, its
+    format (an index into `FORMATS`) and 1 if it lacks pixels, all int32; of the latter the mask follows, a bit a pixel.
     """
 
     def __init__(self, images: ImageList, room: int | Address, reading: Reading = RGB) -> None:
@@ -62,7 +62,7 @@ class PixelCache:
     def get(self, index: int) -> Tensor | None:
         """Return image `index` as `as_tensor` gives it, not to be written to: a view of the cache; None if absent."""
         start = int(self._starts[index])
-        if not start:
+        if start <= 0:
             return None
         height, width, number, incomplete = self._bytes[start : start + _HEAD].view(np.int32).tolist()
         shape, start = (height, width, self.reading.channels), start + _HEAD
@@ -86,6 +86,7 @@ class PixelCache:
                 return
             start = int(self._taken[0])
             self._taken[0] = start + size
+            self._starts[index] = -start  # so that no other process puts it in too
         head = (*values.shape[:2], FORMATS.index(values.dtype.name), bits is not None)
         self._bytes[start : start + _HEAD].view(np.int32)[:] = head
         end = start + _HEAD + values.nbytes

@@ -92,7 +92,7 @@ class _FailuresAsValues(Dataset[Sample | Unreadable | RunFailedError]):
     def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable | RunFailedError:
         worker = get_worker_info()
         if worker is not None:
-            self._reading[worker.id] = key[1] + 1
+            self._reading[worker.id] = key[1] // getattr(self._dataset, "crops", 1) + 1
         try:
             return self._dataset[key]
         except RunFailedError as error:

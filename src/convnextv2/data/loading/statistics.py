@@ -15,7 +15,8 @@ from torch import Tensor
 
 from convnextv2 import seal
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.files.reading import Reading
+from convnextv2.data.files.raster import Raster, Window
+from convnextv2.data.files.reading import ANY, Reading
 from convnextv2.data.loading.batch import PerImage
 from convnextv2.data.loading.read_each import read_each
 from convnextv2.errors import UserError
@@ -139,7 +140,7 @@ def statistics(
     """
     count = len(images) if most is None else min(most, len(images))
     indices = sorted({number * len(images) // count for number in range(count)})
-    reading = Reading(len(bands.channels), max_pixels, bands=replace(bands, clip=()))
+    reading = _InParts(len(bands.channels), max_pixels, bands=replace(bands, clip=()))
     measure = _Measure(max(_FEWEST, _SAMPLED // len(indices)))
     total, bad, first_bad = _Sums(len(bands.channels)), 0, ""
     for batch in read_each(images, measure, indices, batch_size=16, workers=workers, reading=reading):
@@ -158,6 +159,28 @@ def statistics(
     return Statistics(
         len(images), total.images, bad, total.pixels, 1 - total.there / total.pixels, found, tuple(total.bands(found))
     )
+
+
+_PARTS, _SIDE = 4, 1024  # of an image larger than 16 parts of 1024 pixels on a side, these are read
+
+
+class _InParts(Reading):
+    """Gives of a large image 16 parts spread evenly over it, one below the other, in place of the whole."""
+
+    def raster(self, images: ImageList, index: int, window: Window | None = None) -> Raster:
+        """See `Reading.raster`."""
+        with images.open(index, ANY) as image:
+            large = min(image.size) > _SIDE and image.size[0] * image.size[1] > (_PARTS * _SIDE) ** 2
+            in_parts = large and image.in_parts()
+        if not in_parts:
+            return super().raster(images, index, window)
+        places = [(k + 0.5) / _PARTS for k in range(_PARTS)]
+        parts = [super(_InParts, self).raster(images, index, Window(y, x, _SIDE)) for y in places for x in places]
+        valid = None
+        if any(part.valid is not None for part in parts):
+            whole = np.ones((_SIDE, _SIDE), bool)
+            valid = np.concatenate([whole if part.valid is None else part.valid for part in parts])
+        return Raster.of(np.concatenate([part.values for part in parts]), valid)
 
 
 _FORMATS = (torch.uint8, torch.int16, torch.uint16, torch.float32)

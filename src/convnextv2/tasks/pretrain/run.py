@@ -15,6 +15,7 @@ from convnextv2.data.files.band_files import images_of_bands
 from convnextv2.data.files.folder import list_images
 from convnextv2.data.files.given import Images, images_of, is_path
 from convnextv2.data.files.path_list import PathList
+from convnextv2.data.files.reading import ANY
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.engine.loop_settings import LoopSettings
 from convnextv2.errors import LoadError, UserError
@@ -132,7 +133,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
 
     def choose_recipe(self) -> tuple[recipes.Recipe, Chosen]:
         """Return the paper's recipe, or one that fits the folder."""
-        settings, images = self.settings, len(self.data.images)
+        settings, images = self.settings, self.samples_of_an_epoch()
         recipe, chosen = recipes.resolve(settings, images, self.context.world_size)
         if settings.recipe == "paper" and settings.batch_size is None and images < recipe.batch_size:
             raise UserError(
@@ -176,13 +177,28 @@ class PretrainRun(TaskRun[PretrainSettings]):
         transform = CropAndMask(crop, self.image_size // model.cell, model.mask_ratio, model.min_valid)
         return PretrainTask(
             self.model,
-            self.image_set(transform),
+            self.image_set(transform, crops=self.settings.crops_per_image, window=self._window()),
             info=self.info,
             batch_size=self.recipe.batch_size,
             seed=self.settings.seed,
             workers=workers,
             bad=self.bad,
         )
+
+    def _window(self) -> int | None:
+        """Pixels on a side of the parts that crops are taken from: at the middle of their range, of the image's size.
+
+        A crop takes down to `min_scale` of the area, 0.45 of the side by default.
+        """
+        return round(1.5 * self.image_size) if self.settings.crops_per_image > 1 else None
+
+    def samples_of_an_epoch(self) -> int:
+        """Return how many samples an epoch has: several of each image if asked for."""
+        return len(self.data.images) * self.settings.crops_per_image
+
+    def header_pixels(self) -> int:
+        """See `TaskRun`: any number where only parts are decoded."""
+        return super().header_pixels() if self.settings.crops_per_image == 1 else ANY
 
     def loop_settings(self, total: int, per_epoch: int) -> dict[str, Any]:
         """Return when reconstructions are drawn and their loss is logged."""
@@ -196,7 +212,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
             return []
         return list(
             advise(
-                len(self.data.images),
+                self.samples_of_an_epoch(),
                 loop.total_steps,
                 seconds,
                 image_size=self.image_size,

@@ -30,6 +30,10 @@ class PretrainSettings(ModelSettings):
     """Least share of a patch's pixels that must exist; a patch with less is neither seen nor predicted; by default as
     --init was trained, else 0.5."""
 
+    crops_per_image: int = 1
+    """Samples of each image in an epoch, for few and large images. Above 1, crops are taken from random parts of 1.5
+    times the image size on a side, and of TIFF no more than these parts is decoded."""
+
     recipe: Literal["auto", "paper"] = "auto"
     """auto fits batch, warm-up and epochs to the data and the machine; paper is Table 8 of the paper."""
     min_scale: float = 0.2
@@ -44,6 +48,7 @@ class PretrainSettings(ModelSettings):
         yield from super().rules()
         yield from self.in_range("mask_ratio", 0, 1, low_open=True, high_open=True)
         yield from self.in_range("min_scale", 0, 1, low_open=True)
+        yield from self.in_range("crops_per_image", 1, 1_000_000)
         yield from self.in_range("decoder_dim", 1, inf)
         yield from self.in_range("decoder_depth", 1, inf)
         yield from self.in_range("pictures", 0, inf)

@@ -11,6 +11,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from convnextv2.data.files.raster import Window
 from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.transforms.colour import existing, normalise
@@ -104,13 +105,14 @@ class PretrainTask:
 
     def _show(self) -> tuple[Tensor, Tensor, Tensor | None]:
         if self._shown is None:
-            size, total = self._image_size, len(self._set)
+            size, total = self._image_size, len(self._set.images)
+            middle = None if self._set.window is None else Window(0.5, 0.5, self._set.window)
             fit = CenterFit(size, format=self.preprocessing.format)
             found, count = [], min(SHOWN, total)
             spread = (index * total // count for index in range(count))
             for index in itertools.islice(itertools.chain(spread, range(total)), 10 * count):
                 with contextlib.suppress(BadImageError):
-                    found.append(fit(self._set.read(index)))
+                    found.append(fit(self._set.read(index, middle)))
                 if len(found) == count:
                     break
             device = self.model.mask_token.device

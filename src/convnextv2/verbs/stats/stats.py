@@ -10,6 +10,7 @@ from convnextv2.atomic import make_room, write_text_atomically
 from convnextv2.data.files.band_files import as_patterns, images_of_bands
 from convnextv2.data.files.folder import list_images
 from convnextv2.data.files.given import Images, images_of, is_path
+from convnextv2.data.files.reading import ANY
 from convnextv2.data.files.survey import as_channels, names_of_picked, picked, survey
 from convnextv2.data.loading.statistics import Statistics, statistics
 from convnextv2.engine import machine
@@ -45,7 +46,7 @@ def stats(
     listed = list_images(Path(data)) if is_path(data) else images_of(data)
     patterns, channels = as_patterns(s.bands), as_channels(s.channels)
     listed = images_of_bands(listed, patterns)
-    found = survey(listed, patterns, channels, max_pixels=s.max_pixels)
+    found = survey(listed, patterns, channels, max_pixels=ANY)
     chosen = picked(channels, found)
     bands = Bands(found.count, chosen, names_of_picked(chosen, found), patterns, nodata=s.nodata)
     workers = min(max(1, machine.processors() - 1), 8) if s.workers is None else s.workers

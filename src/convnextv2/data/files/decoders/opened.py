@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convnextv2.data.files.raster import Layout, Raster
+from convnextv2.data.files.raster import Box, Layout, Raster, Window
 from convnextv2.data.files.values import Values
 
 
@@ -73,8 +73,18 @@ class Opened(ABC):
         """Return where the file says that there are pixels, bool (H, W), beside its alpha; None if it does not."""
         return None
 
-    def raster(self, channels: Sequence[int] | None = None) -> Raster:
+    def in_parts(self) -> bool:
+        """Whether a part of the pixels can be decoded without the rest: then `part` does."""
+        return False
+
+    def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return what `samples` and `mask` give of a part of the pixels, of a file that is `in_parts`."""
+        raise NotImplementedError
+
+    def raster(self, channels: Sequence[int] | None = None, window: Window | None = None) -> Raster:
         """Decode the bands `channels`, from 0, in that order; None for all but alpha.
+
+        window: a part of the image; None for all of it.
 
         Pixels do not exist where alpha is zero (unless it is one of the channels), where all bands hold the file's
         value for missing data (see `Raster.without`), and where a value is not finite.
@@ -87,8 +97,15 @@ class Opened(ABC):
             asked = ", ".join(str(band + 1) for band in chosen)
             raise NotReadError(f"{layout.count} band{'s' * (layout.count != 1)}, where {asked or 'some'} are read")
         masked = layout.alpha is not None and layout.alpha not in chosen
-        found = self.samples([*chosen, layout.alpha] if masked and layout.alpha is not None else chosen)
-        valid = self.mask()
+        bands = [*chosen, layout.alpha] if masked and layout.alpha is not None else chosen
+        if window is not None and self.in_parts():
+            found, valid = self.part(bands, window.box(self.size[1], self.size[0]))
+        else:
+            found, valid = self.samples(bands), self.mask()
+            if window is not None:
+                top, left, high, wide = window.box(*found.shape[:2])
+                place = slice(top, top + high), slice(left, left + wide)
+                found, valid = found[place], None if valid is None else valid[place]
         if masked:
             there = found[..., -1] > 0
             found, valid = found[..., :-1], there if valid is None else valid & there

@@ -26,7 +26,7 @@ from convnextv2.data.files.decoders.tiff_pages import (
     open_file,
 )
 from convnextv2.data.files.palette import is_grey, is_ramp
-from convnextv2.data.files.raster import Layout
+from convnextv2.data.files.raster import Box, Layout
 from convnextv2.data.files.turns import turned
 from convnextv2.data.files.values import WIDE, Values, alpha_of, number_of
 
@@ -35,6 +35,7 @@ _COLOURS = {_GREY: 1, _WHITE_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _LAB: 3
 _ASSOCIATED, _UNASSOCIATED, _COREL = 1, 2, 999
 _FAX = (2, 3, 4)
 _MOST_SAMPLES = 6  # of colour and beside it; more are bands
+_SMALL = 1 << 16  # pixels that are not worth parts
 _AS_BANDS = "write it as grey or RGB, one file a picture"
 
 
@@ -102,6 +103,14 @@ class TiffByPillow(PillowImage):
         """See `Opened.mask`."""
         return self._bands.mask() if self._directories.pages(2) > 1 else None
 
+    def in_parts(self) -> bool:
+        """See `Opened.in_parts`."""
+        return self.size[0] * self.size[1] > _SMALL and self._bands.in_parts()
+
+    def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """See `Opened.part`."""
+        return self._bands.part(bands, box)
+
     @cached_property
     def _bands(self) -> TiffBands:
         return TiffBands(self._file, super().read)
@@ -145,6 +154,14 @@ class TiffImage(Opened):
     def mask(self) -> NDArray[np.bool_] | None:
         """See `Opened.mask`."""
         return self._bands.mask()
+
+    def in_parts(self) -> bool:
+        """See `Opened.in_parts`."""
+        return self.size[0] * self.size[1] > _SMALL and self._bands.in_parts()
+
+    def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """See `Opened.part`."""
+        return self._bands.part(bands, box)
 
     @cached_property
     def _bands(self) -> TiffBands:

@@ -19,8 +19,9 @@ from convnextv2.data.files.decoders.tiff_pages import (
     check_segments,
     decoded,
     open_file,
+    part_of,
 )
-from convnextv2.data.files.raster import Layout
+from convnextv2.data.files.raster import Box, Layout
 from convnextv2.data.files.turns import turned
 from convnextv2.data.files.values import Values, number_of
 
@@ -80,6 +81,31 @@ class TiffBands:
             return page[..., [band % self._each for band in bands]]
         return np.stack([pages[band // self._each][..., band % self._each] for band in bands], axis=2)
 
+    def in_parts(self) -> bool:
+        """See `Opened.in_parts`: TIFF in upright tiles or strips of whole bytes."""
+        first = self._pages[0]
+        bits = first.bitspersample
+        return (
+            not self._coded
+            and int(first.tags.valueof(274, 1)) == 1
+            and not isinstance(bits, tuple)
+            and int(bits) % 8 == 0
+            and int(bits) == 8 * first.dtype.itemsize
+        )
+
+    def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """See `Opened.part`."""
+        numbers = sorted({band // self._each for band in bands})
+        pages = {number: self._part_of(self._pages[number], box) for number in numbers}
+        found = [pages[band // self._each][..., band % self._each] for band in bands]
+        whole = self.mask()
+        top, left, high, wide = box
+        return np.stack(found, axis=2), None if whole is None else whole[top : top + high, left : left + wide]
+
+    def _part_of(self, page: Any, box: Box) -> NDArray[Any]:
+        self._check(page, embedded=False)
+        return self._meant(page, part_of(self._stream, page, box))
+
     def mask(self) -> NDArray[np.bool_] | None:
         """See `Opened.mask`."""
         return None if self._mask is None else self._decoded(self._mask)[..., 0] > 0
@@ -94,13 +120,20 @@ class TiffBands:
 
     def _decoded(self, page: Any) -> NDArray[Any]:
         """The samples of a page, (H, W, S), upright; bits fewer than 8 as 0 to 255, and zero as black."""
+        self._check(page)
+        if int(np.prod(page.shape)) * page.dtype.itemsize > _MOST_VALUES:
+            raise NotReadError(f"TIFF with a page of {' x '.join(map(str, page.shape))} values, more than is read")
+        return self._meant(page, turned(decoded(page), int(page.tags.valueof(274, 1))))
+
+    def _check(self, page: Any, *, embedded: bool = True) -> None:
+        """Raise NotReadError or ValueError for a page that is not read, or claims what cannot be."""
         if page.dtype is None or page.sampleformat in (5, 6) or page.imagedepth != 1:
             raise NotReadError("TIFF of complex numbers or of several slices a page, a kind that is not read")
         check_codec(page)
-        if int(np.prod(page.shape)) * page.dtype.itemsize > _MOST_VALUES:
-            raise NotReadError(f"TIFF with a page of {' x '.join(map(str, page.shape))} values, more than is read")
-        check_segments(self._stream, page)
-        samples = turned(decoded(page), int(page.tags.valueof(274, 1)))
+        check_segments(self._stream, page, embedded=embedded)
+
+    def _meant(self, page: Any, samples: NDArray[Any]) -> NDArray[Any]:
+        """Samples as the tags of their page mean them."""
         bits = 8 * page.dtype.itemsize if isinstance(page.bitspersample, tuple) else int(page.bitspersample)
         if samples.dtype.kind in "bu" and bits < 8:
             samples = np.rint(samples * (255 / (2**bits - 1))).astype(np.uint8)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import math
 import threading
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from convnextv2.data.files.decoders.opened import NotReadError
 from convnextv2.data.files.decoders.tiff_directory import MOST_SEGMENTS
+from convnextv2.data.files.raster import Box
 
 JPEG, WEBP, PNG, JPEG_2000 = (6, 7), 50001, 34933, (33004, 33005, 34712)
+_EMBEDDED = (*JPEG, WEBP, PNG, *JPEG_2000)
 _PLAIN_CODECS = (1, 5, 8, 32946, 32773, 34925, 34926, 50000)  # none, LZW, deflate, PackBits, LZMA, zstd
 NODATA, GDAL_METADATA = 42113, 42112  # GDAL's
 _GDAL = (33550, 34264, 34735, NODATA)  # tags of files whose empty tiles may be left out
@@ -61,15 +65,63 @@ def decoded(page: Any) -> NDArray[Any]:
     return samples[:, 0, :, :, 0].transpose(1, 2, 0) if page.planarconfig == 2 else samples[0, 0]
 
 
+def part_of(stream: BinaryIO, page: Any, box: Box) -> NDArray[Any]:
+    """Decode a part of a page that was checked: (h, w, S), as it lies in the file; no tile or strip beside it is read.
+
+    Of uncompressed strips only the rows are read.
+    """
+    top, left, high, wide = box
+    samples, width, length = int(page.samplesperpixel), int(page.imagewidth), int(page.imagelength)
+    across, down = (page.tilewidth, page.tilelength) if page.is_tiled else (width, min(page.rowsperstrip, length))
+    planes = samples if page.planarconfig == 2 else 1
+    columns, rows = math.ceil(width / across), math.ceil(length / down)
+    decode, tables = page.decode, page.jpegtables  # which read the file when they are first asked for
+    found = np.zeros((high, wide, samples), page.dtype)
+    for plane, row, column in itertools.product(
+        range(planes),
+        range(top // down, (top + high - 1) // down + 1),
+        range(left // across, (left + wide - 1) // across + 1),
+    ):
+        first, begin = max(top, row * down), max(left, column * across)
+        last, end = min(top + high, (row + 1) * down), min(left + wide, (column + 1) * across)
+        number = (plane * rows + row) * columns + column
+        offset, size = int(page.dataoffsets[number]), int(page.databytecounts[number])
+        if not size:
+            continue  # a tile that was left out
+        inside = slice(first - row * down, last - row * down), slice(begin - column * across, end - column * across)
+        if page.compression == 1 and not page.is_tiled and page.predictor == 1 and page.fillorder == 1:
+            segment = _rows(stream, page, offset, samples // planes, inside[0])[:, inside[1]]
+        else:
+            if page.compression in _EMBEDDED:
+                _check_embedded(stream, page, offset, size, (across, down))
+            stream.seek(offset)
+            with QUIET.reading():
+                segment = decode(stream.read(size), number, jpegtables=tables)[0][0][inside]
+        place = found[first - top : last - top, begin - left : end - left]
+        place[..., plane : plane + 1 if planes > 1 else None] = segment
+    return found
+
+
+def _rows(stream: BinaryIO, page: Any, offset: int, samples: int, rows: slice) -> NDArray[Any]:
+    """Some rows of an uncompressed strip, (rows, W, samples)."""
+    kind = page.dtype.newbyteorder(page.parent.byteorder)
+    line = int(page.imagewidth) * samples * kind.itemsize
+    stream.seek(offset + rows.start * line)
+    found = np.frombuffer(stream.read((rows.stop - rows.start) * line), kind)
+    return found.reshape(-1, int(page.imagewidth), samples)
+
+
 def check_codec(page: Any) -> None:
     """Raise NotReadError unless the pixels are compressed by something that is read."""
-    if page.compression not in (*_PLAIN_CODECS, *JPEG, WEBP, PNG, *JPEG_2000):
+    if page.compression not in (*_PLAIN_CODECS, *_EMBEDDED):
         name = getattr(page.compression, "name", page.compression)
         raise NotReadError(f"TIFF compressed by {name}, a kind that is not read: write it with deflate or LZW")
 
 
-def check_segments(stream: BinaryIO, page: Any) -> None:
+def check_segments(stream: BinaryIO, page: Any, *, embedded: bool = True) -> None:
     """Check strips and tiles before they are decoded: all there, none larger than the image needs.
+
+    embedded: also what each claims of its own size, if it is an image of its own.
 
     Raises ValueError.
     """
@@ -91,7 +143,7 @@ def check_segments(stream: BinaryIO, page: Any) -> None:
             raise ValueError("damaged: a strip or tile is missing")
         if offset + size > end and page.compression != 1:
             raise ValueError("truncated: a strip or tile reaches beyond the end of the file")
-    if page.compression in (*JPEG, WEBP, PNG, *JPEG_2000):
+    if embedded and page.compression in _EMBEDDED:
         for offset, size in zip(offsets[:count], sizes[:count], strict=True):
             _check_embedded(stream, page, int(offset), int(size), (wide, high))
 
