@@ -161,7 +161,8 @@ def statistics(
     )
 
 
-_PARTS, _SIDE = 4, 1024  # of an image larger than 16 parts of 1024 pixels on a side, these are read
+_LARGE = 1 << 24  # pixels of an image of which parts are read, if it can be read in parts:
+_PARTS, _SIDE = 4, 512  # 4 x 4 of 512 pixels on a side
 
 
 class _InParts(Reading):
@@ -170,7 +171,7 @@ class _InParts(Reading):
     def raster(self, images: ImageList, index: int, window: Window | None = None) -> Raster:
         """See `Reading.raster`."""
         with images.open(index, ANY) as image:
-            large = min(image.size) > _SIDE and image.size[0] * image.size[1] > (_PARTS * _SIDE) ** 2
+            large = min(image.size) > _SIDE and image.size[0] * image.size[1] > _LARGE
             in_parts = large and image.in_parts()
         if not in_parts:
             return super().raster(images, index, window)
@@ -212,10 +213,12 @@ class _Measure:
                 "sums": torch.cat([head, torch.zeros(4 * len(flat), dtype=torch.float64)]),
                 "sample": PerImage(sample),
             }
-        values = flat.to(torch.float64)
-        spread, mean = torch.var_mean(values, 1, correction=0)
-        parts = [head, mean, spread * flat.shape[1], values.amin(1), values.amax(1)]
-        return {"sums": torch.cat(parts), "sample": PerImage(sample)}
+        moments = []
+        for values in flat:  # one band at a time, as they are copied
+            exact = values.to(torch.float64)
+            spread, mean = torch.var_mean(exact, 0, correction=0)
+            moments.append(torch.stack([mean, spread * len(exact), exact.amin(), exact.amax()]))
+        return {"sums": torch.cat([head, torch.stack(moments, 1).flatten()]), "sample": PerImage(sample)}
 
 
 class _Sums:

@@ -28,7 +28,8 @@ def stats(
     """Compute what the numbers of images mean, band by band, as `convnextv2 stats` does.
 
     Mean, standard deviation, smallest and largest value are of all existing pixels of the images that are read, in
-    float64 and the same for any number of workers; percentiles and what a model is shown of a sample of about 262,000
+    float64 and the same for any number of workers (of a TIFF of more than 16 megapixels, of 16 parts spread over it);
+    percentiles and what a model is shown of a sample of about 262,000
     pixels, spread evenly.
 
     data: a folder of images, or a text file of paths; or several paths, arrays, tensors, PIL images, or a map-style
