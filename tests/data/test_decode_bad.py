@@ -200,7 +200,6 @@ def box(brand):
         (b"8BPS\0\1", "Photoshop", "PNG or JPEG"),
         (b"\xff\x0a" + bytes(20), "JPEG XL", "PNG or JPEG"),
         (bytes(128) + b"DICM" + bytes(50), "DICOM", "TIFF"),
-        (b"\x93NUMPY\1\0", "NumPy", "TIFF"),
         (b"\x89HDF\r\n\x1a\n", "HDF5", "TIFF"),
         (b"SIMPLE  =                    T", "FITS", "TIFF"),
         (b"II*\0\x10\0\0\0CR\2\0", "raw file", "develop"),

@@ -448,3 +448,63 @@ def test_several_crops_of_each_image(tmp_path):
         kept = ImageSet(images, lambda image: {"images": image.clone()}, reading=how, crops=5, window=64, cache=cache)
         for _ in range(2):
             assert all(torch.equal(kept[0, k].tensors["images"], found[k].tensors["images"]) for k in range(15))
+
+
+# --- NumPy's files ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("axis", [0, 2])
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_arrays_of_numpy(tmp_path, dtype, axis, order):
+    written = numbers(dtype, 4)
+    array = np.asarray(np.moveaxis(written, 2, axis), order=order)
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "b.npz", image=array)
+    np.savez_compressed(tmp_path / "c.npz", image=array)
+    np.save(tmp_path / "d.npy", written[..., 0])
+    images, expected = list_images(tmp_path), written.astype(FORMATS[dtype])
+    assert list(images.names) == ["a.npy", "b.npz", "c.npz", "d.npy"]
+    for index in range(3):
+        found = reading(4).raster(images, index)
+        assert found.values.dtype == FORMATS[dtype]
+        assert np.array_equal(found.values, expected)
+        for window in (Window(0.3, 0.6, 20), Window(0.9, 0.0, 60)):
+            top, left, high, wide = window.box(HIGH, WIDE)
+            part = reading(4, (3, 1)).raster(images, index, window).values
+            assert np.array_equal(part, expected[top : top + high, left : left + wide][..., [3, 1]])
+    assert np.array_equal(reading(1).raster(images, 3).values, expected[..., :1])
+
+
+def test_arrays_beside_images_are_something_else(tmp_path):
+    np.save(tmp_path / "features.npy", numbers("float32", 1)[..., 0])
+    assert list(list_images(tmp_path).names) == ["features.npy"]
+    Image.fromarray(numbers("uint8", 3)).save(tmp_path / "a.png")
+    assert list(list_images(tmp_path).names) == ["a.png"]
+    assert list_images(tmp_path).ignored == {".npy": 1}
+
+
+def test_arrays_that_are_no_images(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{"x": 1}], object), allow_pickle=True)
+    np.save(tmp_path / "b.npy", np.zeros(5))
+    np.savez(tmp_path / "c.npz", one=np.zeros((4, 4)), two=np.zeros((4, 4)))
+    np.save(tmp_path / "d.npy", np.zeros((40, 40)))
+    (tmp_path / "d.npy").write_bytes((tmp_path / "d.npy").read_bytes()[:-9])
+    (tmp_path / "e.npy").write_bytes(b"\x93NUMPY\1\0\x10\0{'descr': 'x'}  ")
+    np.savez_compressed(tmp_path / "f.npz", one=numbers("float32", 1)[..., 0])
+    whole = (tmp_path / "f.npz").read_bytes()
+    (tmp_path / "f.npz").write_bytes(whole[:5000] + b"\0" * 50 + whole[5050:])
+    images = list_images(tmp_path)
+    for index, said in enumerate(
+        (
+            "object, which is not of numbers",
+            r"of shape \(5,\)",
+            "2 arrays",
+            "truncated",
+            "no header of a NumPy",
+            "[Bb]ad|Error|error",
+        )
+    ):
+        with pytest.raises(BadImageError, match=said) as caught:
+            reading(1).raster(images, index)
+        assert "\n" not in str(caught.value)

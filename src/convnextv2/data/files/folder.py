@@ -28,6 +28,9 @@ EXTENSIONS = (
 )
 """Extensions (in any case) of the files in a folder that are taken for images."""
 
+ARRAYS = (".npy", ".npz")
+"""Extensions of files that are taken for images in a folder without any of `EXTENSIONS`; else they may be features."""
+
 
 @dataclass(frozen=True, init=False)
 class ImageList:
@@ -172,12 +175,17 @@ def _cannot_look_into(folder: Path, error: OSError) -> UserError:
 def _list_folder(root: Path) -> ImageList:
     folders, ignored = _walk(root)
     names = PathList(_in_order(folders))
+    if not names and any(extension in ignored for extension in ARRAYS):
+        folders, ignored = _walk(root, ARRAYS)
+        names = PathList(_in_order(folders))
     if not names:
         raise UserError(_nothing_found(root, ignored))
     return ImageList(root, names, root, dict(sorted(ignored.items())))
 
 
-def _walk(root: Path) -> tuple[dict[str, tuple[PathList, list[str]]], Counter[str]]:
+def _walk(
+    root: Path, extensions: Sequence[str] = EXTENSIONS
+) -> tuple[dict[str, tuple[PathList, list[str]]], Counter[str]]:
     """Return the names of the images in every folder below `root`, and of its folders; and what else is there.
 
     Folders are named by their posix path relative to `root`, `""` or ending in `/`. Names are sorted.
@@ -203,7 +211,7 @@ def _walk(root: Path) -> tuple[dict[str, tuple[PathList, list[str]]], Counter[st
                 below.append(entry.name)
             elif is_regular(entry) or _leads_nowhere(entry):
                 extension = os.path.splitext(entry.name)[1].lower()
-                if extension in EXTENSIONS:
+                if extension in extensions:
                     images.append(entry.name)
                 else:
                     ignored[extension] += 1

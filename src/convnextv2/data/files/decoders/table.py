@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from convnextv2.data.files.decoders.arrays import ArrayFile, is_array
 from convnextv2.data.files.decoders.jpeg2000 import is_jpeg2000, open_jpeg2000
 from convnextv2.data.files.decoders.opened import NotReadError, Opened
 from convnextv2.data.files.decoders.others import known_kind
@@ -13,7 +14,7 @@ from convnextv2.data.files.decoders.pillow import READS_AVIF, PillowImage
 from convnextv2.data.files.decoders.png import WidePng, is_wide_png
 from convnextv2.data.files.decoders.tiff import is_tiff, open_tiff
 
-SUPPORTED = "JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000"
+SUPPORTED = "JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, NumPy arrays"
 
 _HEAD = 512
 
@@ -51,6 +52,7 @@ DECODERS: tuple[Decoder, ...] = (
     Decoder(is_tiff, open_tiff),
     Decoder(is_jpeg2000, open_jpeg2000),
     Decoder(_is_avif, _open_avif),
+    Decoder(is_array, ArrayFile),
 )
 """The first that recognises a file opens it."""
 
