@@ -128,6 +128,7 @@ def classify(
     channels: str | Sequence[str] | None = None,
     nodata: float | None = None,
     stats: str = "auto",
+    show: str | Sequence[str] | None = None,
     inflate: str = "repeat",
     model: str | None = None,
     image_size: int | None = None,
@@ -152,6 +153,9 @@ def classify(
     erasing: float | None = None,
     min_scale: float | None = None,
     flip: bool = True,
+    orientation: Literal["upright", "any"] = "upright",
+    band_jitter: float | None = None,
+    band_dropout: float = 0.0,
     drop_path: float | None = None,
     ema: float | None = None,
     head_init: float | None = None,
@@ -206,6 +210,8 @@ def classify(
         nodata: The value that stands for missing data; NaN, alpha and what a file says itself always do.
         stats: What the numbers of bands mean: auto (those of init, else made of the images), imagenet (8 bits only), or
             a file of `convnextv2 stats`.
+        show: Which bands figures show as red, green and blue: one to three of those read, by number or name, as 4,3,2;
+            by default those named red, green and blue, else the first three.
         inflate: How to adapt the stem if in_chans differs from init: repeat, mean, or a list of channels as 0,1,2,0.
         model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
         image_size: Pixels on a side of what the model sees; by default that of init, else as the files, 224 at most.
@@ -234,6 +240,10 @@ def classify(
         erasing: Probability that a rectangle is erased.
         min_scale: Smallest share of an image's area that a random crop takes.
         flip: Mirror half of the crops.
+        orientation: any also turns crops by quarters: for what has no up, as seen from above or through a microscope.
+        band_jitter: Strength of random contrast, brightness and noise of each band; by default 0.2 where the recipe has
+            RandAugment, which is for colours of 8 bits, else 0.
+        band_dropout: Probability of each band to be hidden from a crop.
         drop_path: Drop path of the last block.
         ema: Decay of the EMA of the weights, which is what is evaluated and kept; 0 for none.
         head_init: Factor on the head's initial weights.
@@ -412,6 +422,7 @@ def pretrain(
     channels: str | Sequence[str] | None = None,
     nodata: float | None = None,
     stats: str = "auto",
+    show: str | Sequence[str] | None = None,
     inflate: str = "repeat",
     model: str | None = None,
     image_size: int | None = None,
@@ -428,6 +439,7 @@ def pretrain(
     recipe: Literal["auto", "paper"] = "auto",
     min_scale: float = 0.2,
     flip: bool = True,
+    orientation: Literal["upright", "any"] = "upright",
     pictures: int = 8,
 ) -> RunResult:
     """Pre-train a ConvNeXt with FCMAE on images without labels, as `convnextv2 pretrain` does.
@@ -479,6 +491,8 @@ def pretrain(
         nodata: The value that stands for missing data; NaN, alpha and what a file says itself always do.
         stats: What the numbers of bands mean: auto (those of init, else made of the images), imagenet (8 bits only), or
             a file of `convnextv2 stats`.
+        show: Which bands figures show as red, green and blue: one to three of those read, by number or name, as 4,3,2;
+            by default those named red, green and blue, else the first three.
         inflate: How to adapt the stem if in_chans differs from init: repeat, mean, or a list of channels as 0,1,2,0.
         model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
         image_size: Pixels on a side of what the model sees; by default that of init, else as the files, 224 at most.
@@ -499,6 +513,7 @@ def pretrain(
         recipe: auto fits batch, warm-up and epochs to the data and the machine; paper is Table 8 of the paper.
         min_scale: Smallest share of an image's area that a random crop takes.
         flip: Mirror half of the crops (the official code does; the paper's text does not).
+        orientation: any also turns crops by quarters: for what has no up, as seen from above or through a microscope.
         pictures: How often reconstructions are drawn during the run; the last are always drawn.
     """
 

@@ -36,6 +36,7 @@ class Bands:
     one without.  files: where every band lies in a file of its own, a pattern for each, with {id}.
     format: of the values, as numpy calls it.  nodata: the value that stands for missing data, besides what the files
     say themselves.  clip: of each channel, the lowest and the highest value that tell anything.
+    show: one to three channels, from 0, that figures show as red, green and blue; empty for the first three.
     """
 
     count: int
@@ -45,6 +46,7 @@ class Bands:
     format: str = "float32"
     nodata: float | None = None
     clip: tuple[tuple[float, float], ...] = ()
+    show: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for what cannot be."""
@@ -52,6 +54,8 @@ class Bands:
             raise ValueError(f"channels {self.channels} of {self.count} bands")
         if len(self.names) not in (0, len(self.channels)) or len(self.clip) not in (0, len(self.channels)):
             raise ValueError(f"{len(self.names)} names and {len(self.clip)} limits of {len(self.channels)} channels")
+        if len(self.show) > 3 or not all(0 <= channel < len(self.channels) for channel in self.show):
+            raise ValueError(f"channels {self.show} of {len(self.channels)} are shown")
         if not all(low < high for low, high in self.clip):
             raise ValueError(f"values are clipped to {self.clip}")
 
@@ -86,6 +90,11 @@ class Preprocessing:
         import torch
 
         return None if self.bands is None else torch.float32
+
+    @property
+    def shown(self) -> tuple[int, ...] | None:
+        """The channels that figures show; None for the first three."""
+        return (self.bands.show if self.bands else ()) or None
 
     @property
     def limits(self) -> tuple[tuple[float, float], ...]:

@@ -255,3 +255,24 @@ def test_the_record_of_bands_travels_in_the_model_file(trained):
         wrong = json.dumps(said | {"bands": said["bands"] | {name: value}})
         with pytest.raises(ValueError, match=r"channels|band|clipped"):
             held.info.from_metadata(damaged | {"preprocessing": wrong})
+
+
+def test_bands_that_are_shown(scenes, tmp_path):
+    how = {"channels": "5,4,2", "show": "2,5,4"}
+    run = convnextv2.pretrain(scenes, tmp_path / "run", **SMALL | QUICK | how).run
+    held = convnextv2.load(run).preprocessing
+    assert (held.bands.show, held.shown) == ((2, 0, 1), (2, 0, 1))
+    assert json.loads((run / "config.json").read_text())["settings"]["show"] == ["2", "5", "4"]
+    convnextv2.embed(run, scenes, stats=str(run / "stats.json"), workers=0)
+    with pytest.raises(UserError, match=r"show 1: give one to three of the bands that are read, 5, 4, 2|show.*5, 4, 2"):
+        convnextv2.pretrain(scenes, tmp_path / "other", **SMALL | QUICK | how | {"show": "1"})
+
+
+def test_changes_of_bands_in_training(scenes, picture_folder, tmp_path):
+    how = {**SMALL_CLASSIFIER, **QUICK, "val_fraction": 0.25, "mixup": 0.0, "cutmix": 0.0, "orientation": "any"}
+    run = convnextv2.classify(scenes, tmp_path / "run", **how, recipe="supervised", band_dropout=0.2).run
+    assert "band jitter 0.2 (in place of RandAugment)" in (run / "log.txt").read_text()
+    assert json.loads((run / "config.json").read_text())["settings"]["band_jitter"] == 0.2
+    convnextv2.pretrain(scenes, tmp_path / "turned", **SMALL | QUICK, orientation="any", crops_per_image=3)
+    with pytest.raises(UserError, match="are for bands, and these are pictures"):
+        convnextv2.classify(picture_folder, tmp_path / "other", **how, band_jitter=0.1)

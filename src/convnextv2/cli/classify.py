@@ -25,7 +25,10 @@ Settings = grouped(
             ),
             *("class_weights", "balanced_sampling"),
         ),
-        Augmentation=("min_scale", "flip", "rand_augment", "erasing", "mixup", "cutmix"),
+        Augmentation=(
+            *("min_scale", "flip", "orientation", "rand_augment", "band_jitter", "band_dropout"),
+            *("erasing", "mixup", "cutmix"),
+        ),
         Regularisation=("layer_decay", "layer_decay_type", "smoothing", "drop_path", "ema", "head_init"),
         Evaluation=("eval_epochs", "patience", "crop_pct"),
     ),

@@ -39,7 +39,7 @@ def grouped(settings: type[Settings], groups: Mapping[str, Sequence[str]], *, ba
 
 RUN_GROUPS: dict[str, tuple[str, ...]] = {
     "Data": ("data", "out", "resume", "auto_resume", "config"),
-    "Numbers in the images": ("bands", "channels", "nodata", "stats"),
+    "Numbers in the images": ("bands", "channels", "nodata", "stats", "show"),
     "Model": ("init", "model", "image_size", "in_chans", "stem_stride", "depths", "dims", "inflate"),
     "Training": (
         "recipe",

@@ -14,7 +14,7 @@ Settings = grouped(
     PretrainSettings,
     run_groups(
         Masked_autoencoder=("mask_ratio", "decoder_dim", "decoder_depth", "norm_pix_loss", "min_valid"),
-        Augmentation=("crops_per_image", "min_scale", "flip"),
+        Augmentation=("crops_per_image", "min_scale", "flip", "orientation"),
         Checkpoints_and_logs=("pictures",),
     ),
     basic=(*RUN_BASIC, "mask_ratio", "flip"),

@@ -17,7 +17,7 @@ from convnextv2.data.files.look import look
 from convnextv2.data.files.survey import as_channels
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.loading.read_each import read_each
-from convnextv2.data.loading.statistics import read_statistics
+from convnextv2.data.loading.statistics import chosen, read_statistics
 from convnextv2.engine import machine
 from convnextv2.errors import Notice, UserError, spelled
 from convnextv2.inference.predictor import InputSpec
@@ -53,8 +53,10 @@ def patterns_of(preprocessing: Preprocessing, settings: InferenceSettings) -> tu
     numbers = tuple(str(channel + 1) for channel in bands.channels)
     if (asked := as_channels(settings.channels)) not in ((), numbers, bands.names):
         raise UserError(f"--channels {','.join(asked)}: the model was trained on {','.join(numbers)}")
-    if settings.stats is not None and read_statistics(Path(settings.stats)).preprocessing != preprocessing:
-        raise UserError(f"--stats {settings.stats}: the model was trained with others; leave it out")
+    if settings.stats is not None:
+        given = chosen(bands.channels, read_statistics(Path(settings.stats))).preprocessing
+        if (given.mean, given.std, given.limits) != (preprocessing.mean, preprocessing.std, preprocessing.limits):
+            raise UserError(f"--stats {settings.stats}: the model was trained with others; leave it out")
     return bands.files
 
 

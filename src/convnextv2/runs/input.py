@@ -82,7 +82,30 @@ def choose_input(
             f"--in-chans {s.in_chans}: {len(bands.channels)} bands are read; pick {s.in_chans} with --channels, as"
             f" {','.join(str(number + 1) for number in range(min(s.in_chans or 1, found.count)))}"
         )
-    return _with_statistics(images, s, bands, held, found, workers)
+    chosen_input = _with_statistics(images, s, bands, held, found, workers)
+    assert chosen_input.preprocessing is not None
+    return replace(chosen_input, preprocessing=_showing(chosen_input.preprocessing, as_channels(s.show)))
+
+
+def _showing(preprocessing: Preprocessing, asked: tuple[str, ...]) -> Preprocessing:
+    """The same with the channels that figures show: as asked for, else as before, else by the names of colours."""
+    bands = preprocessing.bands
+    assert bands is not None
+    names = [name.casefold() for name in bands.names]
+    if asked:
+        show = []
+        for each in asked:
+            number = int(each) - 1 if each.isdecimal() else -1
+            named = names.index(each.casefold()) if each.casefold() in names else None
+            show.append(bands.channels.index(number) if number in bands.channels else named)
+        if None in show or len(show) > 3:
+            read = ", ".join(str(band + 1) for band in bands.channels[:20])
+            raise UserError(f"--show {','.join(asked)}: give one to three of the bands that are read, {read}")
+        return replace(preprocessing, bands=replace(bands, show=tuple(show)))
+    colours = ("red", "green", "blue")
+    if not bands.show and all(colour in names for colour in colours):
+        return replace(preprocessing, bands=replace(bands, show=tuple(map(names.index, colours))))
+    return preprocessing
 
 
 def _bands(

@@ -35,10 +35,10 @@ _FOLLOWS = {
     "minutes": frozenset({"epochs", "warmup_epochs", "log_every"}),
     "epochs": frozenset({"warmup_epochs", "log_every"}),
     "batch_size": frozenset({"lr", "micro_batch", "log_every"}),
-    "init": SHAPE | {"value_range", "bands", "channels", "nodata", "stats"},
+    "init": SHAPE | {"value_range", "bands", "channels", "nodata", "stats", "show"},
     "stats": frozenset({"channels", "nodata"}),
-    "bands": frozenset({"channels", "stats", "in_chans"}),
-    "channels": frozenset({"stats", "in_chans"}),
+    "bands": frozenset({"channels", "stats", "in_chans", "show"}),
+    "channels": frozenset({"stats", "in_chans", "show"}),
 }
 
 

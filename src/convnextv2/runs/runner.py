@@ -200,6 +200,7 @@ def _resolved(run: TaskRun[S], recipe: Any, decided: dict[str, Any]) -> S:
     chosen |= {"value_range": run.preprocessing.value_range}
     if (bands := run.preprocessing.bands) is not None:
         chosen |= {"bands": bands.files or None, "channels": tuple(str(band + 1) for band in bands.channels)}
+        chosen |= {"show": tuple(str(bands.channels[each] + 1) for each in bands.show) or None}
         made = run.log.run / STATISTICS
         chosen |= {"nodata": bands.nodata, "stats": str(made.resolve()) if made.is_file() else settings.stats}
     chosen |= {"init": absolute(settings.init_source) or settings.init}

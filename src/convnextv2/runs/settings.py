@@ -144,6 +144,9 @@ class ModelSettings(RunSettings):
     stats: str = "auto"
     """What the numbers of bands mean: auto (those of --init, else made of the images), imagenet (8 bits only), or a
     file of `convnextv2 stats`."""
+    show: str | tuple[str, ...] | None = None
+    """Which bands figures show as red, green and blue: one to three of those read, by number or name, as 4,3,2; by
+    default those named red, green and blue, else the first three."""
     inflate: str = "repeat"
     """How to adapt the stem if --in-chans differs from --init: repeat, mean, or a list of channels as 0,1,2,0."""
     model: str | None = None

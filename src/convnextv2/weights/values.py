@@ -62,6 +62,7 @@ def bands(said: object, mean: object, std: object) -> Preprocessing:
         format=line(said.get("format", "float32"), "format"),
         nodata=None if said.get("nodata") is None else float(said["nodata"]),
         clip=tuple((float(low), float(high)) for low, high in said.get("clip", ())),
+        show=tuple(map(_number, said.get("show", ()))),
     )
     for values in (mean, std):
         if not isinstance(values, list | tuple) or len(values) != len(found.channels):

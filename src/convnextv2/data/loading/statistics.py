@@ -94,7 +94,7 @@ class Statistics:
         if not isinstance(said, dict) or said.pop("format", None) != FORMAT:
             raise ValueError(f"its format is not {FORMAT}")
         read_as = said.pop("read_as")
-        for name in ("channels", "names", "files"):
+        for name in ("channels", "names", "files", "show"):
             read_as[name] = tuple(read_as[name])
         read_as["clip"] = tuple(map(tuple, read_as["clip"]))
         bands = tuple(
@@ -303,7 +303,7 @@ def chosen(bands: Sequence[int], statistics: Statistics) -> Statistics:
         raise UserError(f"--channels {lost[0] + 1}: the statistics are of bands {_numbers(read_as.channels)}")
     places = [read_as.channels.index(band) for band in bands]
     names = tuple(read_as.names[place] for place in places) if read_as.names else ()
-    picked = replace(read_as, channels=tuple(bands), names=names, clip=())
+    picked = replace(read_as, channels=tuple(bands), names=names, clip=(), show=())
     return replace(statistics, read_as=picked, bands=tuple(statistics.bands[place] for place in places))
 
 

@@ -45,19 +45,17 @@ def to_rgb(
     return shown.contiguous()
 
 
-def pictures(images: Tensor, preprocessing: Preprocessing, bands: tuple[int, ...] | None = None) -> Tensor:
+def pictures(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return pixels as a model is given them, (..., C, H, W), as they are shown: bytes unchanged, bands as RGB.
 
     Each band runs from its lowest value that tells anything to its highest; missing pixels are white.
-
-    bands: the channels shown as red, green and blue, see `to_rgb`.
     """
     if preprocessing.bands is None:
         return images
     low, high = (images.new_tensor(limit).view(-1, 1, 1) for limit in zip(*preprocessing.limits, strict=True))
     scaled = ((images - low) / (high - low) * 255).round().clamp(0, 255)
     missing = images.isnan().any(-3, keepdim=True)
-    return to_rgb(scaled.nan_to_num(0).to(torch.uint8), bands).masked_fill(missing, 255)
+    return to_rgb(scaled.nan_to_num(0).to(torch.uint8), preprocessing.shown).masked_fill(missing, 255)
 
 
 def _to_bytes(images: Tensor, value_range: tuple[float, float] | None) -> Tensor:

@@ -35,7 +35,7 @@ _LONGEST = 16
 
 
 @dataclass(frozen=True)
-class _Geometry(Operation):
+class Geometry(Operation):
     """An operation that moves pixels, drawn for images of one size.
 
     source: height and width of the images, in pixels; other sizes raise ValueError.
@@ -53,7 +53,7 @@ class _Geometry(Operation):
 
 
 @dataclass(frozen=True)
-class _CutAndResize(_Geometry):
+class _CutAndResize(Geometry):
     """A geometry of cuts, mirrors and one resizing.
 
     format: of the resulting image; None for that of the source. NaN stands for missing pixels, see `resize_existing`.
@@ -112,7 +112,7 @@ class CenterCropResize(_CutAndResize):
 
 
 @dataclass(frozen=True)
-class Affine(_Geometry):
+class Affine(Geometry):
     """The image rotated about its middle, shifted, or sheared from its upper left corner, at its own size.
 
     degrees: of rotation, clockwise.  shift: right and down, in pixels.

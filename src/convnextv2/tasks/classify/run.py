@@ -40,6 +40,9 @@ from convnextv2.weights.init import fill_backbone
 from convnextv2.weights.model_file import ModelFile
 
 KIND = "classifier"
+
+_JITTER = 0.2
+"""Strength of `BandJitter` in place of RandAugment; chosen by us, as no source has one for bands."""
 _EVALUATIONS = 30
 _FEW_OF_A_CLASS, _FEW_TO_VALIDATE = 5, 50
 
@@ -92,11 +95,18 @@ class ClassifyRun(TaskRun[ClassifySettings]):
         """Return the recipe requested, or one that fits the folder."""
         recipe, chosen = choose_recipe(self.settings, self.architecture.name, len(self.train), self.context.world_size)
         self.least_micro_batch = 2 if recipe.mixup or recipe.cutmix else 1
-        if self.preprocessing.bands is not None and recipe.rand_augment:
+        self.band_jitter = self.settings.band_jitter or 0.0
+        if self.preprocessing.bands is None:
+            if self.band_jitter or self.settings.band_dropout:
+                raise UserError("--band-jitter and --band-dropout are for bands, and these are pictures: leave it out")
+        elif recipe.rand_augment:
             if self.settings.rand_augment:
                 raise UserError("--rand-augment changes the colours of 8-bit RGB, and these are bands: leave it out")
-            recipe = replace(recipe, rand_augment=0.0)
-            chosen = [*chosen, ("rand_augment", 0.0, "it changes the colours of 8-bit RGB, and these are bands")]
+            recipe, why = replace(recipe, rand_augment=0.0), "it changes the colours of 8-bit RGB, and these are bands"
+            chosen = [*chosen, ("rand_augment", 0.0, why)]
+            if self.settings.band_jitter is None:
+                self.band_jitter = _JITTER
+                chosen = [*chosen, ("band_jitter", _JITTER, "in place of RandAugment")]
         return recipe, chosen
 
     def build_model(self) -> ConvNeXt | TimmBackbone:
@@ -134,7 +144,8 @@ class ClassifyRun(TaskRun[ClassifySettings]):
     def make_task(self, workers: int) -> ClassifyTask:
         """See `ClassifyTask`."""
         self.evaluators = {name: self._evaluator(part, workers) for name, part in self.held_out.items()}
-        augment = Augment.of(self.recipe, self.info.image_size, self.info.preprocessing, flip=self.settings.flip)
+        settings = replace(self.settings, band_jitter=self.band_jitter)
+        augment = Augment.of(self.recipe, self.info.image_size, self.info.preprocessing, settings)
         return ClassifyTask(
             self.model,
             self.image_set(augment),
@@ -197,6 +208,7 @@ class ClassifyRun(TaskRun[ClassifySettings]):
             "recipe": recipe_name(self.settings, len(self.train)),
             "multi_label": self.train.multi_label,
             "ema": self.recipe.ema or 0.0,
+            "band_jitter": None if self.preprocessing.bands is None else self.band_jitter,
         }
 
     def report(self) -> RunDescription:
@@ -272,7 +284,7 @@ _RECIPE = frozenset(
     {
         "epochs", "warmup_epochs", "batch_size", "micro_batch", "lr", "weight_decay", "log_every", "layer_decay",
         "layer_decay_type", "smoothing", "mixup", "cutmix", "rand_augment", "erasing", "min_scale", "drop_path", "ema",
-        "head_init",
+        "head_init", "band_jitter",
     }
 )  # fmt: skip
 

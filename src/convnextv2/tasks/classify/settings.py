@@ -58,6 +58,13 @@ class ClassifySettings(ModelSettings):
     """Smallest share of an image's area that a random crop takes."""
     flip: bool = True
     """Mirror half of the crops."""
+    orientation: Literal["upright", "any"] = "upright"
+    """any also turns crops by quarters: for what has no up, as seen from above or through a microscope."""
+    band_jitter: float | None = None
+    """Strength of random contrast, brightness and noise of each band; by default 0.2 where the recipe has RandAugment,
+    which is for colours of 8 bits, else 0."""
+    band_dropout: float = 0.0
+    """Probability of each band to be hidden from a crop."""
     drop_path: float | None = None
     """Drop path of the last block."""
     ema: float | None = None
@@ -87,6 +94,8 @@ class ClassifySettings(ModelSettings):
             yield from self.in_range(name, 0, 1, high_open=True)
         yield from self.in_range("erasing", 0, 1)
         yield from self.in_range("rand_augment", 0, 10)
+        for name in ("band_jitter", "band_dropout"):
+            yield from self.in_range(name, 0, 1, high_open=True)
         for name in ("mixup", "cutmix", "head_init", "patience"):
             yield from self.in_range(name, 0, inf)
         yield from self.in_range("eval_epochs", 0, inf, low_open=True)

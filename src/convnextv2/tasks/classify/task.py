@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.image_set import ImageSet
+from convnextv2.data.transforms.bands import BandJitter, RandomTurn
 from convnextv2.data.transforms.colour import RandAugment, RandomErase, normalise
 from convnextv2.data.transforms.display import pictures
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
@@ -32,25 +33,33 @@ SHOWN = 24  # training images on their sheet
 
 @dataclass(frozen=True)
 class Augment:
-    """Crop and flip, RandAugment, erasing: uint8 (C, H, W) to uint8 (C, size, size)."""
+    """Crop, flip and turn, RandAugment or changes of bands, erasing: (C, H, W) to (C, size, size).
+
+    uint8 stays uint8; images of bands become float32.
+    """
 
     crop: RandomResizedCropFlip
-    colour: RandAugment | None
-    erase: RandomErase | None
+    changes: tuple[RandomTurn | RandAugment | BandJitter | RandomErase, ...]
 
     @staticmethod
-    def of(recipe: Recipe, size: int, preprocessing: Preprocessing, *, flip: bool) -> Augment:
+    def of(recipe: Recipe, size: int, preprocessing: Preprocessing, settings: ClassifySettings) -> Augment:
         """Build the augmentation of a recipe."""
-        return Augment(
-            RandomResizedCropFlip(size, scale=(recipe.min_scale, 1.0), flip=flip, format=preprocessing.format),
+        jitter, dropout = settings.band_jitter or 0.0, settings.band_dropout
+        changes = (
+            RandomTurn() if settings.orientation == "any" else None,
             RandAugment(recipe.rand_augment) if recipe.rand_augment else None,
+            BandJitter(preprocessing, jitter, dropout) if jitter or dropout else None,
             RandomErase(recipe.erasing, preprocessing) if recipe.erasing else None,
+        )
+        return Augment(
+            RandomResizedCropFlip(size, scale=(recipe.min_scale, 1.0), flip=settings.flip, format=preprocessing.format),
+            tuple(change for change in changes if change is not None),
         )
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         image = self.crop(image)
-        for change in (self.colour, self.erase):
-            image = image if change is None else change(image)
+        for change in self.changes:
+            image = change(image)
         return {"images": image}
 
 

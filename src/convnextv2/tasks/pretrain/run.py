@@ -16,6 +16,7 @@ from convnextv2.data.files.folder import list_images
 from convnextv2.data.files.given import Images, images_of, is_path
 from convnextv2.data.files.path_list import PathList
 from convnextv2.data.files.reading import ANY
+from convnextv2.data.transforms.bands import RandomTurn
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.engine.loop_settings import LoopSettings
 from convnextv2.errors import LoadError, UserError
@@ -174,7 +175,8 @@ class PretrainRun(TaskRun[PretrainSettings]):
         scale, format = (self.settings.min_scale, 1.0), self.preprocessing.format
         crop = RandomResizedCropFlip(self.image_size, scale=scale, flip=self.settings.flip, format=format)
         model = self.model
-        transform = CropAndMask(crop, self.image_size // model.cell, model.mask_ratio, model.min_valid)
+        turn = RandomTurn() if self.settings.orientation == "any" else None
+        transform = CropAndMask(crop, self.image_size // model.cell, model.mask_ratio, model.min_valid, turn)
         return PretrainTask(
             self.model,
             self.image_set(transform, crops=self.settings.crops_per_image, window=self._window()),

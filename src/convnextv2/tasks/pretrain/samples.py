@@ -47,7 +47,7 @@ def reconstruction_grid(
         to_bytes(predicted, preprocessing),
         to_bytes(filled, preprocessing),
     ]
-    columns_nchw = [to_rgb(column).masked_fill(~there, 255) for column in columns_nchw]
+    columns_nchw = [to_rgb(column, preprocessing.shown).masked_fill(~there, 255) for column in columns_nchw]
     factor = max(1, _SMALLEST // images.shape[2])
     table = torch.stack(columns_nchw, 1)  # (B, 4, C, H, W)
     table = table.repeat_interleave(factor, 3).repeat_interleave(factor, 4)

@@ -40,6 +40,8 @@ class PretrainSettings(ModelSettings):
     """Smallest share of an image's area that a random crop takes."""
     flip: bool = True
     """Mirror half of the crops (the official code does; the paper's text does not)."""
+    orientation: Literal["upright", "any"] = "upright"
+    """any also turns crops by quarters: for what has no up, as seen from above or through a microscope."""
     pictures: int = 8
     """How often reconstructions are drawn during the run; the last are always drawn."""
 

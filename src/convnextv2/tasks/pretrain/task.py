@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from convnextv2.data.files.raster import Window
 from convnextv2.data.loading.bad_images import BadImages
 from convnextv2.data.loading.image_set import ImageSet
+from convnextv2.data.transforms.bands import RandomTurn
 from convnextv2.data.transforms.colour import existing, normalise
 from convnextv2.data.transforms.geometry import CenterFit, RandomResizedCropFlip
 from convnextv2.engine.distributed import DistributedContext
@@ -37,6 +38,7 @@ class CropAndMask:
     cells: int
     mask_ratio: float
     min_valid: float = 0.5
+    turn: RandomTurn | None = None
 
     def __call__(self, image: Tensor) -> dict[str, Tensor]:
         """image: (C, H, W), see `ImageSet.read`.  Returns images (C, size, size) and mask (cells, cells).
@@ -46,6 +48,7 @@ class CropAndMask:
         """
         for _ in range(_TRIES):
             crop = self.crop(image)
+            crop = crop if self.turn is None else self.turn(crop)
             valid = existing(crop)
             if valid is None:
                 return {"images": crop, "mask": random_mask(1, self.cells, self.cells, self.mask_ratio)[0]}
