@@ -267,6 +267,7 @@ def embed(
     bands: str | Sequence[str] | None = None,
     channels: str | Sequence[str] | None = None,
     stats: str | None = None,
+    tile: int | None = None,
 ) -> Embedding:
     """Extract one feature vector per image, as `convnextv2 embed` does.
 
@@ -287,6 +288,8 @@ def embed(
         bands: Patterns of the files of each band; the model knows them, and they are only compared.
         channels: Which bands are read; the model knows them, and they are only compared.
         stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
+        tile: Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for
+            large images, in embed and predict.
     """
 
 def evaluate(
@@ -302,6 +305,7 @@ def evaluate(
     bands: str | Sequence[str] | None = None,
     channels: str | Sequence[str] | None = None,
     stats: str | None = None,
+    tile: int | None = None,
     split: Literal["val", "test", "train"] | None = None,
     label_column: str | None = None,
     label_separator: str | None = None,
@@ -331,6 +335,8 @@ def evaluate(
         bands: Patterns of the files of each band; the model knows them, and they are only compared.
         channels: Which bands are read; the model knows them, and they are only compared.
         stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
+        tile: Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for
+            large images, in embed and predict.
         split: The images to evaluate on; by default val, else test, else train; all if the data is not split.
         label_column: Column of the CSV with the labels, if it is not called label, class or target.
         label_separator: What separates the labels of an image in a CSV; by default a semicolon, if a consistent share
@@ -357,6 +363,7 @@ def predict(
     bands: str | Sequence[str] | None = None,
     channels: str | Sequence[str] | None = None,
     stats: str | None = None,
+    tile: int | None = None,
     top: int = 5,
     weights: Literal["average", "plain"] = "average",
     threshold: float | None = None,
@@ -382,6 +389,8 @@ def predict(
         bands: Patterns of the files of each band; the model knows them, and they are only compared.
         channels: Which bands are read; the model knows them, and they are only compared.
         stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
+        tile: Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for
+            large images, in embed and predict.
         top: How many of the likeliest classes to give.
         weights: average: the EMA if the file has one; plain: the weights of the last step.
         threshold: For models of several labels per image: the probability above which a label is given; by default 0.5.
@@ -530,6 +539,7 @@ def probe(
     bands: str | Sequence[str] | None = None,
     channels: str | Sequence[str] | None = None,
     stats: str | None = None,
+    tile: int | None = None,
     label_fraction: float = 1.0,
     labels_per_class: int | None = None,
     draws: int = 3,
@@ -571,6 +581,8 @@ def probe(
         bands: Patterns of the files of each band; the model knows them, and they are only compared.
         channels: Which bands are read; the model knows them, and they are only compared.
         stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
+        tile: Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for
+            large images, in embed and predict.
         label_fraction: Use only this share of the labels of each class, drawn several times.
         labels_per_class: Or this many labels of each class.
         draws: How often these are drawn; mean and standard deviation are reported.

@@ -14,7 +14,9 @@ from convnextv2.data.files.band_files import as_patterns, images_of_bands
 from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.look import look
+from convnextv2.data.files.reading import ANY
 from convnextv2.data.files.survey import as_channels
+from convnextv2.data.files.tiles import tiled
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.loading.read_each import read_each
 from convnextv2.data.loading.statistics import chosen, read_statistics
@@ -31,9 +33,12 @@ _LOOKED_AT = 16  # files
 def as_listed(images: ImageList, preprocessing: Preprocessing, settings: InferenceSettings) -> ImageList:
     """Return the images of a list of files as the model was trained on them: one for all files of its bands.
 
+    With `tile` in the settings, the tiles that cover them.
+
     Raises UserError as `patterns_of`, and if files of bands are missing.
     """
-    return images_of_bands(images, patterns_of(preprocessing, settings))
+    images = images_of_bands(images, patterns_of(preprocessing, replace(settings, tile=None)))
+    return images if settings.tile is None else tiled(images, settings.tile, ANY)
 
 
 def patterns_of(preprocessing: Preprocessing, settings: InferenceSettings) -> tuple[str, ...]:
@@ -41,6 +46,8 @@ def patterns_of(preprocessing: Preprocessing, settings: InferenceSettings) -> tu
 
     Raises UserError if the settings say otherwise of bands, channels or statistics than the model.
     """
+    if settings.tile is not None:
+        raise UserError(f"--tile {settings.tile}: labels are of whole images; it is for embed and predict")
     bands = preprocessing.bands
     if bands is None:
         for name in ("bands", "channels", "stats"):
@@ -68,6 +75,8 @@ def as_read(images: ImageList, spec: InputSpec, settings: InferenceSettings) -> 
     if settings.value_range is not None and spec.preprocessing.bands is None:
         statistics = replace(spec.preprocessing, value_range=as_value_range(settings.value_range))
         spec = replace(spec, preprocessing=statistics)
+    if settings.tile is not None:
+        spec = replace(spec, crop_pct=None, resize="whole")
     if spec.preprocessing.bands is not None:
         if settings.value_range is not None:
             raise UserError("--value-range: the model was trained on numbers, and knows what they mean; leave it out")

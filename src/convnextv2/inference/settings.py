@@ -32,6 +32,10 @@ class InferenceSettings(Settings):
     stats: str | None = None
     """A file of `convnextv2 stats`; the model knows its statistics, and they are only compared."""
 
+    tile: int | None = None
+    """Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for large
+    images, in embed and predict."""
+
     def __post_init__(self) -> None:
         """Read `value_range` as two numbers, then check all settings."""
         object.__setattr__(self, "value_range", as_value_range(self.value_range))
@@ -42,3 +46,4 @@ class InferenceSettings(Settings):
         yield from self.in_range("batch_size", 1, float("inf"))
         yield from self.in_range("workers", 0, float("inf"))
         yield from self.in_range("max_pixels", 1, float("inf"))
+        yield from self.in_range("tile", 16, 1 << 14)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from convnextv2.data.files.in_memory import ImagesInMemory
 from convnextv2.data.files.path_list import PathList
 from convnextv2.errors import UserError
 from convnextv2.text import shown
+
+if TYPE_CHECKING:
+    from convnextv2.data.files.tiles import Tiles
 
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp"),
@@ -38,6 +42,7 @@ class ImageList:
 
     `names` are relative to `root` (posix style) for a folder, and as written for a text file.
     `held` gives the images themselves where they are no files; `names` then number them.
+    `tiles` says which parts of which images the entries are, if they are parts of them; see `data.files.tiles`.
     `ignored` counts the other files of a folder, by lower-case extension (`""` for names without one).
     """
 
@@ -46,6 +51,7 @@ class ImageList:
     root: Path
     ignored: Mapping[str, int]
     held: ImagesInMemory | None
+    tiles: Tiles | None
 
     def __init__(
         self,
@@ -54,9 +60,10 @@ class ImageList:
         root: Path,
         ignored: Mapping[str, int] = MappingProxyType({}),
         held: ImagesInMemory | None = None,
+        tiles: Tiles | None = None,
     ) -> None:
         kept = names if isinstance(names, PathList) else PathList(names)
-        values = {"source": source, "names": kept, "root": root, "ignored": ignored, "held": held}
+        values = {"source": source, "names": kept, "root": root, "ignored": ignored, "held": held, "tiles": tiles}
         for field, value in values.items():
             object.__setattr__(self, field, value)
 
@@ -65,17 +72,23 @@ class ImageList:
 
     def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> ImageList:
         """Return the images at `indices`, in that order, with the same root."""
+        rows = np.asarray(indices, np.int64)
         held = None if self.held is None else self.held.at(indices)
-        return replace(self, names=self.names[np.asarray(indices, np.int64)], held=held)
+        tiles = None if self.tiles is None else replace(self.tiles, places=self.tiles.places[rows])
+        return replace(self, names=self.names[rows], held=held, tiles=tiles)
 
     def path(self, index: int) -> Path:
         """Return the path of image `index` (0 to len - 1)."""
+        if self.tiles is not None:
+            return self.tiles.whole.path(self.tiles.tile(index)[0])
         return self.root / self.names[index]
 
     def open(
         self, index: int, max_pixels: int = MAX_PIXELS, min_side: int | None = None
     ) -> AbstractContextManager[Opened]:
         """Open image `index` with its header read; see `decode.opened`. Any failure inside is a BadImageError."""
+        if self.tiles is not None:
+            return self.tiles.whole.open(self.tiles.tile(index)[0], max_pixels, min_side)
         if self.held is not None:
             return self.held.open(index, max_pixels, min_side)
         return opened(self.path(index), max_pixels, min_side)

@@ -58,6 +58,26 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """A square part of an image at a fixed place, cut off where the image ends.
+
+    top, left: of its upper left corner.  side: in pixels.
+    """
+
+    top: int
+    left: int
+    side: int
+
+    def box(self, height: int, width: int) -> Box:
+        """Return the part of an image of so many pixels."""
+        return self.top, self.left, min(self.side, height - self.top), min(self.side, width - self.left)
+
+
+Part = Window | Tile
+"""A part of an image whose size is not known before it is opened."""
+
+
+@dataclass(frozen=True)
 class Raster:
     """Some bands of an image.
 

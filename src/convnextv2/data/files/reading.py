@@ -14,10 +14,10 @@ from convnextv2.data.files.band_files import name_of_band
 from convnextv2.data.files.decode import MAX_PIXELS, check_channels, opened, to_pixels
 from convnextv2.data.files.decoders.opened import Opened
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.files.raster import Raster, Window
+from convnextv2.data.files.raster import Part, Raster
 from convnextv2.data.files.values import ValueRange
 from convnextv2.errors import BadImageError
-from convnextv2.records import Bands
+from convnextv2.records import Bands, Preprocessing
 
 ANY = sys.maxsize
 """No limit of pixels, for files of which only the header or a part is read."""
@@ -49,12 +49,16 @@ class Reading:
         elif self.channels != len(self.bands.channels):
             raise ValueError(f"{self.channels} channels of {len(self.bands.channels)} bands")
 
-    def raster(self, images: ImageList, index: int, window: Window | None = None) -> Raster:
+    def raster(self, images: ImageList, index: int, window: Part | None = None) -> Raster:
         """Decode image `index` of a list: (H, W, channels), uint8 for pictures. Raises BadImageError.
 
         window: a part of the image, which alone is decoded where the file allows; then it alone counts for
-        `max_pixels`.
+        `max_pixels`. Of a list of tiles the tile is read, and filled up where it reaches beyond the image: with missing
+        pixels, and of pictures with ImageNet's mean colour.
         """
+        if images.tiles is not None:
+            whole, (image, tile) = images.tiles.whole, images.tiles.tile(index)
+            return self._filled_up(self.raster(whole, image, tile), tile.side)
         bands = self.bands
         if bands is not None and bands.files:
             return self._from_files(images, index, bands, window)
@@ -67,6 +71,20 @@ class Reading:
                 return Raster(self._picture(image.raster(None, window)))
             whole = Raster(to_pixels(image.read(), self.channels, self.value_range))
             return whole if window is None else whole.part(window.box(*whole.values.shape[:2]))
+
+    def _filled_up(self, found: Raster, side: int) -> Raster:
+        """A tile of `side` pixels on a side."""
+        values, (high, wide) = found.values, found.values.shape[:2]
+        if (high, wide) == (side, side):
+            return found
+        beyond = ((0, side - high), (0, side - wide))
+        if self.bands is None:
+            filled = np.empty((side, side, self.channels), np.uint8)
+            filled[:] = [round(255 * mean) for mean in Preprocessing.for_channels(self.channels).mean]
+            filled[:high, :wide] = values
+            return Raster(filled)
+        valid = np.ones((high, wide), bool) if found.valid is None else found.valid
+        return Raster(np.pad(values, (*beyond, (0, 0))), np.pad(valid, beyond))
 
     def _picture(self, found: Raster) -> NDArray[np.uint8]:
         """A part of a file of 8 bits as the picture that `to_pixels` gives: missing pixels are white."""
@@ -88,7 +106,7 @@ class Reading:
         if count != bands.count and max(bands.channels) >= count:
             raise BadImageError(path, f"{count} band{'s' * (count != 1)}, where {bands.count} are read")
 
-    def _check(self, image: Opened, path: Path, window: Window | None) -> None:
+    def _check(self, image: Opened, path: Path, window: Part | None) -> None:
         """Check that no more is decoded than is allowed."""
         width, height = image.size
         if window is not None and image.in_parts():
@@ -106,7 +124,7 @@ class Reading:
                 f" {self.max_pixels} values (raise --max-pixels to allow it, or pick fewer with --channels)",
             )
 
-    def _from_files(self, images: ImageList, index: int, bands: Bands, window: Window | None) -> Raster:
+    def _from_files(self, images: ImageList, index: int, bands: Bands, window: Part | None) -> Raster:
         """The bands of one image, each the first one of a file of its own."""
         parts: list[Raster] = []
         for channel in bands.channels:

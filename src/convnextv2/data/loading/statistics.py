@@ -15,7 +15,7 @@ from torch import Tensor
 
 from convnextv2 import seal
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.files.raster import Raster, Window
+from convnextv2.data.files.raster import Part, Raster, Window
 from convnextv2.data.files.reading import ANY, Reading
 from convnextv2.data.loading.batch import PerImage
 from convnextv2.data.loading.read_each import read_each
@@ -168,7 +168,7 @@ _PARTS, _SIDE = 4, 512  # 4 x 4 of 512 pixels on a side
 class _InParts(Reading):
     """Gives of a large image 16 parts spread evenly over it, one below the other, in place of the whole."""
 
-    def raster(self, images: ImageList, index: int, window: Window | None = None) -> Raster:
+    def raster(self, images: ImageList, index: int, window: Part | None = None) -> Raster:
         """See `Reading.raster`."""
         with images.open(index, ANY) as image:
             large = min(image.size) > _SIDE and image.size[0] * image.size[1] > _LARGE

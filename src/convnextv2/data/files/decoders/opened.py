@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from convnextv2.data.files.raster import Box, Layout, Raster, Window
+from convnextv2.data.files.raster import Box, Layout, Part, Raster
 from convnextv2.data.files.values import Values
 
 
@@ -61,6 +61,10 @@ class Opened(ABC):
     def read(self) -> Image.Image | Values:
         """Decode the pixels, upright: an image of Pillow's with 8 bits a channel, or wider values."""
 
+    def upright_size(self) -> tuple[int, int]:
+        """Return width and height of the pixels as `read` gives them."""
+        return self.size
+
     @abstractmethod
     def layout(self) -> Layout:
         """Return what bands the file has, from its header."""
@@ -81,7 +85,7 @@ class Opened(ABC):
         """Return what `samples` and `mask` give of a part of the pixels, of a file that is `in_parts`."""
         raise NotImplementedError
 
-    def raster(self, channels: Sequence[int] | None = None, window: Window | None = None) -> Raster:
+    def raster(self, channels: Sequence[int] | None = None, window: Part | None = None) -> Raster:
         """Decode the bands `channels`, from 0, in that order; None for all but alpha.
 
         window: a part of the image; None for all of it.

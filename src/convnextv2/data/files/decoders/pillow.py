@@ -83,6 +83,11 @@ class PillowImage(Opened):
         count = {"LA": 2, "RGB": 3, "RGBA": 4}.get(mode, 1)
         return Layout(count, alpha=count - 1 if mode.endswith("A") else None)
 
+    def upright_size(self) -> tuple[int, int]:
+        """See `Opened.upright_size`."""
+        width, height = self.size
+        return (height, width) if self._orientation() in (5, 6, 7, 8) else (width, height)
+
     def samples(self, bands: Sequence[int]) -> NDArray[Any]:
         """See `Opened.samples`."""
         mode, image = self._bands_mode(), self._or_without_metadata(self._upright)
@@ -115,14 +120,18 @@ class PillowImage(Opened):
     def _upright(self) -> Image.Image:
         """Decode the pixels and apply the EXIF orientation, which Pillow itself does for TIFF."""
         self._image.load()
-        if self._image.format == "TIFF":
-            return self._image
-        try:
-            orientation = self._image.getexif().get(ExifTags.Base.Orientation)
-        except Exception:  # broken EXIF does not spoil the pixels
-            return self._image
-        turn = TURNS.get(orientation) if isinstance(orientation, int) else None
+        turn = TURNS.get(self._orientation())
         return self._image if turn is None else self._image.transpose(turn)
+
+    def _orientation(self) -> int:
+        """How the pixels are to be turned, by EXIF; 1 for not at all."""
+        if self._image.format == "TIFF":
+            return 1
+        try:
+            found = self._image.getexif().get(ExifTags.Base.Orientation)
+        except Exception:  # broken EXIF does not spoil the pixels
+            return 1
+        return found if isinstance(found, int) else 1
 
     def _or_without_metadata(self, act: Callable[[], T]) -> T:
         """What `act` returns; if it fails, once more on the file without its metadata, if it has any."""

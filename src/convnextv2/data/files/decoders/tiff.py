@@ -143,6 +143,11 @@ class TiffImage(Opened):
             ramp,
         )
 
+    def upright_size(self) -> tuple[int, int]:
+        """See `Opened.upright_size`."""
+        width, height = self.size
+        return (height, width) if int(self._page.tags.valueof(274, 1)) in (5, 6, 7, 8) else (width, height)
+
     def layout(self) -> Layout:
         """See `Opened.layout`."""
         return self._bands.layout()
