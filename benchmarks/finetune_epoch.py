@@ -184,7 +184,7 @@ def our_task(case: Case, model: ConvNeXt, cache: PixelCache | None) -> Clocked:
     settings = ClassifySettings()
     dataset = ImageSet(
         case.data.images,
-        Augment.of(case.recipe, case.image_size, info.preprocessing, flip=settings.flip),
+        Augment.of(case.recipe, case.image_size, info.preprocessing, settings),
         reading=Reading(min_side=min_side(case.image_size, case.recipe.min_scale)),
         seed=settings.seed,
         cache=cache,
