@@ -37,6 +37,7 @@ class Bands:
     format: of the values, as numpy calls it.  nodata: the value that stands for missing data, besides what the files
     say themselves.  clip: of each channel, the lowest and the highest value that tell anything.
     show: one to three channels, from 0, that figures show as red, green and blue; empty for the first three.
+    stretch: of each channel, the values that figures show as black and as white; empty for those of `clip`.
     """
 
     count: int
@@ -47,6 +48,7 @@ class Bands:
     nodata: float | None = None
     clip: tuple[tuple[float, float], ...] = ()
     show: tuple[int, ...] = ()
+    stretch: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError for what cannot be."""
@@ -56,8 +58,10 @@ class Bands:
             raise ValueError(f"{len(self.names)} names and {len(self.clip)} limits of {len(self.channels)} channels")
         if len(self.show) > 3 or not all(0 <= channel < len(self.channels) for channel in self.show):
             raise ValueError(f"channels {self.show} of {len(self.channels)} are shown")
-        if not all(low < high for low, high in self.clip):
-            raise ValueError(f"values are clipped to {self.clip}")
+        if len(self.stretch) not in (0, len(self.channels)):
+            raise ValueError(f"{len(self.stretch)} ranges to show of {len(self.channels)} channels")
+        if not all(low < high for low, high in (*self.clip, *self.stretch)):
+            raise ValueError(f"values are clipped to {self.clip} and shown from {self.stretch}")
 
     def name(self, channel: int) -> str:
         """What people call a channel, 0 to len(channels) - 1: its name, else the number of its band, from 1."""
@@ -95,6 +99,11 @@ class Preprocessing:
     def shown(self) -> tuple[int, ...] | None:
         """The channels that figures show; None for the first three."""
         return (self.bands.show if self.bands else ()) or None
+
+    @property
+    def black_and_white(self) -> tuple[tuple[float, float], ...]:
+        """The values of each channel that figures show as black and as white, in the numbers of the pixels."""
+        return (self.bands.stretch if self.bands else ()) or self.limits
 
     @property
     def limits(self) -> tuple[tuple[float, float], ...]:

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from convnextv2.data.transforms.display import to_rgb
+from convnextv2.data.transforms.colour import normalise, to_bytes
+from convnextv2.data.transforms.display import pictures, to_rgb
 from convnextv2.errors import UserError
+from convnextv2.records import Bands, Preprocessing
 
 
 def image(*shape, dtype=torch.uint8, top=256):
@@ -66,3 +68,17 @@ def test_odd_images():
     assert shown[:, 10:].float().std() > 50
     large = torch.rand(3, 1500, 1500)
     assert 120 < to_rgb(large).float().mean() < 135
+
+
+def test_bands_are_stretched_and_missing_pixels_are_white():
+    bands = Bands(4, (0, 1, 2, 3), clip=((0.0, 255.0),) * 4, show=(3, 0), stretch=((10.0, 20.0),) * 3 + ((0.0, 100.0),))
+    statistics = Preprocessing((15.0,) * 4, (5.0,) * 4, bands=bands)
+    image = torch.tensor([10.0, 15, 20, torch.nan]).repeat(4, 1).view(4, 2, 2)
+    shown = pictures(image, statistics)
+    assert shown[:, 0, 0].tolist() == [26, 0, 0]
+    assert shown[:, 1, 0].tolist() == [51, 255, 0]
+    assert shown[:, 1, 1].tolist() == [255] * 3
+    seen = normalise(image, statistics)
+    assert to_bytes(seen, statistics)[0].flatten().tolist() == [0, 128, 255, 128]
+    of_bytes = torch.arange(12, dtype=torch.uint8).view(3, 2, 2)
+    assert pictures(of_bytes, Preprocessing()) is of_bytes

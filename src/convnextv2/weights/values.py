@@ -63,6 +63,7 @@ def bands(said: object, mean: object, std: object) -> Preprocessing:
         nodata=None if said.get("nodata") is None else float(said["nodata"]),
         clip=tuple((float(low), float(high)) for low, high in said.get("clip", ())),
         show=tuple(map(_number, said.get("show", ()))),
+        stretch=tuple((float(low), float(high)) for low, high in said.get("stretch", ())),
     )
     for values in (mean, std):
         if not isinstance(values, list | tuple) or len(values) != len(found.channels):

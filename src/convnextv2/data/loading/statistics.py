@@ -54,6 +54,12 @@ class BandStatistics:
     histogram: tuple[int, ...]
 
     @property
+    def stretch(self) -> tuple[float, float]:
+        """The values that figures show as black and as white: nearly all lie between."""
+        low, high = self.percentiles["0.1"], self.percentiles["99.9"]
+        return (low, high) if low < high else self.clip
+
+    @property
     def is_constant(self) -> bool:
         """Whether all values are the same, so that the band tells nothing."""
         return self.min == self.max
@@ -78,7 +84,8 @@ class Statistics:
     @property
     def preprocessing(self) -> Preprocessing:
         """How images with these statistics become a model's input."""
-        bands = replace(self.read_as, clip=tuple(band.clip for band in self.bands))
+        stretch = tuple(band.stretch for band in self.bands)
+        bands = replace(self.read_as, clip=tuple(band.clip for band in self.bands), stretch=stretch)
         return Preprocessing(
             tuple(band.input_mean for band in self.bands), tuple(band.input_std for band in self.bands), bands=bands
         )
@@ -96,7 +103,8 @@ class Statistics:
         read_as = said.pop("read_as")
         for name in ("channels", "names", "files", "show"):
             read_as[name] = tuple(read_as[name])
-        read_as["clip"] = tuple(map(tuple, read_as["clip"]))
+        for name in ("clip", "stretch"):
+            read_as[name] = tuple(map(tuple, read_as[name]))
         bands = tuple(
             BandStatistics(**{**band, "clip": tuple(band["clip"]), "histogram": tuple(band["histogram"])})
             for band in said.pop("bands")
@@ -303,7 +311,7 @@ def chosen(bands: Sequence[int], statistics: Statistics) -> Statistics:
         raise UserError(f"--channels {lost[0] + 1}: the statistics are of bands {_numbers(read_as.channels)}")
     places = [read_as.channels.index(band) for band in bands]
     names = tuple(read_as.names[place] for place in places) if read_as.names else ()
-    picked = replace(read_as, channels=tuple(bands), names=names, clip=(), show=())
+    picked = replace(read_as, channels=tuple(bands), names=names, clip=(), show=(), stretch=())
     return replace(statistics, read_as=picked, bands=tuple(statistics.bands[place] for place in places))
 
 

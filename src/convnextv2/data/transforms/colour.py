@@ -25,9 +25,7 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     mean, std = _statistics(preprocessing, images)
     if preprocessing.bands is None:
         return (images.float() / 255 - mean) / std
-    low, high = (
-        torch.tensor(limit, device=images.device).view(-1, 1, 1) for limit in zip(*preprocessing.limits, strict=True)
-    )
+    low, high = _each(preprocessing.limits, images)
     return ((images.float().clamp(low, high) - mean) / std).nan_to_num(0)
 
 
@@ -45,15 +43,13 @@ def existing(images: Tensor) -> Tensor | None:
 def to_bytes(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return the model's input (..., C, H, W) as uint8: rounded, and clipped to 0 to 255.
 
-    Bands run from their lowest value that tells anything to their highest.
+    Bands are stretched as `Preprocessing.black_and_white` says.
 
     Raises:
         ValueError: `preprocessing` is for another number of channels.
     """
     mean, std = _statistics(preprocessing, images)
-    low, high = (
-        torch.tensor(limit, device=images.device).view(-1, 1, 1) for limit in zip(*preprocessing.limits, strict=True)
-    )
+    low, high = _each(preprocessing.black_and_white, images)
     pixels = (images * std + mean) * preprocessing.scale
     return to_format((pixels - low) * (255 / (high - low)), torch.uint8)
 
@@ -207,11 +203,10 @@ def _statistics(preprocessing: Preprocessing, images: Tensor) -> tuple[Tensor, T
     return mean, std
 
 
-def _limits(preprocessing: Preprocessing, images: Tensor) -> tuple[Tensor, Tensor]:
-    low, high = zip(*preprocessing.limits, strict=True)
-    return torch.tensor(low, device=images.device).view(-1, 1, 1), torch.tensor(high, device=images.device).view(
-        -1, 1, 1
-    )
+def _each(limits: tuple[tuple[float, float], ...], images: Tensor) -> tuple[Tensor, Tensor]:
+    """The lower and the upper limit of each channel, (C, 1, 1)."""
+    lower, upper = (torch.tensor(values, device=images.device) for values in zip(*limits, strict=True))
+    return lower.view(-1, 1, 1), upper.view(-1, 1, 1)
 
 
 def _to_pixels(images: Tensor, preprocessing: Preprocessing, dtype: torch.dtype) -> Tensor:

@@ -48,11 +48,11 @@ def to_rgb(
 def pictures(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return pixels as a model is given them, (..., C, H, W), as they are shown: bytes unchanged, bands as RGB.
 
-    Each band runs from its lowest value that tells anything to its highest; missing pixels are white.
+    Each band is stretched as `Preprocessing.black_and_white` says; missing pixels are white.
     """
     if preprocessing.bands is None:
         return images
-    low, high = (images.new_tensor(limit).view(-1, 1, 1) for limit in zip(*preprocessing.limits, strict=True))
+    low, high = (images.new_tensor(limit).view(-1, 1, 1) for limit in zip(*preprocessing.black_and_white, strict=True))
     scaled = ((images - low) / (high - low) * 255).round().clamp(0, 255)
     missing = images.isnan().any(-3, keepdim=True)
     return to_rgb(scaled.nan_to_num(0).to(torch.uint8), preprocessing.shown).masked_fill(missing, 255)
