@@ -295,6 +295,15 @@ def test_a_folder_of_two_kinds(scenes):
     assert survey(list_images(folder), channels=("3",)).count == 3
 
 
+def test_pictures_with_a_smaller_copy_are_plain(tmp_path):
+    image = numbers("uint8", 3)
+    for copy, plain in ((image[::2, ::2], True), (255 - image, False)):
+        with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+            file.write(image, photometric="rgb")
+            file.write(copy, photometric="rgb", subfiletype=int(plain))
+        assert survey(list_images(tmp_path)).plain == plain
+
+
 # --- from the disk to the crop ---------------------------------------------------------------------------------------
 
 

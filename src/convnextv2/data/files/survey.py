@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import ImageList
@@ -48,7 +48,8 @@ def survey(
                 if not patterns and seen.count < least:
                     fewer = fewer or f"--channels {least}: {shown(images.names[index])} has {_bands(seen.count)}"
                     continue
-                plain &= image.about().plain and len(seen.own) in (1, 3)
+                # Pages that are no bands are smaller copies of the image.
+                plain &= replace(image.about(), pages=1).plain and len(seen.own) in (1, 3)
         except BadImageError as error:
             reason = reason or f": {error.reason} ({shown(error.path)})"
             continue
