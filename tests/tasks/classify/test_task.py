@@ -6,8 +6,10 @@ import torch
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.labels.labels import LabelledImages
 from convnextv2.data.loading.order import GlobalBatches
+from convnextv2.data.transforms.colour import RandAugment
 from convnextv2.records import Preprocessing
 from convnextv2.tasks.classify.recipes import named
+from convnextv2.tasks.classify.settings import ClassifySettings
 from convnextv2.tasks.classify.task import Augment, class_weights, min_side, sampling_weights
 
 
@@ -43,13 +45,13 @@ def test_every_class_is_drawn_equally_often_and_repeats_differ():
 
 @pytest.mark.parametrize("recipe", ["small-data", "supervised"])
 def test_the_augmentation_of_a_recipe(recipe):
-    augment = Augment.of(named(recipe, "convnextv2_tiny", 1000, False), 32, Preprocessing(), flip=True)
+    augment = Augment.of(named(recipe, "convnextv2_tiny", 1000, False), 32, Preprocessing(), ClassifySettings())
     picture = torch.randint(0, 256, (3, 50, 40), dtype=torch.uint8)
     before = picture.clone()
     given = augment(picture)["images"]
     assert (given.shape, given.dtype) == ((3, 32, 32), torch.uint8)
     assert torch.equal(picture, before)
-    assert (augment.colour is None) == (recipe == "small-data")
+    assert any(isinstance(change, RandAugment) for change in augment.changes) == (recipe != "small-data")
 
 
 def test_the_smallest_crop_is_not_enlarged():
