@@ -29,8 +29,7 @@ def stats(
 
     Mean, standard deviation, smallest and largest value are of all existing pixels of the images that are read, in
     float64 and the same for any number of workers (of a TIFF of more than 16 megapixels, of 16 parts spread over it);
-    percentiles and what a model is shown of a sample of about 262,000
-    pixels, spread evenly.
+    percentiles and what a model is shown of a sample of about 262,000 pixels, spread evenly.
 
     data: a folder of images, or a text file of paths; or several paths, arrays, tensors, PIL images, or a map-style
     dataset, see `data.files.given.Images`.  out: a new JSON file for `--stats`; None to write nothing.  say: called

@@ -89,6 +89,8 @@ class ArrayFile(Opened):
 
     def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """See `Opened.part`."""
+        if not self.in_parts():
+            return super().part(bands, box)
         top, left, high, wide = box
         width, height = self.size
         if self._bands_first:

@@ -78,12 +78,14 @@ class Opened(ABC):
         return None
 
     def in_parts(self) -> bool:
-        """Whether a part of the pixels can be decoded without the rest: then `part` does."""
+        """Whether `part` decodes a part of the pixels without the rest."""
         return False
 
     def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Return what `samples` and `mask` give of a part of the pixels, of a file that is `in_parts`."""
-        raise NotImplementedError
+        """Return what `samples` and `mask` give of a part of the pixels; if not `in_parts`, all are decoded for it."""
+        top, left, high, wide = box
+        place, found, valid = (slice(top, top + high), slice(left, left + wide)), self.samples(bands), self.mask()
+        return found[place], None if valid is None else valid[place]
 
     def raster(self, channels: Sequence[int] | None = None, window: Part | None = None) -> Raster:
         """Decode the bands `channels`, from 0, in that order; None for all but alpha.
@@ -102,14 +104,11 @@ class Opened(ABC):
             raise NotReadError(f"{layout.count} band{'s' * (layout.count != 1)}, where {asked or 'some'} are read")
         masked = layout.alpha is not None and layout.alpha not in chosen
         bands = [*chosen, layout.alpha] if masked and layout.alpha is not None else chosen
-        if window is not None and self.in_parts():
-            found, valid = self.part(bands, window.box(self.size[1], self.size[0]))
-        else:
+        if window is None:
             found, valid = self.samples(bands), self.mask()
-            if window is not None:
-                top, left, high, wide = window.box(*found.shape[:2])
-                place = slice(top, top + high), slice(left, left + wide)
-                found, valid = found[place], None if valid is None else valid[place]
+        else:
+            width, height = self.upright_size()
+            found, valid = self.part(bands, window.box(height, width))
         if masked:
             there = found[..., -1] > 0
             found, valid = found[..., :-1], there if valid is None else valid & there

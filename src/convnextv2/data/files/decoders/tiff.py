@@ -78,7 +78,21 @@ def _is_pillows(tags: Mapping[int, tuple[int, ...]]) -> bool:
     return in_strips and nothing_else and photometric in (_WHITE_IS_ZERO, _GREY, _RGB) and compression in (1, 5)
 
 
-class TiffByPillow(PillowImage):
+class _InParts(Opened):
+    """What both readers of TIFF share: parts of large files."""
+
+    _bands: TiffBands
+
+    def in_parts(self) -> bool:
+        """See `Opened.in_parts`."""
+        return self.size[0] * self.size[1] > _SMALL and self._bands.in_parts()
+
+    def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """See `Opened.part`."""
+        return self._bands.part(bands, box) if self.in_parts() else super().part(bands, box)
+
+
+class TiffByPillow(_InParts, PillowImage):
     """See `_is_pillows`."""
 
     def __init__(self, stream: BinaryIO, directories: TiffDirectories) -> None:
@@ -103,20 +117,12 @@ class TiffByPillow(PillowImage):
         """See `Opened.mask`."""
         return self._bands.mask() if self._directories.pages(2) > 1 else None
 
-    def in_parts(self) -> bool:
-        """See `Opened.in_parts`."""
-        return self.size[0] * self.size[1] > _SMALL and self._bands.in_parts()
-
-    def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """See `Opened.part`."""
-        return self._bands.part(bands, box)
-
     @cached_property
-    def _bands(self) -> TiffBands:
+    def _bands(self) -> TiffBands:  # pyright: ignore[reportIncompatibleVariableOverride]
         return TiffBands(self._file, super().read)
 
 
-class TiffImage(Opened):
+class TiffImage(_InParts):
     """The first page of a TIFF, by tifffile."""
 
     def __init__(self, stream: BinaryIO, page: Any, directories: TiffDirectories) -> None:
@@ -160,16 +166,8 @@ class TiffImage(Opened):
         """See `Opened.mask`."""
         return self._bands.mask()
 
-    def in_parts(self) -> bool:
-        """See `Opened.in_parts`."""
-        return self.size[0] * self.size[1] > _SMALL and self._bands.in_parts()
-
-    def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """See `Opened.part`."""
-        return self._bands.part(bands, box)
-
     @cached_property
-    def _bands(self) -> TiffBands:
+    def _bands(self) -> TiffBands:  # pyright: ignore[reportIncompatibleVariableOverride]
         return TiffBands(self._stream, self._index_or_read)
 
     def _index_or_read(self) -> Image.Image | Values:
