@@ -51,7 +51,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.uv
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/.uv
-	$(INSTALL) --editable ".[tensorboard,timm,hub]" --group test --group check
+	$(INSTALL) --editable ".[dicom,heic,hub,slides,tensorboard,timm]" --group test --group check
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.uv

@@ -183,8 +183,6 @@ def box(brand):
 @pytest.mark.parametrize(
     ("content", "named", "advice"),
     [
-        (box(b"heic"), "HEIC", "PNG or JPEG"),
-        (box(b"mif1"), "HEIC", "PNG or JPEG"),
         (box(b"isom"), "video", "frames"),
         (box(b"qt  "), "video", "frames"),
         (b"RIFF\0\0\0\0AVI LIST", "video (AVI)", "frames"),
@@ -199,7 +197,7 @@ def box(brand):
         (b"P6 2 2 255\n" + bytes(12), "PNM", "PNG or JPEG"),
         (b"8BPS\0\1", "Photoshop", "PNG or JPEG"),
         (b"\xff\x0a" + bytes(20), "JPEG XL", "PNG or JPEG"),
-        (bytes(128) + b"DICM" + bytes(50), "DICOM", "TIFF"),
+        (bytes(128) + b"DICM" + bytes(50), "DICOM", "leave it out"),
         (b"\x89HDF\r\n\x1a\n", "HDF5", "TIFF"),
         (b"SIMPLE  =                    T", "FITS", "TIFF"),
         (b"II*\0\x10\0\0\0CR\2\0", "raw file", "develop"),

@@ -27,10 +27,10 @@ def test_a_video_is_to_be_taken_apart(tmp_path: Path) -> None:
 def test_a_folder_of_foreign_files_says_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "phone").mkdir()
     for number in range(3):
-        (tmp_path / "phone" / f"{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+        (tmp_path / "phone" / f"{number}.JXL").write_bytes(b"\xff\x0a" + bytes(20))
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(
-        UserError, match=r"\(3 \.heic, 1 \.txt\); 0\.HEIC is HEIC, which is not read: convert it to PNG"
+        UserError, match=r"\(3 \.jxl, 1 \.txt\); 0\.JXL is JPEG XL, which is not read: convert it to PNG"
     ):
         list_images(tmp_path)
     (tmp_path / "notes").mkdir()

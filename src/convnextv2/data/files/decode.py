@@ -56,7 +56,7 @@ def decode(
     """Decode one image.
 
     Args:
-        path: a JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF or JPEG 2000 file, whatever its name ends with.
+        path: a JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC, JPEG 2000 or DICOM file, whatever its name ends with.
         channels: 1 for grey, 3 for RGB.
         max_pixels: largest width times height; checked before any pixel is decoded.
         min_side: lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size (much faster) as long as
@@ -147,7 +147,7 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())[:200]
     if isinstance(error, OSError | SyntaxError | NotReadError | ValueError) and text:
         return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"damaged, or of a kind that is not read ({type(error).__name__}{': ' * bool(text)}{text})"
 
 
 def to_pixels(image: Image.Image | Values, channels: int, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
@@ -196,7 +196,7 @@ class _PillowSettings:
             if self._inside == 0:
                 self._warnings = warnings.catch_warnings()
                 self._warnings.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
+                warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\.")
                 self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             self._inside += 1
 

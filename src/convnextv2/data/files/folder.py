@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convnextv2.data.files.decode import MAX_PIXELS, opened
+from convnextv2.data.files.decoders.dicom import is_dicom
 from convnextv2.data.files.decoders.opened import Opened
 from convnextv2.data.files.decoders.others import known_kind
+from convnextv2.data.files.decoders.slide import EXTENSIONS as SLIDES
 from convnextv2.data.files.in_memory import ImagesInMemory
 from convnextv2.data.files.path_list import PathList
 from convnextv2.errors import UserError
@@ -28,12 +30,16 @@ if TYPE_CHECKING:
 
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp"),
-    *(".avif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx"),
+    *(".avif", ".heic", ".heif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".dcm", ".dicom"),
+    *SLIDES,
 )
 """Extensions (in any case) of the files in a folder that are taken for images."""
 
 ARRAYS = (".npy", ".npz")
 """Extensions of files that are taken for images in a folder without any of `EXTENSIONS`; else they may be features."""
+
+UNNAMED = ("",)
+"""Files without an extension are taken for images in a folder without any other, if the first of them is DICOM."""
 
 
 @dataclass(frozen=True, init=False)
@@ -188,9 +194,12 @@ def _cannot_look_into(folder: Path, error: OSError) -> UserError:
 def _list_folder(root: Path) -> ImageList:
     folders, ignored = _walk(root)
     names = PathList(_in_order(folders))
-    if not names and any(extension in ignored for extension in ARRAYS):
-        folders, ignored = _walk(root, ARRAYS)
-        names = PathList(_in_order(folders))
+    for instead in (ARRAYS, UNNAMED):
+        if not names and any(extension in ignored for extension in instead):
+            if instead == UNNAMED and not is_dicom(_head(next(_files(root, "")))):
+                continue
+            folders, ignored = _walk(root, instead)
+            names = PathList(_in_order(folders))
     if not names:
         raise UserError(_nothing_found(root, ignored))
     return ImageList(root, names, root, dict(sorted(ignored.items())))
@@ -282,13 +291,18 @@ def _files(root: Path, extension: str) -> Iterator[Path]:
 
 def _kind_of(path: Path) -> str | None:
     """What a file is that is not read, and what to do with it, if its first bytes tell."""
+    return known_kind(_head(path))
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; none if it cannot be read."""
     try:
         if path.is_file():
             with path.open("rb") as file:
-                return known_kind(file.read(512))
+                return file.read(512)
     except OSError:
         pass
-    return None
+    return b""
 
 
 def _no_list(source: Path) -> UserError:

@@ -73,8 +73,8 @@ class Opened(ABC):
     def samples(self, bands: Sequence[int]) -> NDArray[Any]:
         """Decode some bands, upright: (H, W, len(bands)), any numbers, as the file holds them."""
 
-    def mask(self) -> NDArray[np.bool_] | None:
-        """Return where the file says that there are pixels, bool (H, W), beside its alpha; None if it does not."""
+    def mask(self, bands: Sequence[int]) -> NDArray[np.bool_] | None:
+        """Return where these bands have pixels, bool (H, W), as the file says beside its alpha; None if it does not."""
         return None
 
     def in_parts(self) -> bool:
@@ -84,7 +84,7 @@ class Opened(ABC):
     def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Return what `samples` and `mask` give of a part of the pixels; if not `in_parts`, all are decoded for it."""
         top, left, high, wide = box
-        place, found, valid = (slice(top, top + high), slice(left, left + wide)), self.samples(bands), self.mask()
+        place, found, valid = (slice(top, top + high), slice(left, left + wide)), self.samples(bands), self.mask(bands)
         return found[place], None if valid is None else valid[place]
 
     def raster(self, channels: Sequence[int] | None = None, window: Part | None = None) -> Raster:
@@ -105,7 +105,7 @@ class Opened(ABC):
         masked = layout.alpha is not None and layout.alpha not in chosen
         bands = [*chosen, layout.alpha] if masked and layout.alpha is not None else chosen
         if window is None:
-            found, valid = self.samples(bands), self.mask()
+            found, valid = self.samples(bands), self.mask(bands)
         else:
             width, height = self.upright_size()
             found, valid = self.part(bands, window.box(height, width))

@@ -35,7 +35,6 @@ _BY_START: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF\r\n\x1a\n", "HDF5", _WRITE),
     (b"CDF\1", "NetCDF", _WRITE),
     (b"CDF\2", "NetCDF", _WRITE),
-    (b"\x93NUMPY", "a NumPy array", _WRITE),
     (b"MATLAB 5.0", "MATLAB's data", _WRITE),
     (b"ZISRAWFILE", "a microscope's file (CZI)", _EXPORT),
     (b"\xda\xce\xbe\n", "a microscope's file (ND2)", _EXPORT),
@@ -69,10 +68,7 @@ _BY_START: tuple[tuple[bytes, str, str], ...] = (
     (b"MZ", "a program", _PICTURES),
 )  # fmt: skip
 
-_BY_BRAND = {
-    **dict.fromkeys(("heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"), ("HEIC", _CONVERT)),
-    "crx ": ("a camera's raw file (CR3)", "develop it to TIFF, PNG or JPEG"),
-}
+_BY_BRAND = {"crx ": ("a camera's raw file (CR3)", "develop it to TIFF, PNG or JPEG")}
 """By the brand of an ISO file, which stands after `ftyp`; any other is a video."""
 
 _TEXTS: tuple[tuple[bytes, str, str], ...] = (
@@ -99,8 +95,6 @@ def _found(head: bytes) -> tuple[str, str] | None:
         return ("video (AVI)", _FRAMES) if head[8:12] == b"AVI " else ("sound (WAV)", _PICTURES)
     if head[257:262] == b"ustar":
         return "a tar archive", _UNPACK
-    if head[128:132] == b"DICM":
-        return "DICOM", "convert it to TIFF or PNG"
     if head[344:348] in (b"n+1\0", b"ni1\0"):
         return "NIfTI", _WRITE
     if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"1234567Ff" and head[2:3].isspace():

@@ -1,4 +1,4 @@
-"""Which decoder reads a file: one table, by the content of the file and not by its name."""
+"""Which decoder reads a file: one table, by the content of the file and not by its name, but for whole slides."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from convnextv2.data.files.decoders.arrays import ArrayFile, is_array
+from convnextv2.data.files.decoders.dicom import is_dicom, open_dicom
+from convnextv2.data.files.decoders.heic import is_heic, open_heic
 from convnextv2.data.files.decoders.jpeg2000 import is_jpeg2000, open_jpeg2000
 from convnextv2.data.files.decoders.opened import NotReadError, Opened
 from convnextv2.data.files.decoders.others import known_kind
 from convnextv2.data.files.decoders.pillow import READS_AVIF, PillowImage
 from convnextv2.data.files.decoders.png import WidePng, is_wide_png
+from convnextv2.data.files.decoders.slide import is_slide, open_slide
 from convnextv2.data.files.decoders.tiff import is_tiff, open_tiff
 
-SUPPORTED = "JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, NumPy arrays"
+SUPPORTED = "JPEG, PNG, WebP, TIFF, GIF, BMP, AVIF, HEIC, JPEG 2000, DICOM, NumPy arrays, whole slides"
 
 _HEAD = 512
 
@@ -47,11 +50,13 @@ def _open_avif(stream: BinaryIO) -> Opened:
 
 
 DECODERS: tuple[Decoder, ...] = (
+    Decoder(is_dicom, open_dicom),  # some begin as TIFF does
     Decoder(is_wide_png, WidePng),
     Decoder(_is_pillows, PillowImage),
     Decoder(is_tiff, open_tiff),
     Decoder(is_jpeg2000, open_jpeg2000),
     Decoder(_is_avif, _open_avif),
+    Decoder(is_heic, open_heic),
     Decoder(is_array, ArrayFile),
 )
 """The first that recognises a file opens it."""
@@ -62,6 +67,9 @@ def open_image(stream: BinaryIO) -> Opened:
 
     Raises NotReadError for a file of another kind or of none; damaged headers raise whatever their reader does.
     """
+    slide = open_slide(stream) if is_slide(stream) else None
+    if slide is not None:
+        return slide
     head = stream.read(_HEAD)
     stream.seek(0)
     for decoder in DECODERS:

@@ -113,9 +113,9 @@ class TiffByPillow(_InParts, PillowImage):
         """See `Opened.samples`."""
         return self._bands.samples(bands) if self._directories.pages(2) > 1 else super().samples(bands)
 
-    def mask(self) -> NDArray[np.bool_] | None:
+    def mask(self, bands: Sequence[int]) -> NDArray[np.bool_] | None:
         """See `Opened.mask`."""
-        return self._bands.mask() if self._directories.pages(2) > 1 else None
+        return self._bands.mask(bands) if self._directories.pages(2) > 1 else None
 
     @cached_property
     def _bands(self) -> TiffBands:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -162,9 +162,9 @@ class TiffImage(_InParts):
         """See `Opened.samples`."""
         return self._bands.samples(bands)
 
-    def mask(self) -> NDArray[np.bool_] | None:
+    def mask(self, bands: Sequence[int]) -> NDArray[np.bool_] | None:
         """See `Opened.mask`."""
-        return self._bands.mask()
+        return self._bands.mask(bands)
 
     @cached_property
     def _bands(self) -> TiffBands:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -83,32 +84,35 @@ class TiffBands:
 
     def in_parts(self) -> bool:
         """See `Opened.in_parts`: TIFF in upright tiles or strips of whole bytes."""
-        first = self._pages[0]
-        bits = first.bitspersample
-        return (
-            not self._coded
-            and int(first.tags.valueof(274, 1)) == 1
-            and not isinstance(bits, tuple)
-            and int(bits) % 8 == 0
-            and int(bits) == 8 * first.dtype.itemsize
-        )
+        return not self._coded and _is_of_whole_bytes(self._pages[0])
 
     def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """See `Opened.part`."""
         numbers = sorted({band // self._each for band in bands})
         pages = {number: self._part_of(self._pages[number], box) for number in numbers}
         found = [pages[band // self._each][..., band % self._each] for band in bands]
-        whole = self.mask()
+        return np.stack(found, axis=2), self._part_of_mask(box)
+
+    def _part_of_mask(self, box: Box) -> NDArray[np.bool_] | None:
+        """A part of the mask; one of single bits is decoded whole, once."""
+        if self._mask is None:
+            return None
+        if _is_of_whole_bytes(self._mask):
+            return self._part_of(self._mask, box)[..., 0] > 0
         top, left, high, wide = box
-        return np.stack(found, axis=2), None if whole is None else whole[top : top + high, left : left + wide]
+        return self._whole_mask[top : top + high, left : left + wide]
+
+    @cached_property
+    def _whole_mask(self) -> NDArray[np.bool_]:
+        return self._decoded(self._mask)[..., 0] > 0
 
     def _part_of(self, page: Any, box: Box) -> NDArray[Any]:
         self._check(page, embedded=False)
         return self._meant(page, part_of(self._stream, page, box))
 
-    def mask(self) -> NDArray[np.bool_] | None:
-        """See `Opened.mask`."""
-        return None if self._mask is None else self._decoded(self._mask)[..., 0] > 0
+    def mask(self, bands: Sequence[int]) -> NDArray[np.bool_] | None:
+        """See `Opened.mask`: of all bands alike."""
+        return None if self._mask is None else self._whole_mask
 
     def _of_first(self) -> NDArray[Any]:
         """The first page as `Opened.read` gives it, (H, W, N); a palette that is a ramp by its index."""
@@ -161,6 +165,17 @@ class TiffBands:
             channels = re.findall(r"<(?:\w+:)?Channel\b[^>]*?\bName=\"([^\"]*)\"", ome)
             found = [_plain(name) for name in channels] if len(channels) == count else found
         return tuple(found) if any(found) else ()
+
+
+def _is_of_whole_bytes(page: Any) -> bool:
+    """Whether a page is upright and its samples are of whole bytes, so that a part of it can be decoded."""
+    bits = page.bitspersample
+    return (
+        int(page.tags.valueof(274, 1)) == 1
+        and not isinstance(bits, tuple)
+        and int(bits) % 8 == 0
+        and int(bits) == 8 * page.dtype.itemsize
+    )
 
 
 def _plain(name: str) -> str:
