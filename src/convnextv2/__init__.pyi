@@ -212,7 +212,8 @@ def classify(
             a file of `convnextv2 stats`.
         show: Which bands figures show as red, green and blue: one to three of those read, by number or name, as 4,3,2;
             by default those named red, green and blue, else the first three.
-        inflate: How to adapt the stem if in_chans differs from init: repeat, mean, or a list of channels as 0,1,2,0.
+        inflate: How to adapt the stem if the channels differ from those of init: repeat (by name, where both sides have
+            the same names), mean, a list of channels as 0,1,2,0, or a table as red=0,green=1,nir=red.
         model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
         image_size: Pixels on a side of what the model sees; by default that of init, else as the files, 224 at most.
         stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4 from 128 pixels on, 2 from
@@ -502,7 +503,8 @@ def pretrain(
             a file of `convnextv2 stats`.
         show: Which bands figures show as red, green and blue: one to three of those read, by number or name, as 4,3,2;
             by default those named red, green and blue, else the first three.
-        inflate: How to adapt the stem if in_chans differs from init: repeat, mean, or a list of channels as 0,1,2,0.
+        inflate: How to adapt the stem if the channels differ from those of init: repeat (by name, where both sides have
+            the same names), mean, a list of channels as 0,1,2,0, or a table as red=0,green=1,nir=red.
         model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
         image_size: Pixels on a side of what the model sees; by default that of init, else as the files, 224 at most.
         stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4 from 128 pixels on, 2 from

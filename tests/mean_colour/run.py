@@ -99,7 +99,7 @@ class MeanColourRun(TaskRun[MeanColourSettings]):
         return build(self._describe())
 
     def fill(self, init) -> str:
-        return fill_encoder(self.model, init, self.settings.inflate)
+        return fill_encoder(self.model, init, self.settings.inflate, names=self.channel_names)
 
     def model_info(self) -> dict[str, Any]:
         return {"options": self.options}

@@ -1,6 +1,7 @@
 """Bands from the command to every verb: statistics, training, resume, and the uses of a model that knows its bands."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from small_run import SMALL, SMALL_CLASSIFIER, run_losses, same, saved_weights
 
 import convnextv2
 from convnextv2.data.loading.statistics import Statistics, read_statistics
-from convnextv2.errors import UserError
+from convnextv2.errors import Notice, UserError
 from convnextv2.records import Bands, Preprocessing
 
 BANDS = 5
@@ -230,6 +231,14 @@ def test_bands_in_files_of_their_own_go_the_whole_way(scenes, tmp_path):
     assert (held.names, held.files) == (("red", "nir"), ("{id}_red.tif", "{id}_nir.tif"))
     found = convnextv2.embed(run, split, workers=0)
     assert len(found.names) == 16
+    swapped = {"bands": "{id}_nir.tif,{id}_red.tif", "init": run}
+    other = convnextv2.pretrain(split, tmp_path / "by_name", **SMALL | QUICK | swapped).run
+    assert convnextv2.load(other).preprocessing == replace(
+        convnextv2.load(run).preprocessing,
+        bands=replace(held, channels=(1, 0), files=tuple(swapped["bands"].split(","))),
+    )
+    other = convnextv2.pretrain(split, tmp_path / "swapped", **SMALL | QUICK | swapped, channels="nir,red").run
+    assert "stem inflated from 2 channels to 2 (nir=1,red=0)" in (other / "log.txt").read_text()
     together = convnextv2.pretrain(scenes, tmp_path / "one", **SMALL | QUICK, channels="1,4").run
     other = convnextv2.embed(together, scenes, workers=0)
     assert run_losses(run) == run_losses(together)
@@ -276,3 +285,53 @@ def test_changes_of_bands_in_training(scenes, picture_folder, tmp_path):
     convnextv2.pretrain(scenes, tmp_path / "turned", **SMALL | QUICK, orientation="any", crops_per_image=3)
     with pytest.raises(UserError, match="are for bands, and these are pictures"):
         convnextv2.classify(picture_folder, tmp_path / "other", **how, band_jitter=0.1)
+
+
+def named(path, values, names):
+    items = "".join(f'<Item name="DESCRIPTION" sample="{k}" role="description">{n}</Item>' for k, n in enumerate(names))
+    tags = [(42112, "s", 0, f"<GDALMetadata>{items}</GDALMetadata>", True)]
+    tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig", extratags=tags)
+
+
+@pytest.fixture(scope="module")
+def named_bands(tmp_path_factory):
+    """Folders of the same scenes: bands in one order, in another with one more, of other names, and as 8 bits."""
+    root, names = tmp_path_factory.mktemp("named"), ["blue", "green", "red", "nir", "swir"]
+    for name in ("own", "other", "foreign", "bytes"):
+        (root / name).mkdir()
+    for number in range(8):
+        values, file = scene(number), f"{number}.tif"
+        named(root / "own" / file, values, names)
+        named(
+            root / "other" / file, values[..., [4, 2, 0, 0, 3, 1]], ["swir", "red", "coastal", "blue", "nir", "green"]
+        )
+        named(root / "foreign" / file, values, ["VV", "VH", "HH", "HV", "angle"])
+        named(root / "bytes" / file, (values >> 6).astype(np.uint8), names)
+    run = convnextv2.pretrain(root / "own", root / "run", **SMALL | QUICK).run
+    return root, run
+
+
+def test_bands_are_found_by_their_names(named_bands, tmp_path):
+    root, run = named_bands
+    expected = convnextv2.embed(run, root / "own", workers=0).features
+    with pytest.warns(Notice, match=r"in another order than in training, and read by their names, blue, green, red"):
+        found = convnextv2.embed(run, root / "other", workers=0).features
+    assert np.array_equal(found, expected)
+    further = convnextv2.pretrain(root / "other", tmp_path / "further", init=run, **SMALL | QUICK).run
+    held = convnextv2.load(further).preprocessing
+    assert (held.bands.channels, held.bands.count) == ((3, 5, 1, 4, 0), 6)
+    assert held.mean == convnextv2.load(run).preprocessing.mean
+    same_pixels = convnextv2.pretrain(root / "own", tmp_path / "same", init=run, **SMALL | QUICK).run
+    assert run_losses(further) == run_losses(same_pixels)
+
+
+def test_other_bands_and_other_values_are_told(named_bands):
+    root, run = named_bands
+    with pytest.warns(
+        Notice, match=r"trained on the bands blue, .*, and these are VV, VH, HH, HV, angle: .* by their pla"
+    ):
+        convnextv2.embed(run, root / "foreign", workers=0)
+    with pytest.warns(
+        Notice, match=r"values are from \d+ to \d+, and in training they were from 0 to \d+: give files in"
+    ):
+        convnextv2.embed(run, root / "bytes", workers=0)

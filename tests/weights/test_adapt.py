@@ -99,3 +99,45 @@ def test_what_fits_is_left_as_it_is():
 def test_other_maps_are_refused(how):
     with pytest.raises(UserError, match=r"inflate"):
         inflate(torch.zeros(8, 3, 4, 4), 4, how)
+
+
+def test_a_table_of_names_says_which_channel_goes_where():
+    weight, names, had = torch.randn(8, 3, 4, 4), ("Red", "nir", "blue"), ("red", "green", "blue")
+    by_hand = inflate(weight, 3, "0,0,2")
+    for table in ("red=0,nir=0,blue=2", " Nir = red, red=red ,blue=blue"):
+        assert torch.equal(inflate(weight, 3, table, names=names, had=had), by_hand)
+
+
+def test_channels_of_the_same_names_take_each_others_place():
+    old, images = small(4, 4), torch.randn(2, 4, 64, 64)
+    had = ("red", "green", "blue", "nir")
+    same = {"in_chans": 3, "stem_stride": 4, "had": had}
+    tensors, said = adapt(old.state_dict(), names=("NIR", "Red", "green"), **same)
+    assert said == ["stem inflated from 4 channels to 3 (NIR=3,Red=0,green=1)"]
+    new = small(3, 4)
+    new.load_state_dict(tensors)
+    images[:, 2] = 0  # which the new one does not see
+    assert torch.allclose(new(images[:, [3, 0, 1]]), old(images), atol=1e-5)
+    _, said = adapt(old.state_dict(), names=("red", "green", "swir"), **same)
+    assert said == ["stem inflated from 4 channels to 3 (repeat)"]
+    tensors, said = adapt(old.state_dict(), in_chans=4, stem_stride=4, names=had, had=had)
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("red=0,green=1", r"nir is left out; the bands are red, green, nir"),
+        ("red=0,green=1,swir=2", r"there is no band swir; the bands are red, green, nir"),
+        ("red=0,green=1,nir=3", r"inflate=?'?nir=3'?: give a number from 0 to 2 or one of red, green, blue"),
+        ("red=0,green=1,nir", r"inflate=?'?nir'?: give a number from 0 to 2"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(table, says):
+    with pytest.raises(UserError, match=says):
+        inflate(torch.zeros(8, 3, 4, 4), 3, table, names=("red", "green", "nir"), had=("red", "green", "blue"))
+
+
+def test_a_table_needs_names():
+    with pytest.raises(UserError, match=r"the bands have no names; list the old channel of each, as 0,1,2,0"):
+        inflate(torch.zeros(8, 3, 4, 4), 2, "red=0,nir=1")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,20 +16,24 @@ from convnextv2.data.files.band_files import as_patterns, images_of_bands
 from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.look import look
+from convnextv2.data.files.raster import Window
 from convnextv2.data.files.reading import ANY
-from convnextv2.data.files.survey import as_channels
+from convnextv2.data.files.survey import as_channels, by_name, survey
 from convnextv2.data.files.tiles import tiled
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.loading.read_each import read_each
 from convnextv2.data.loading.statistics import chosen, read_statistics
 from convnextv2.engine import machine
-from convnextv2.errors import Notice, UserError, spelled
+from convnextv2.errors import BadImageError, Notice, UserError, spelled
 from convnextv2.inference.predictor import InputSpec
 from convnextv2.inference.settings import InferenceSettings
-from convnextv2.records import Preprocessing
+from convnextv2.records import Bands, Preprocessing
 from convnextv2.settings import as_value_range
 
 _LOOKED_AT = 16  # files
+_LOOKED_INTO = 4  # files, of which a part is decoded
+_PART = 512  # pixels on a side of it
+_NARROW = 0.1  # of the range of training; of 12 bits as 8 a sixteenth is left
 
 
 def as_listed(images: ImageList, preprocessing: Preprocessing, settings: InferenceSettings) -> ImageList:
@@ -80,7 +86,7 @@ def as_read(images: ImageList, spec: InputSpec, settings: InferenceSettings) -> 
     if spec.preprocessing.bands is not None:
         if settings.value_range is not None:
             raise UserError("--value-range: the model was trained on numbers, and knows what they mean; leave it out")
-        return spec
+        return _as_bands_read(images, spec, spec.preprocessing.bands)
     value_range = spec.preprocessing.value_range
     found = look(images, value_range, files=_LOOKED_AT, max_pixels=settings.max_pixels)
     said = ""
@@ -96,6 +102,55 @@ def as_read(images: ImageList, spec: InputSpec, settings: InferenceSettings) -> 
     if said:
         warnings.warn(spelled(said), Notice, stacklevel=3)
     return spec
+
+
+def _as_bands_read(images: ImageList, spec: InputSpec, bands: Bands) -> InputSpec:
+    """The same with the model's bands at their places in these files, which may have them in another order.
+
+    Warns of files that name other bands, and of values that the model was not trained on.
+    """
+    try:
+        found = survey(images, bands.files, max_pixels=ANY)
+    except UserError:  # each file says for itself why it cannot be read
+        return spec
+    places = by_name(bands.names, found)
+    said = ""
+    if not bands.files and places is not None and places != bands.channels:
+        here = replace(bands, count=found.count, channels=places)
+        spec = replace(spec, preprocessing=replace(spec.preprocessing, bands=here))
+        said = f"the bands are in another order than in training, and read by their names, {', '.join(bands.names)}"
+    elif not bands.files and places is None and bands.names and all(bands.names) and any(found.names):
+        said = (
+            f"the model was trained on the bands {', '.join(bands.names)}, and these are"
+            f" {', '.join(name or '?' for name in found.names)}: they are read by their places"
+        )
+    said = "; ".join(filter(None, (said, _unlike(images, spec))))
+    if said:
+        warnings.warn(spelled(said), Notice, stacklevel=4)
+    return spec
+
+
+def _unlike(images: ImageList, spec: InputSpec) -> str:
+    """How the values of a few images are of another range than those of training; empty if they are not."""
+    limits, reading = np.array(spec.preprocessing.limits), spec.reading()
+    count, found = min(_LOOKED_INTO, len(images)), []
+    for index in sorted({number * len(images) // count for number in range(count)}):
+        with contextlib.suppress(BadImageError):
+            raster = reading.raster(images, index, None if images.tiles else Window(0.5, 0.5, _PART))
+            there = np.ones(raster.values.shape[:2], bool) if raster.valid is None else raster.valid
+            found.append(raster.values[there].astype(np.float64))
+    values = np.concatenate(found) if found else np.empty((0, len(limits)))
+    if not len(values):
+        return ""
+    low, high = np.percentile(values, (1, 99), axis=0)
+    outside = float(((values < limits[:, 0]) | (values > limits[:, 1])).mean())
+    share = float(np.median((high - low) / (limits[:, 1] - limits[:, 0])))
+    if outside <= 0.5 and share >= _NARROW:
+        return ""
+    return (
+        f"nearly all values are from {low.min():g} to {high.max():g}, and in training they were from"
+        f" {limits[:, 0].min():g} to {limits[:, 1].max():g}: give files in the same units"
+    )
 
 
 @dataclass(frozen=True)

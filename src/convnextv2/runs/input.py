@@ -8,7 +8,7 @@ from pathlib import Path
 from convnextv2.atomic import write_text_atomically
 from convnextv2.data.files.band_files import as_patterns
 from convnextv2.data.files.folder import ImageList
-from convnextv2.data.files.survey import Survey, as_channels, names_of_picked, picked, survey
+from convnextv2.data.files.survey import Survey, as_channels, by_name, names_of_picked, picked, survey
 from convnextv2.data.loading.statistics import Statistics, chosen, imagenets, read_statistics, same_bands, statistics
 from convnextv2.errors import UserError
 from convnextv2.records import Bands, Preprocessing
@@ -111,8 +111,16 @@ def _showing(preprocessing: Preprocessing, asked: tuple[str, ...]) -> Preprocess
 def _bands(
     found: Survey, channels: tuple[str, ...], patterns: tuple[str, ...], nodata: float | None, before: Bands | None
 ) -> Bands:
-    if before is not None and not channels and before.count == found.count:
-        return replace(before, nodata=before.nodata if nodata is None else nodata)
+    """The bands to read: those that are picked; else those of the weights to start from, by their names or, where the
+    files are alike, by their places; else all.
+    """
+    if before is not None and not channels:
+        nodata = before.nodata if nodata is None else nodata
+        places = by_name(before.names, found)
+        if places is not None:
+            return replace(before, count=found.count, channels=places, files=patterns, nodata=nodata)
+        if (before.count, before.files) == (found.count, patterns):
+            return replace(before, nodata=nodata)
     bands = picked(channels, found)
     return Bands(found.count, bands, names_of_picked(bands, found), patterns, nodata=nodata)
 
@@ -124,7 +132,8 @@ def _with_statistics(
     some = f"{len(bands.channels)} of {found.count}" if len(bands.channels) < found.count else f"{found.count}"
     title = f"{some} band{'s' * (found.count != 1)} of the images are read as numbers"
     if s.stats == "auto" and held is not None and held.bands is not None and same_bands(held.bands, bands):
-        return Input(held, (f"{title}, with the statistics of the weights to start from",))
+        own = replace(held.bands, count=bands.count, channels=bands.channels, files=bands.files)
+        return Input(replace(held, bands=own), (f"{title}, with the statistics of the weights to start from",))
     if s.stats not in ("auto", "imagenet"):
         given = read_statistics(Path(s.stats))
         own = given.read_as

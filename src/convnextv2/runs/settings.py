@@ -148,7 +148,8 @@ class ModelSettings(RunSettings):
     """Which bands figures show as red, green and blue: one to three of those read, by number or name, as 4,3,2; by
     default those named red, green and blue, else the first three."""
     inflate: str = "repeat"
-    """How to adapt the stem if --in-chans differs from --init: repeat, mean, or a list of channels as 0,1,2,0."""
+    """How to adapt the stem if the channels differ from those of --init: repeat (by name, where both sides have the
+    same names), mean, a list of channels as 0,1,2,0, or a table as red=0,green=1,nir=red."""
     model: str | None = None
     """convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of --init, else convnextv2_atto."""
     image_size: int | None = None

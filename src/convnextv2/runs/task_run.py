@@ -30,6 +30,7 @@ from convnextv2.runs.input import choose_input, patterns_of
 from convnextv2.runs.settings import PUBLISHED_SIZE, PUBLISHED_STEM, ModelSettings, size_for, stem_for
 from convnextv2.settings import as_value_range
 from convnextv2.text import shown
+from convnextv2.weights.adapt import COLOURS
 from convnextv2.weights.files import checkpoint_of
 from convnextv2.weights.init import ArchitectureRequest, history, preprocessing_for
 from convnextv2.weights.load import read
@@ -275,6 +276,14 @@ class TaskRun(ABC, Generic[S]):
             self.preprocessing.value_range,
             self.preprocessing.bands,
         )
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """What the channels of the images are called, "" for one without a name; empty if none has one."""
+        bands = self.preprocessing.bands
+        if bands is not None:
+            return bands.names
+        return COLOURS if self.architecture.in_chans == 3 else ()
 
     def image_set(
         self, transform: Transform, targets: Targets | None = None, *, crops: int = 1, window: int | None = None

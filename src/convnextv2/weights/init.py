@@ -15,7 +15,7 @@ from convnextv2.models.config import TIMM_PREFIX, BackboneConfig, EncoderConfig,
 from convnextv2.models.timm_backbone import TimmBackbone
 from convnextv2.records import Preprocessing
 from convnextv2.text import composed, shown
-from convnextv2.weights.adapt import STEM, adapt
+from convnextv2.weights.adapt import COLOURS, STEM, adapt
 from convnextv2.weights.model_file import ModelFile, TrainingStep
 from convnextv2.weights.strict import check
 
@@ -127,19 +127,25 @@ def history(init: ModelFile | None) -> tuple[TrainingStep, ...]:
 
 
 def fill_backbone(
-    model: ConvNeXt | TimmBackbone, init: ModelFile, classes: Sequence[str], inflate: str = "repeat"
+    model: ConvNeXt | TimmBackbone,
+    init: ModelFile,
+    classes: Sequence[str],
+    inflate: str = "repeat",
+    *,
+    names: Sequence[str] = (),
 ) -> str:
     """Load a file's encoder into a backbone; returns a summary of how stem and head were loaded.
 
     Everything but the head loads, or nothing does: LoadError lists what is missing, unexpected or misshaped.
     The head is loaded from a classifier of exactly the same classes, else stays as initialised. The stem is adapted
-    to other channels and to another stride (see `weights.adapt`; inflate: its `how`).
+    to other channels and to another stride (see `weights.adapt`; inflate: its `how`; names: of the model's channels).
     """
     info, target = init.info, model.state_dict()
     same = info.kind == "classifier" and tuple(map(composed, classes)) == tuple(map(composed, info.classes))
     head, encoder, said = _head_names(model), init.encoder(), []
     if isinstance(model, ConvNeXt) and STEM in encoder:
-        encoder, said = adapt(encoder, in_chans=model.in_chans, stem_stride=model.stem_stride, how=inflate)
+        stem = {"in_chans": model.in_chans, "stem_stride": model.stem_stride, "how": inflate}
+        encoder, said = adapt(encoder, **stem, names=names, had=_channel_names(init))
     tensors = {name: value for name, value in encoder.items() if same or name not in head}
     needed = {name: tuple(value.shape) for name, value in target.items() if same or name not in head}
     size = getattr(model, "image_size", None) or info.image_size
@@ -158,17 +164,29 @@ def fill_backbone(
     return "; ".join([f"encoder from {init.path}{had}; a new head for {len(classes)} classes", *said])
 
 
-def fill_encoder(model: nn.Module, init: ModelFile, inflate: str = "repeat", *, rest_is: str = "rest") -> str:
+def _channel_names(init: ModelFile) -> tuple[str, ...]:
+    """What the channels of a file are called, as far as they are known."""
+    bands = init.info.preprocessing.bands
+    if bands is not None:
+        return bands.names
+    return COLOURS if len(init.info.preprocessing.mean) == 3 else ()
+
+
+def fill_encoder(
+    model: nn.Module, init: ModelFile, inflate: str = "repeat", *, rest_is: str = "rest", names: Sequence[str] = ()
+) -> str:
     """Load a file into a model that holds a `ConvNeXt` as `encoder`; returns a summary of what was loaded.
 
     All of the encoder loads, or nothing does: LoadError lists what is missing, unexpected or misshaped. Its stem is
     adapted to other channels and another stride; a classifier's head is left out. The rest of the model is
     loaded if the file is of the same kind of model and shape; `rest_is` is what the summary calls it.
+    names: of the model's channels, where they have any.
     """
     target: dict[str, Any] = model.state_dict()
     encoder = {name: tensor for name, tensor in init.encoder().items() if not name.startswith("head.")}
     own: ConvNeXt = model.encoder  # pyright: ignore[reportAssignmentType]
-    encoder, said = adapt(encoder, in_chans=own.in_chans, stem_stride=own.stem_stride, how=inflate)
+    stem = {"in_chans": own.in_chans, "stem_stride": own.stem_stride, "how": inflate}
+    encoder, said = adapt(encoder, **stem, names=names, had=_channel_names(init))
     tensors = {f"encoder.{name}": tensor for name, tensor in encoder.items()}
     needed = {name: tuple(tensor.shape) for name, tensor in target.items() if name.startswith("encoder.")}
     check(needed, tensors, what=init.title, advice=_ADVICE)

@@ -107,6 +107,15 @@ def picked(channels: Sequence[str], found: Survey) -> tuple[int, ...]:
     return tuple(bands)
 
 
+def by_name(names: Sequence[str], found: Survey) -> tuple[int, ...] | None:
+    """Return the bands, from 0, that have these names; None if one has none, or is not there, or twice."""
+    there = [name.casefold() for name in found.names]
+    wanted = [name.casefold() for name in names]
+    if not wanted or not all(there.count(name) == 1 for name in wanted):
+        return None
+    return tuple(map(there.index, wanted))
+
+
 def names_of_picked(bands: Sequence[int], found: Survey) -> tuple[str, ...]:
     """Return the names of some bands; empty if they have none."""
     names = tuple(found.names[band] for band in bands) if found.names else ()

@@ -299,7 +299,9 @@ def imagenets(bands: Bands) -> Preprocessing:
 
 
 def same_bands(one: Bands, two: Bands) -> bool:
-    """Whether two say the same of the files, whatever they say of the values."""
+    """Whether two are of the same bands, by their names if all have one, else by their places in the files."""
+    if one.names and all(one.names) and one.nodata == two.nodata and one.names == two.names:
+        return True
     return (one.count, one.channels, one.files, one.nodata) == (two.count, two.channels, two.files, two.nodata)
 
 

@@ -127,7 +127,7 @@ class ClassifyRun(TaskRun[ClassifySettings]):
 
     def fill(self, init: ModelFile) -> str:
         """Load the encoder, and the head if the classes are the same."""
-        return fill_backbone(self.model, init, self.train.classes, self.settings.inflate)
+        return fill_backbone(self.model, init, self.train.classes, self.settings.inflate, names=self.channel_names)
 
     def model_info(self) -> dict[str, Any]:
         """Return the class names, and how images are cropped for evaluation."""

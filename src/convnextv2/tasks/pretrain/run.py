@@ -160,7 +160,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
 
     def fill(self, init: ModelFile) -> str:
         """Load its encoder, and its decoder if it has one that fits."""
-        return fill_encoder(self.model, init, self.settings.inflate, rest_is="decoder")
+        return fill_encoder(self.model, init, self.settings.inflate, rest_is="decoder", names=self.channel_names)
 
     def model_info(self) -> dict[str, Any]:
         """Return the decoder's arguments."""
