@@ -129,6 +129,9 @@ def test_a_folder_of_bands_needs_no_word(trained, scenes):
     settings = json.loads((trained / "config.json").read_text())["settings"]
     assert settings["channels"] == ["1", "2", "3", "4", "5"]
     assert settings["stats"] == str(trained / "stats.json")
+    table = json.loads((trained / "table-bands.json").read_text())
+    assert [row[0] for row in table["rows"]] == ["1", "2", "3", "4", "5"]
+    assert "Error of each band" in (trained / "report.html").read_text()
 
 
 def test_resumed_and_started_again_it_is_the_same_run(trained, scenes, tmp_path):

@@ -1,12 +1,16 @@
 """The reconstruction grid shows what it says."""
 
 import numpy as np
+import pytest
 import torch
 
 from convnextv2.data.transforms.colour import normalise
+from convnextv2.models import ConvNeXt
+from convnextv2.models.config import EncoderConfig
 from convnextv2.records import Preprocessing
+from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.masking import normalise_patches, patchify
-from convnextv2.tasks.pretrain.samples import reconstruction_grid
+from convnextv2.tasks.pretrain.samples import band_errors, reconstruction_grid
 
 
 def test_a_perfect_prediction_gives_back_the_picture():
@@ -34,3 +38,35 @@ def test_grey_pictures_are_shown_in_grey():
     )
     values = np.asarray(grid)
     assert (values[..., 0] == values[..., 2]).all()
+
+
+@pytest.mark.parametrize("norm_pix", [True, False])
+@pytest.mark.parametrize("some_missing", [True, False])
+def test_the_mean_of_the_errors_of_bands_is_the_loss(norm_pix, some_missing):
+    torch.manual_seed(0)
+    encoder = ConvNeXt(
+        EncoderConfig(name="convnextv2_atto", depths=(1, 1, 1, 1), dims=(8, 8, 16, 16), in_chans=5), num_classes=0
+    )
+    model = FCMAE(encoder, decoder_dim=16, norm_pix_loss=norm_pix).eval()
+    images, valid = torch.randn(3, 5, 128, 128) * torch.arange(1, 6)[:, None, None], None
+    if some_missing:
+        valid = torch.rand(3, 128, 128) < 0.8
+        valid[0, :70, :40] = False
+    with torch.no_grad():
+        found = model.reconstruct(images, valid=valid)
+        error, _ = band_errors(images, found.mask, found.prediction, norm_pix=norm_pix, valid=valid)
+        nothing = torch.zeros_like(found.prediction)
+        zero, of_mean = band_errors(images, found.mask, nothing, norm_pix=norm_pix, valid=valid)
+    assert float(error.mean()) == pytest.approx(float(found.loss), rel=1e-5)
+    assert bool((of_mean.diff() > 0).all())
+    if norm_pix:
+        assert torch.equal(zero, of_mean)
+        assert float(of_mean.mean()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_band_that_is_predicted_exactly_has_no_error():
+    torch.manual_seed(0)
+    images, mask = torch.randn(2, 3, 64, 64), torch.rand(2, 2, 2) < 0.6
+    prediction = patchify(images, 32).unflatten(2, (-1, 3)) + torch.tensor([0.0, 1.0, 2.0])
+    error, _ = band_errors(images, mask, prediction.flatten(2), norm_pix=False)
+    assert error.tolist() == pytest.approx([0, 1, 4], abs=1e-5)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
+import torch
 from torch import Tensor
 
+from convnextv2.atomic import write_text_atomically
 from convnextv2.data.files.band_files import images_of_bands
 from convnextv2.data.files.folder import list_images
 from convnextv2.data.files.given import Images, images_of, is_path
@@ -19,6 +22,7 @@ from convnextv2.data.files.reading import ANY
 from convnextv2.data.transforms.bands import RandomTurn
 from convnextv2.data.transforms.geometry import RandomResizedCropFlip
 from convnextv2.engine.loop_settings import LoopSettings
+from convnextv2.engine.precision import autocast
 from convnextv2.errors import LoadError, UserError
 from convnextv2.models import ConvNeXt
 from convnextv2.models.config import EncoderConfig
@@ -177,7 +181,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
         model = self.model
         turn = RandomTurn() if self.settings.orientation == "any" else None
         transform = CropAndMask(crop, self.image_size // model.cell, model.mask_ratio, model.min_valid, turn)
-        return PretrainTask(
+        self.task = PretrainTask(
             self.model,
             self.image_set(transform, crops=self.settings.crops_per_image, window=self._window()),
             info=self.info,
@@ -186,6 +190,17 @@ class PretrainRun(TaskRun[PretrainSettings]):
             workers=workers,
             bad=self.bad,
         )
+        return self.task
+
+    def finish(self, loop: LoopSettings) -> None:
+        """Write how well each band is predicted to the run's folder, for the report."""
+        if self.preprocessing.bands is None or not self.context.is_main:
+            return
+        self.model.eval()
+        with torch.no_grad(), autocast(loop.precision, self.context.device):
+            table = self.task.band_table(self.model, loop.total_steps)
+        if table is not None:
+            write_text_atomically(self.log.run / "table-bands.json", json.dumps(table))
 
     def _window(self) -> int | None:
         """Pixels on a side of the parts that crops are taken from: at the middle of their range, of the image's size.

@@ -9,7 +9,12 @@ from torch import Tensor
 from convnextv2.data.transforms.colour import to_bytes
 from convnextv2.data.transforms.display import to_rgb
 from convnextv2.records import Preprocessing
-from convnextv2.tasks.pretrain.masking import moments, patchify, unpatchify
+from convnextv2.tasks.pretrain.masking import moments, normalise_patches, patchify, unpatchify
+
+BANDS_NOTE = """\
+Squared error in the masked patches of the images shown, in the units of the loss; their mean is that of these images. \
+"Of the patch's mean" is the error of predicting nothing but each patch's average. A band that is explained worse than \
+the others is noisy, unlike its neighbours, or needs more training."""
 
 _GAP = 4
 _SMALLEST = 128  # smaller images are enlarged to about this many pixels
@@ -54,3 +59,30 @@ def reconstruction_grid(
     table = torch.nn.functional.pad(table, (0, _GAP, 0, _GAP), value=255)
     figure = table.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # (B * H, 4 * W, 3)
     return Image.fromarray(figure[:-_GAP, :-_GAP].contiguous().numpy())
+
+
+def band_errors(
+    images: Tensor, mask: Tensor, prediction: Tensor, *, norm_pix: bool, valid: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the error of each channel in the masked cells, (C,) float32, and that of predicting each cell's mean.
+
+    The arguments are those of `reconstruction_grid`; cells that do not exist are not masked. The mean of the errors is
+    the loss of these images; NaN if nothing is masked.
+    """
+    channels, cell = images.shape[1], images.shape[2] // mask.shape[1]
+    target, there = patchify(images.float(), cell), None
+    if valid is not None:
+        there = patchify(valid[:, None].expand_as(images), cell)
+    mean = moments(target, there)[0]
+    if norm_pix:
+        target, mean = normalise_patches(target, there), torch.zeros_like(mean)
+    counted = mask.flatten(1)[..., None].expand_as(target)
+    counted = counted if there is None else counted & there
+
+    def of_bands(values: Tensor) -> Tensor:
+        return values.unflatten(2, (-1, channels)).sum((0, 1, 2))
+
+    count = of_bands(counted.float())
+    errors = (torch.where(counted, (guess - target).square(), 0) for guess in (prediction.float(), mean))
+    error, of_mean = (of_bands(each) / count for each in errors)
+    return error, of_mean

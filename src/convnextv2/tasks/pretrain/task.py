@@ -23,7 +23,7 @@ from convnextv2.records import StepOutput, TaskBatch
 from convnextv2.runs.batches import TrainingBatches
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 from convnextv2.tasks.pretrain.masking import absent_cells, random_mask
-from convnextv2.tasks.pretrain.samples import reconstruction_grid
+from convnextv2.tasks.pretrain.samples import BANDS_NOTE, band_errors, reconstruction_grid
 from convnextv2.weights.model_file import ModelInfo
 
 _TRIES = 50
@@ -105,6 +105,26 @@ class PretrainTask:
                 "reconstruction",
                 reconstruction_grid(images, mask, prediction, self.preprocessing, norm_pix=norm_pix, valid=valid),
             )
+
+    def band_table(self, model: FCMAE, step: int) -> dict[str, object] | None:
+        """Return a table of the report: how well each band of the shown images is predicted. None if none can be read.
+
+        model: with the weights to judge.  step: after which they were.
+        """
+        images, mask, valid = self._show()
+        bands = self.preprocessing.bands
+        if bands is None or not len(images):
+            return None
+        prediction = model.reconstruct(images, mask, valid=valid).prediction
+        error, of_mean = band_errors(images, mask, prediction, norm_pix=model.norm_pix_loss, valid=valid)
+        names = bands.names or ("",) * len(bands.channels)
+        called = [f"{band + 1} {name}".strip() for band, name in zip(bands.channels, names, strict=True)]
+        rows = [
+            (name, f"{own:.4f}", f"{mean:.4f}", f"{100 * (1 - own / mean):.0f} %" if mean > 0 else "")
+            for name, own, mean in zip(called, error.tolist(), of_mean.tolist(), strict=True)
+        ]
+        columns = ("band", "error", "of the patch's mean", "explained")
+        return {"title": "Error of each band", "columns": columns, "rows": rows, "note": BANDS_NOTE, "step": step}
 
     def _show(self) -> tuple[Tensor, Tensor, Tensor | None]:
         if self._shown is None:
