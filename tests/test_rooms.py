@@ -37,7 +37,7 @@ MAY_IMPORT = {  # besides SHARED and itself; "room" is the whole room, "room.fil
     "engine": ["weights.files", "weights.strict"],
     "inference": ["data", "models", "weights", "engine"],
     "loading": ["models", "weights", "inference"],
-    "runs": ["data", "models", "weights", "engine", "report"],
+    "runs": ["data", "figures", "models", "weights", "engine", "report"],
     "tasks": [],
     "tasks.*": BELOW_TASKS,
     **{room: [*BELOW_TASKS, "tasks"] for room in ("verbs", "interop", "export", "analysis", "compare", "serve")},

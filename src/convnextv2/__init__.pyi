@@ -624,7 +624,8 @@ def stats(
     percentiles and what a model is shown of a sample of about 262,000 pixels, spread evenly.
 
     data: a folder of images, or a text file of paths; or several paths, arrays, tensors, PIL images, or a map-style
-    dataset, see `data.files.given.Images`.  out: a new JSON file for `--stats`; None to write nothing.  say: called
+    dataset, see `data.files.given.Images`.  out: a new JSON file for `--stats`, beside which a picture of the
+    histograms is written (.png); None to write nothing.  say: called
     with lines of progress.
 
     Raises UserError for a mistake in these, images of different bands, or data that is all missing.

@@ -13,6 +13,7 @@ from small_run import SMALL, SMALL_CLASSIFIER, run_losses, same, saved_weights
 import convnextv2
 from convnextv2.data.loading.statistics import Statistics, read_statistics
 from convnextv2.errors import Notice, UserError
+from convnextv2.figures.statistics import statistics_picture
 from convnextv2.records import Bands, Preprocessing
 
 BANDS = 5
@@ -117,6 +118,18 @@ def test_mistakes_in_a_line(scenes, tmp_path):
         convnextv2.stats([np.zeros((8, 8, 5), np.uint16)], nodata=0, workers=0)
 
 
+@pytest.mark.parametrize("count", [1, 5, 16, 17, 40])
+def test_a_picture_shows_the_histograms_of_few_bands_and_the_spread_of_many(count, tmp_path):
+    values = np.random.default_rng(0).normal(500, 100, (64, 64, count)).astype(np.int16)
+    values[..., 0] = 7  # the same everywhere
+    np.save(tmp_path / "a.npy", values)
+    made = convnextv2.stats(tmp_path, tmp_path / "s.json", workers=0)
+    with Image.open(tmp_path / "s.png") as picture:
+        colours = {colour for _, colour in picture.getcolors(1 << 20)}
+        assert (0x25, 0x63, 0xA8) in colours
+    assert np.array_equal(np.asarray(statistics_picture(made.bands)), np.asarray(Image.open(tmp_path / "s.png")))
+
+
 # --- training --------------------------------------------------------------------------------------------------------
 
 
@@ -131,7 +144,10 @@ def test_a_folder_of_bands_needs_no_word(trained, scenes):
     assert settings["stats"] == str(trained / "stats.json")
     table = json.loads((trained / "table-bands.json").read_text())
     assert [row[0] for row in table["rows"]] == ["1", "2", "3", "4", "5"]
-    assert "Error of each band" in (trained / "report.html").read_text()
+    page = (trained / "report.html").read_text()
+    assert "Error of each band" in page
+    assert (trained / "pictures" / "statistics.png").is_file()
+    assert "What the numbers of each band are" in page
 
 
 def test_resumed_and_started_again_it_is_the_same_run(trained, scenes, tmp_path):

@@ -26,7 +26,7 @@ def stats(
     data
         A folder of images, or a text file of paths.
     out
-        The JSON file to write.
+        The JSON file to write; a picture of the histograms is written beside it (.png).
     """
     from convnextv2.data.files.folder import IMAGES, check_source
 

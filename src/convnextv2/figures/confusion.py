@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from convnextv2.figures.letters import GRID, INK, MARGIN, PAGE, QUIET, TEXT, Letters
+from convnextv2.figures.canvas import render
+from convnextv2.figures.letters import GRID, INK, QUIET, TEXT, Letters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
 _SCALE = ("#7d3303", "#c2570c", "#f0b587", "#ffffff", "#b9cde4", "#2563a8", "#123c6c")  # all wrong, none, all right
@@ -57,7 +56,7 @@ def confusion_picture(matrix: Tensor, classes: Sequence[str]) -> Image.Image:
         axes.vlines(lines, -0.5, size - 0.5, color=GRID, linewidth=1)
     if size <= _COUNTED:
         _write_counts(axes, counts, shades, cell)
-    return _render(figure)
+    return render(figure)
 
 
 def _shades(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -107,13 +106,3 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64], shades: NDArray[np.floa
     for row, column in zip(*np.nonzero(counts + np.eye(len(counts), dtype=int)), strict=True):
         dark = abs(shades[row, column]) > 0.6
         axes.text(column, row, str(counts[row, column]), color="white" if dark else INK, **style)
-
-
-def _render(figure: Figure) -> Image.Image:
-    """The figure as an image, with a margin."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=72, facecolor=PAGE, bbox_inches="tight", pad_inches=MARGIN / 72)
-    return Image.open(buffer).convert("RGB")

@@ -5,18 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from convnextv2.atomic import write_text_atomically
+from convnextv2.atomic import write_atomically, write_text_atomically
 from convnextv2.data.files.band_files import as_patterns
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.survey import Survey, as_channels, by_name, names_of_picked, picked, survey
 from convnextv2.data.loading.statistics import Statistics, chosen, imagenets, read_statistics, same_bands, statistics
 from convnextv2.errors import UserError
-from convnextv2.records import Bands, Preprocessing
+from convnextv2.figures.statistics import statistics_picture
+from convnextv2.records import Bands, Preprocessing, SampleInfo
 from convnextv2.runs.settings import ModelSettings
 from convnextv2.text import shown
 
 STATISTICS = "stats.json"
 """In the run's folder: the statistics that it made of its images."""
+
+STATISTICS_PICTURE = SampleInfo(
+    "statistics",
+    "What the numbers of each band are, from the images to train on: the model is shown the values between the two "
+    "ends, in units of their standard deviation; the line is their mean. A band whose values crowd at one end has "
+    "outliers, or a value for missing data that nobody named (--nodata).",
+)
+"""What the report shows of them."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,10 @@ class Input:
         """Leave the statistics that were made, if any, in the run's folder."""
         if self.statistics is not None:
             write_text_atomically(folder / STATISTICS, self.statistics.to_json())
+            (folder / "pictures").mkdir(exist_ok=True)
+            picture = statistics_picture(self.statistics.bands)
+            target = folder / "pictures" / f"{STATISTICS_PICTURE.kind}.png"
+            write_atomically(target, lambda partial: picture.save(partial, format="PNG"))
 
 
 PICTURES = Input()

@@ -227,7 +227,7 @@ def _config(spec: TaskSpec[S], run: TaskRun[S], settings: S, chosen: Chosen) -> 
             **run.about_model(),
             **run.origin(),
         },
-        "report": dataclasses.asdict(run.report()),
+        "report": dataclasses.asdict(run.description()),
         "versions": machine.versions(),
         "machine": {**machine.describe(context.device), "processes": context.world_size},
         "command": command_line(),
@@ -239,7 +239,7 @@ def _refresh_report(run: TaskRun[S]) -> None:
     """Replace the texts of a resumed run's page by those of this version of the task."""
     if run.context.is_main:
         config = runfolder.read_config(run.log.run / "config.json")
-        config["report"] = dataclasses.asdict(run.report())
+        config["report"] = dataclasses.asdict(run.description())
         runfolder.write_config(run.log.run, config)
 
 

@@ -26,7 +26,7 @@ from convnextv2.errors import UserError
 from convnextv2.models.config import TIMM_PREFIX
 from convnextv2.records import Preprocessing, RunDescription
 from convnextv2.runs.images import check_images, take_images
-from convnextv2.runs.input import choose_input, patterns_of
+from convnextv2.runs.input import STATISTICS, STATISTICS_PICTURE, choose_input, patterns_of
 from convnextv2.runs.settings import PUBLISHED_SIZE, PUBLISHED_STEM, ModelSettings, size_for, stem_for
 from convnextv2.settings import as_value_range
 from convnextv2.text import shown
@@ -328,6 +328,12 @@ class TaskRun(ABC, Generic[S]):
                 f"--resume: {init.path} is not what the run began with; name the weights with --init, a new --out"
             )
         return init
+
+    def description(self) -> RunDescription:
+        """Return what `report` does, and what the picture of the statistics is if the run made them."""
+        said = self.report()
+        made = (self.log.run / STATISTICS).is_file()
+        return replace(said, samples=(*said.samples, STATISTICS_PICTURE)) if made else said
 
     def _choose_input(self, held: Preprocessing | None) -> Preprocessing | None:
         """How the files are read as numbers, if they are; the main process finds out and says so.

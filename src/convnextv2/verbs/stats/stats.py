@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from convnextv2.atomic import make_room, write_text_atomically
+from convnextv2.atomic import make_room, write_atomically, write_text_atomically
 from convnextv2.data.files.band_files import as_patterns, images_of_bands
 from convnextv2.data.files.folder import list_images
 from convnextv2.data.files.given import Images, images_of, is_path
@@ -15,6 +15,7 @@ from convnextv2.data.files.survey import as_channels, names_of_picked, picked, s
 from convnextv2.data.loading.statistics import Statistics, statistics
 from convnextv2.engine import machine
 from convnextv2.errors import UserError
+from convnextv2.figures.statistics import statistics_picture
 from convnextv2.records import Bands
 from convnextv2.settings import StrPath, make
 from convnextv2.signatures import verb
@@ -32,7 +33,8 @@ def stats(
     percentiles and what a model is shown of a sample of about 262,000 pixels, spread evenly.
 
     data: a folder of images, or a text file of paths; or several paths, arrays, tensors, PIL images, or a map-style
-    dataset, see `data.files.given.Images`.  out: a new JSON file for `--stats`; None to write nothing.  say: called
+    dataset, see `data.files.given.Images`.  out: a new JSON file for `--stats`, beside which a picture of the
+    histograms is written (.png); None to write nothing.  say: called
     with lines of progress.
 
     Raises UserError for a mistake in these, images of different bands, or data that is all missing.
@@ -61,6 +63,8 @@ def stats(
     made = statistics(listed, bands, most=most, max_pixels=s.max_pixels, workers=workers, seen=seen)
     if target is not None:
         write_text_atomically(target, made.to_json())
+        picture = statistics_picture(made.bands)
+        write_atomically(target.with_suffix(".png"), lambda partial: picture.save(partial, format="PNG"))
     return made
 
 
