@@ -268,6 +268,7 @@ def embed(
     bands: str | Sequence[str] | None = None,
     channels: str | Sequence[str] | None = None,
     stats: str | None = None,
+    pages: Literal["bands", "images"] = "bands",
     tile: int | None = None,
 ) -> Embedding:
     """Extract one feature vector per image, as `convnextv2 embed` does.
@@ -289,6 +290,8 @@ def embed(
         bands: Patterns of the files of each band; the model knows them, and they are only compared.
         channels: Which bands are read; the model knows them, and they are only compared.
         stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
+        pages: What the pages of a TIFF and the frames of DICOM are: bands of one image, or images of their own, in
+            embed and predict.
         tile: Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for
             large images, in embed and predict.
     """
@@ -306,6 +309,7 @@ def evaluate(
     bands: str | Sequence[str] | None = None,
     channels: str | Sequence[str] | None = None,
     stats: str | None = None,
+    pages: Literal["bands", "images"] = "bands",
     tile: int | None = None,
     split: Literal["val", "test", "train"] | None = None,
     label_column: str | None = None,
@@ -336,6 +340,8 @@ def evaluate(
         bands: Patterns of the files of each band; the model knows them, and they are only compared.
         channels: Which bands are read; the model knows them, and they are only compared.
         stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
+        pages: What the pages of a TIFF and the frames of DICOM are: bands of one image, or images of their own, in
+            embed and predict.
         tile: Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for
             large images, in embed and predict.
         split: The images to evaluate on; by default val, else test, else train; all if the data is not split.
@@ -364,6 +370,7 @@ def predict(
     bands: str | Sequence[str] | None = None,
     channels: str | Sequence[str] | None = None,
     stats: str | None = None,
+    pages: Literal["bands", "images"] = "bands",
     tile: int | None = None,
     top: int = 5,
     weights: Literal["average", "plain"] = "average",
@@ -390,6 +397,8 @@ def predict(
         bands: Patterns of the files of each band; the model knows them, and they are only compared.
         channels: Which bands are read; the model knows them, and they are only compared.
         stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
+        pages: What the pages of a TIFF and the frames of DICOM are: bands of one image, or images of their own, in
+            embed and predict.
         tile: Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for
             large images, in embed and predict.
         top: How many of the likeliest classes to give.
@@ -445,6 +454,7 @@ def pretrain(
     decoder_depth: int | None = None,
     norm_pix_loss: bool | None = None,
     min_valid: float | None = None,
+    pages: Literal["bands", "images"] = "bands",
     crops_per_image: int = 1,
     recipe: Literal["auto", "paper"] = "auto",
     min_scale: float = 0.2,
@@ -519,6 +529,7 @@ def pretrain(
             yes.
         min_valid: Least share of a patch's pixels that must exist; a patch with less is neither seen nor predicted; by
             default as init was trained, else 0.5.
+        pages: What the pages of a TIFF and the frames of DICOM are: bands of one image, or images of their own.
         crops_per_image: Samples of each image in an epoch, for few and large images. Above 1, crops are taken from
             random parts of 1.5 times the image size on a side, and of TIFF no more than these parts is decoded.
         recipe: auto fits batch, warm-up and epochs to the data and the machine; paper is Table 8 of the paper.
@@ -541,6 +552,7 @@ def probe(
     bands: str | Sequence[str] | None = None,
     channels: str | Sequence[str] | None = None,
     stats: str | None = None,
+    pages: Literal["bands", "images"] = "bands",
     tile: int | None = None,
     label_fraction: float = 1.0,
     labels_per_class: int | None = None,
@@ -583,6 +595,8 @@ def probe(
         bands: Patterns of the files of each band; the model knows them, and they are only compared.
         channels: Which bands are read; the model knows them, and they are only compared.
         stats: A file of `convnextv2 stats`; the model knows its statistics, and they are only compared.
+        pages: What the pages of a TIFF and the frames of DICOM are: bands of one image, or images of their own, in
+            embed and predict.
         tile: Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for
             large images, in embed and predict.
         label_fraction: Use only this share of the labels of each class, drawn several times.
@@ -612,6 +626,7 @@ def stats(
     *,
     bands: str | Sequence[str] | None = None,
     channels: str | Sequence[str] | None = None,
+    pages: Literal["bands", "images"] = "bands",
     nodata: float | None = None,
     images: int | Literal["all"] = 1000,
     workers: int | None = None,
@@ -634,6 +649,7 @@ def stats(
         bands: Patterns of the files of each band, where an image's bands lie in files of their own, as
             '{id}_B02.tif,{id}_B03.tif'.
         channels: Which bands are read, in this order: numbers from 1, or names, as 4,3,2; by default all of them.
+        pages: What the pages of a TIFF and the frames of DICOM are: bands of one image, or images of their own.
         nodata: The value that stands for missing data; NaN, alpha and what a file says itself always do.
         images: How many images are read, spread evenly over the folder; all reads every one.
         workers: Processes that read images; by default one per core less one, at most 8.

@@ -15,6 +15,8 @@ from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage  # 
 import convnextv2  # noqa: E402
 from convnextv2.data.files.decode import decode, opened  # noqa: E402
 from convnextv2.data.files.folder import list_images  # noqa: E402
+from convnextv2.data.files.parts import paged  # noqa: E402
+from convnextv2.data.files.reading import ANY, Reading  # noqa: E402
 from convnextv2.errors import BadImageError, UserError  # noqa: E402
 
 STORED = (np.arange(6 * 8).reshape(6, 8) * 83 % 4096).astype(np.uint16)
@@ -187,3 +189,17 @@ def test_statistics_of_a_series(tmp_path):
     found = convnextv2.stats(tmp_path)
     assert (found.read_as.format, found.read_as.count) == ("int16", 1)
     assert found.bands[0].min == -1024
+
+
+def test_frames_are_images_of_their_own_if_asked(tmp_path):
+    stored = np.stack([STORED, STORED // 2, STORED // 3])
+    window = {"WindowCenter": 1000, "WindowWidth": 2001, "BitsStored": 12}
+    written(tmp_path / "a.dcm", stored, **window)
+    images = paged(list_images(tmp_path), ANY)
+    assert list(images.names) == ["a.dcm:1", "a.dcm:2", "a.dcm:3"]
+    for number in range(3):
+        with images.open(number) as image:
+            assert (image.layout().count, image.about().pages) == (1, 1)
+            np.testing.assert_array_equal(image.raster().values[..., 0], stored[number])
+        single = written(tmp_path / f"{number}.dcm", stored[number], **window)
+        np.testing.assert_array_equal(Reading(1).raster(images, number).values, decode(single, channels=1))

@@ -9,8 +9,8 @@ from small_run import SMALL, SMALL_CLASSIFIER
 
 import convnextv2
 from convnextv2.data.files.folder import list_images
+from convnextv2.data.files.parts import tiled
 from convnextv2.data.files.reading import ANY, Reading
-from convnextv2.data.files.tiles import tiled
 from convnextv2.errors import UserError
 from convnextv2.records import Bands
 

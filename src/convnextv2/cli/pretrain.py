@@ -13,6 +13,7 @@ from convnextv2.tasks.pretrain.settings import PretrainSettings
 Settings = grouped(
     PretrainSettings,
     run_groups(
+        Numbers_in_the_images=("pages",),
         Masked_autoencoder=("mask_ratio", "decoder_dim", "decoder_depth", "norm_pix_loss", "min_valid"),
         Augmentation=("crops_per_image", "min_scale", "flip", "orientation"),
         Checkpoints_and_logs=("pictures",),

@@ -16,10 +16,10 @@ from convnextv2.data.files.band_files import as_patterns, images_of_bands
 from convnextv2.data.files.decode import MAX_PIXELS
 from convnextv2.data.files.folder import ImageList
 from convnextv2.data.files.look import look
+from convnextv2.data.files.parts import Tiles, paged, tiled
 from convnextv2.data.files.raster import Window
 from convnextv2.data.files.reading import ANY
 from convnextv2.data.files.survey import as_channels, by_name, survey
-from convnextv2.data.files.tiles import tiled
 from convnextv2.data.loading.image_set import ImageSet
 from convnextv2.data.loading.read_each import read_each
 from convnextv2.data.loading.statistics import chosen, read_statistics
@@ -39,11 +39,12 @@ _NARROW = 0.1  # of the range of training; of 12 bits as 8 a sixteenth is left
 def as_listed(images: ImageList, preprocessing: Preprocessing, settings: InferenceSettings) -> ImageList:
     """Return the images of a list of files as the model was trained on them: one for all files of its bands.
 
-    With `tile` in the settings, the tiles that cover them.
+    With `pages` in the settings their pages, and with `tile` the tiles that cover them.
 
     Raises UserError as `patterns_of`, and if files of bands are missing.
     """
-    images = images_of_bands(images, patterns_of(preprocessing, replace(settings, tile=None)))
+    images = images_of_bands(images, patterns_of(preprocessing, replace(settings, tile=None, pages="bands")))
+    images = paged(images, ANY) if settings.pages == "images" else images
     return images if settings.tile is None else tiled(images, settings.tile, ANY)
 
 
@@ -54,6 +55,8 @@ def patterns_of(preprocessing: Preprocessing, settings: InferenceSettings) -> tu
     """
     if settings.tile is not None:
         raise UserError(f"--tile {settings.tile}: labels are of whole images; it is for embed and predict")
+    if settings.pages == "images":
+        raise UserError("--pages images: labels are of whole files; it is for pretrain, stats, embed and predict")
     bands = preprocessing.bands
     if bands is None:
         for name in ("bands", "channels", "stats"):
@@ -136,7 +139,8 @@ def _unlike(images: ImageList, spec: InputSpec) -> str:
     count, found = min(_LOOKED_INTO, len(images)), []
     for index in sorted({number * len(images) // count for number in range(count)}):
         with contextlib.suppress(BadImageError):
-            raster = reading.raster(images, index, None if images.tiles else Window(0.5, 0.5, _PART))
+            part = None if isinstance(images.parts, Tiles) else Window(0.5, 0.5, _PART)
+            raster = reading.raster(images, index, part)
             there = np.ones(raster.values.shape[:2], bool) if raster.valid is None else raster.valid
             found.append(raster.values[there].astype(np.float64))
     values = np.concatenate(found) if found else np.empty((0, len(limits)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from convnextv2.settings import Settings, as_value_range
 
@@ -32,6 +33,9 @@ class InferenceSettings(Settings):
     stats: str | None = None
     """A file of `convnextv2 stats`; the model knows its statistics, and they are only compared."""
 
+    pages: Literal["bands", "images"] = "bands"
+    """What the pages of a TIFF and the frames of DICOM are: bands of one image, or images of their own, in embed and
+    predict."""
     tile: int | None = None
     """Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for large
     images, in embed and predict."""

@@ -26,7 +26,7 @@ from convnextv2.errors import UserError
 from convnextv2.text import shown
 
 if TYPE_CHECKING:
-    from convnextv2.data.files.tiles import Tiles
+    from convnextv2.data.files.parts import Parts
 
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp"),
@@ -48,7 +48,7 @@ class ImageList:
 
     `names` are relative to `root` (posix style) for a folder, and as written for a text file.
     `held` gives the images themselves where they are no files; `names` then number them.
-    `tiles` says which parts of which images the entries are, if they are parts of them; see `data.files.tiles`.
+    `parts` says which parts of which images the entries are, if they are parts of them; see `data.files.parts`.
     `ignored` counts the other files of a folder, by lower-case extension (`""` for names without one).
     """
 
@@ -57,7 +57,7 @@ class ImageList:
     root: Path
     ignored: Mapping[str, int]
     held: ImagesInMemory | None
-    tiles: Tiles | None
+    parts: Parts | None
 
     def __init__(
         self,
@@ -66,10 +66,10 @@ class ImageList:
         root: Path,
         ignored: Mapping[str, int] = MappingProxyType({}),
         held: ImagesInMemory | None = None,
-        tiles: Tiles | None = None,
+        parts: Parts | None = None,
     ) -> None:
         kept = names if isinstance(names, PathList) else PathList(names)
-        values = {"source": source, "names": kept, "root": root, "ignored": ignored, "held": held, "tiles": tiles}
+        values = {"source": source, "names": kept, "root": root, "ignored": ignored, "held": held, "parts": parts}
         for field, value in values.items():
             object.__setattr__(self, field, value)
 
@@ -80,21 +80,21 @@ class ImageList:
         """Return the images at `indices`, in that order, with the same root."""
         rows = np.asarray(indices, np.int64)
         held = None if self.held is None else self.held.at(indices)
-        tiles = None if self.tiles is None else replace(self.tiles, places=self.tiles.places[rows])
-        return replace(self, names=self.names[rows], held=held, tiles=tiles)
+        parts = None if self.parts is None else replace(self.parts, places=self.parts.places[rows])
+        return replace(self, names=self.names[rows], held=held, parts=parts)
 
     def path(self, index: int) -> Path:
         """Return the path of image `index` (0 to len - 1)."""
-        if self.tiles is not None:
-            return self.tiles.whole.path(self.tiles.tile(index)[0])
+        if self.parts is not None:
+            return self.parts.whole.path(self.parts.image(index))
         return self.root / self.names[index]
 
     def open(
         self, index: int, max_pixels: int = MAX_PIXELS, min_side: int | None = None
     ) -> AbstractContextManager[Opened]:
         """Open image `index` with its header read; see `decode.opened`. Any failure inside is a BadImageError."""
-        if self.tiles is not None:
-            return self.tiles.whole.open(self.tiles.tile(index)[0], max_pixels, min_side)
+        if self.parts is not None:
+            return self.parts.open(index, max_pixels, min_side)
         if self.held is not None:
             return self.held.open(index, max_pixels, min_side)
         return opened(self.path(index), max_pixels, min_side)

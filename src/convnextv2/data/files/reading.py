@@ -14,6 +14,7 @@ from convnextv2.data.files.band_files import name_of_band
 from convnextv2.data.files.decode import MAX_PIXELS, check_channels, opened, to_pixels
 from convnextv2.data.files.decoders.opened import Opened
 from convnextv2.data.files.folder import ImageList
+from convnextv2.data.files.parts import Tiles
 from convnextv2.data.files.raster import Part, Raster
 from convnextv2.data.files.values import ValueRange
 from convnextv2.errors import BadImageError
@@ -56,9 +57,9 @@ class Reading:
         `max_pixels`. Of a list of tiles the tile is read, and filled up where it reaches beyond the image: with missing
         pixels, and of pictures with ImageNet's mean colour.
         """
-        if images.tiles is not None:
-            whole, (image, tile) = images.tiles.whole, images.tiles.tile(index)
-            return self._filled_up(self.raster(whole, image, tile), tile.side)
+        if isinstance(images.parts, Tiles):
+            tile = images.parts.tile(index)
+            return self._filled_up(self.raster(images.parts.whole, images.parts.image(index), tile), tile.side)
         bands = self.bands
         if bands is not None and bands.files:
             return self._from_files(images, index, bands, window)

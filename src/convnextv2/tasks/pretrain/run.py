@@ -17,6 +17,7 @@ from convnextv2.atomic import write_text_atomically
 from convnextv2.data.files.band_files import images_of_bands
 from convnextv2.data.files.folder import list_images
 from convnextv2.data.files.given import Images, images_of, is_path
+from convnextv2.data.files.parts import paged
 from convnextv2.data.files.path_list import PathList
 from convnextv2.data.files.reading import ANY
 from convnextv2.data.transforms.bands import RandomTurn
@@ -120,6 +121,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
         if images is None:
             images = list_images(source)
         images = images_of_bands(images, self.patterns)
+        images = paged(images, ANY) if self.settings.pages == "images" and images.held is None else images
         ignored = ", ".join(f"{count} {kind or 'without extension'}" for kind, count in images.ignored.items())
         self.log.say(f"{len(images)} images in {source}" + (f" (ignored: {ignored})" if ignored else ""))
         return TrainingData(images, fingerprint((images, None)), {"passed_over": dict(images.ignored)})

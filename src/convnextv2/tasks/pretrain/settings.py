@@ -30,6 +30,8 @@ class PretrainSettings(ModelSettings):
     """Least share of a patch's pixels that must exist; a patch with less is neither seen nor predicted; by default as
     --init was trained, else 0.5."""
 
+    pages: Literal["bands", "images"] = "bands"
+    """What the pages of a TIFF and the frames of DICOM are: bands of one image, or images of their own."""
     crops_per_image: int = 1
     """Samples of each image in an epoch, for few and large images. Above 1, crops are taken from random parts of 1.5
     times the image size on a side, and of TIFF no more than these parts is decoded."""

@@ -21,6 +21,8 @@ class StatsSettings(Settings):
     '{id}_B02.tif,{id}_B03.tif'."""
     channels: str | tuple[str, ...] | None = None
     """Which bands are read, in this order: numbers from 1, or names, as 4,3,2; by default all of them."""
+    pages: Literal["bands", "images"] = "bands"
+    """What the pages of a TIFF and the frames of DICOM are: bands of one image, or images of their own."""
     nodata: float | None = None
     """The value that stands for missing data; NaN, alpha and what a file says itself always do."""
     images: int | Literal["all"] = IMAGES

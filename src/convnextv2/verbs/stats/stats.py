@@ -10,6 +10,7 @@ from convnextv2.atomic import make_room, write_atomically, write_text_atomically
 from convnextv2.data.files.band_files import as_patterns, images_of_bands
 from convnextv2.data.files.folder import list_images
 from convnextv2.data.files.given import Images, images_of, is_path
+from convnextv2.data.files.parts import paged
 from convnextv2.data.files.reading import ANY
 from convnextv2.data.files.survey import as_channels, names_of_picked, picked, survey
 from convnextv2.data.loading.statistics import Statistics, statistics
@@ -48,6 +49,7 @@ def stats(
     listed = list_images(Path(data)) if is_path(data) else images_of(data)
     patterns, channels = as_patterns(s.bands), as_channels(s.channels)
     listed = images_of_bands(listed, patterns)
+    listed = paged(listed, ANY) if s.pages == "images" and listed.held is None else listed
     found = survey(listed, patterns, channels, max_pixels=ANY)
     chosen = picked(channels, found)
     bands = Bands(found.count, chosen, names_of_picked(chosen, found), patterns, nodata=s.nodata)

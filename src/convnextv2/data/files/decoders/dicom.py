@@ -50,11 +50,12 @@ class DicomFile(Opened):
     it is the first frame in the file's first window.
     """
 
-    def __init__(self, stream: BinaryIO, header: Any) -> None:
-        """header: the data set of pydicom, without pixels."""
+    def __init__(self, stream: BinaryIO, header: Any, only: int | None = None) -> None:
+        """header: the data set of pydicom, without pixels.  only: a frame that is an image of its own."""
         self._stream, self._header = stream, header
         self.size = (int(header.Columns), int(header.Rows))
-        self._frames = int(header.get("NumberOfFrames") or 1)
+        self._frames = int(header.get("NumberOfFrames") or 1) if only is None else 1
+        self._first = only or 0
         self._palette = header.get("PhotometricInterpretation") == "PALETTE COLOR"
         self._colours = 3 if self._palette else int(header.get("SamplesPerPixel") or 1)
         self._stored: dict[int, NDArray[Any]] = {}
@@ -75,6 +76,14 @@ class DicomFile(Opened):
             return bits == 8 or self._palette
         scales = any(name in header for name in ("RescaleSlope", "ModalityLUTSequence", "PixelPaddingValue"))
         return bits in (1, 8) and not scales and self._window() is None
+
+    def pages(self) -> int:
+        """See `Opened.pages`."""
+        return self._frames
+
+    def page(self, number: int) -> Opened:
+        """See `Opened.page`."""
+        return self if self._frames == 1 else DicomFile(self._stream, self._header, number)
 
     def layout(self) -> Layout:
         """See `Opened.layout`."""
@@ -126,7 +135,7 @@ class DicomFile(Opened):
             raise NotReadError(f"DICOM of {count} values a frame, more than is read at once")
         self._stream.seek(0)
         try:
-            found = np.asarray(pixel_array(self._stream, index=frame))
+            found = np.asarray(pixel_array(self._stream, index=self._first + frame))
         except RuntimeError as error:
             name = getattr(getattr(self._header, "file_meta", {}).get("TransferSyntaxUID"), "name", "an unknown kind")
             raise NotReadError(f"DICOM compressed by {name} that cannot be decoded: write it uncompressed") from error
@@ -187,7 +196,8 @@ class DicomFile(Opened):
         header = self._header
         of_frames = header.get("PerFrameFunctionalGroupsSequence") or []
         shared = header.get("SharedFunctionalGroupsSequence") or []
-        for group in [*of_frames[frame : frame + 1], *shared[:1]]:
+        own = self._first + frame
+        for group in [*of_frames[own : own + 1], *shared[:1]]:
             if group.get(name):
                 return group[name][0]
         return header

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from convnextv2.data.files.raster import Box, Layout, Part, Raster
-from convnextv2.data.files.values import Values
+from convnextv2.data.files.values import WIDE, Values
 
 
 class NotReadError(Exception):
@@ -65,6 +65,14 @@ class Opened(ABC):
         """Return width and height of the pixels as `read` gives them."""
         return self.size
 
+    def pages(self) -> int:
+        """Return how many images of one size and kind the file holds: pages of a TIFF, frames."""
+        return 1
+
+    def page(self, number: int) -> Opened:
+        """Return one of its `pages`, from 0, as an image of its own."""
+        return self if self.pages() == 1 else OnePage(self, number)
+
     @abstractmethod
     def layout(self) -> Layout:
         """Return what bands the file has, from its header."""
@@ -113,3 +121,54 @@ class Opened(ABC):
             there = found[..., -1] > 0
             found, valid = found[..., :-1], there if valid is None else valid & there
         return Raster.of(found, valid).without(layout.nodata)
+
+
+class OnePage(Opened):
+    """One page of a file whose bands are those of its pages one after another."""
+
+    def __init__(self, file: Opened, number: int) -> None:
+        """number: of the page, from 0."""
+        self._file, self.size = file, file.size
+        self._each = file.layout().count // file.pages()
+        self._first = number * self._each
+
+    def about(self) -> About:
+        """See `Opened.about`."""
+        return replace(self._file.about(), pages=1)
+
+    def upright_size(self) -> tuple[int, int]:
+        """See `Opened.upright_size`."""
+        return self._file.upright_size()
+
+    def layout(self) -> Layout:
+        """See `Opened.layout`."""
+        whole = self._file.layout()
+        return replace(whole, count=self._each, names=whole.names[self._first : self._first + self._each])
+
+    def samples(self, bands: Sequence[int]) -> NDArray[Any]:
+        """See `Opened.samples`."""
+        return self._file.samples([self._first + band for band in bands])
+
+    def mask(self, bands: Sequence[int]) -> NDArray[np.bool_] | None:
+        """See `Opened.mask`."""
+        return self._file.mask([self._first + band for band in bands])
+
+    def in_parts(self) -> bool:
+        """See `Opened.in_parts`."""
+        return self._file.in_parts()
+
+    def part(self, bands: Sequence[int], box: Box) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """See `Opened.part`."""
+        return self._file.part([self._first + band for band in bands], box)
+
+    def read(self) -> Image.Image | Values:
+        """See `Opened.read`."""
+        if self._first == 0:
+            return self._file.read()
+        bands = self.layout().own
+        if len(bands) not in (1, 3):
+            raise NotReadError(f"a page of {len(bands)} bands, which is no picture: pick 1 or 3 with --channels")
+        found = self.samples(bands)
+        if found.dtype == np.uint8:
+            return Image.fromarray(np.ascontiguousarray(found[..., 0] if len(bands) == 1 else found))
+        return Values(found, None if found.dtype.kind == "f" else WIDE)

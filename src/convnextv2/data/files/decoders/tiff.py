@@ -79,9 +79,14 @@ def _is_pillows(tags: Mapping[int, tuple[int, ...]]) -> bool:
 
 
 class _InParts(Opened):
-    """What both readers of TIFF share: parts of large files."""
+    """What both readers of TIFF share: pages, and parts of large files."""
 
     _bands: TiffBands
+    _directories: TiffDirectories
+
+    def pages(self) -> int:
+        """See `Opened.pages`."""
+        return self._bands.pages() if self._directories.pages(2) > 1 else 1
 
     def in_parts(self) -> bool:
         """See `Opened.in_parts`."""

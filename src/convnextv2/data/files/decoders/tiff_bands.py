@@ -72,6 +72,10 @@ class TiffBands:
         count = self._each * len(self._pages)
         return Layout(count, self._names(count), self._alpha(), self._nodata)
 
+    def pages(self) -> int:
+        """See `Opened.pages`."""
+        return 1 if self._coded else len(self._pages)
+
     def samples(self, bands: Sequence[int]) -> NDArray[Any]:
         """See `Opened.samples`."""
         if self._coded:
