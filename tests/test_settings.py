@@ -194,7 +194,7 @@ def test_an_unknown_name_gets_the_nearest():
     with pytest.raises(
         UserError,
         match=r"^embed has no setting 'xyz'; it has batch_size, workers, device, max_pixels, value_range, "
-        r"bands, channels, stats, tile$",
+        r"bands, channels, stats, pages, tile$",
     ):
         make(InferenceSettings, "embed", {"xyz": 1})
 
