@@ -142,7 +142,7 @@ def test_a_folder_of_bands_needs_no_word(trained, scenes):
     settings = json.loads((trained / "config.json").read_text())["settings"]
     assert settings["channels"] == ["1", "2", "3", "4", "5"]
     assert settings["stats"] == str(trained / "stats.json")
-    table = json.loads((trained / "table-bands.json").read_text())
+    table = json.loads((trained / "table-reconstruction.json").read_text())
     assert [row[0] for row in table["rows"]] == ["1", "2", "3", "4", "5"]
     page = (trained / "report.html").read_text()
     assert "Error of each band" in page

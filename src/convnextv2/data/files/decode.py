@@ -112,10 +112,11 @@ def opening(
             image = read_header(content)
             width, height = image.size
             if width * height > max_pixels:
+                parts = ", or read parts of it: --crops-per-image in pretrain, --tile in embed and predict"
                 raise BadImageError(
                     path,
                     f"{width} x {height} = {width * height} pixels, more than {max_pixels}"
-                    " (raise --max-pixels to allow it)",
+                    f" (raise --max-pixels to allow it{parts if image.in_parts() else ''})",
                 )
             if min_side is not None:
                 image.draft(min_side)

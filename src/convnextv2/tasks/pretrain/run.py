@@ -202,7 +202,7 @@ class PretrainRun(TaskRun[PretrainSettings]):
         with torch.no_grad(), autocast(loop.precision, self.context.device):
             table = self.task.band_table(self.model, loop.total_steps)
         if table is not None:
-            write_text_atomically(self.log.run / "table-bands.json", json.dumps(table))
+            write_text_atomically(self.log.run / "table-reconstruction.json", json.dumps(table))
 
     def _window(self) -> int | None:
         """Pixels on a side of the parts that crops are taken from: at the middle of their range, of the image's size.
