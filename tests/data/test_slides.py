@@ -39,7 +39,7 @@ def test_read_whole_and_in_parts(slide):
         np.testing.assert_array_equal(image.raster().values, pixels)
         np.testing.assert_array_equal(image.raster([2], Tile(300, 500, 256)).values, pixels[300:556, 500:756, 2:])
     np.testing.assert_array_equal(decode(path), pixels)
-    with pytest.raises(BadImageError, match=r"or read parts of it: --crops-per-image in pretrain, --tile in embed"):
+    with pytest.raises(BadImageError, match=r"or read parts of it: crops_per_image in pretrain, tile in embed"):
         decode(path, max_pixels=1000)
 
 
