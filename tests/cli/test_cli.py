@@ -187,3 +187,11 @@ def test_embed_writes_features_and_names(run, picture_folder, tmp_path, command)
     assert len(rows) == 41
     assert float(rows[1].split(",")[1]) == pytest.approx(float(features[0, 0]), rel=1e-5)
     assert command("embed", picture_folder, "--run", run, "--out", tmp_path / "f.xlsx").returncode == 2
+
+
+def test_depths_and_widths_with_commas():
+    from convnextv2.cli.options import separated
+
+    expected = ["pretrain", "--depths", "2", "2", "6", "2", "--out", "a,b"]
+    for given in (["--depths", "2,2,6,2"], ["--depths=2,2,6,2"], ["--depths", "2", "2", "6", "2"]):
+        assert separated(["pretrain", *given, "--out", "a,b"]) == expected

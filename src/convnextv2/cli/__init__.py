@@ -78,6 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     tokens, debug = given, "--debug" in given
     options.show_all = options.HELP_ALL in tokens
     tokens = ["--help" if token == options.HELP_ALL else token for token in tokens if token != "--debug"]
+    tokens = options.separated(tokens)
     warnings.showwarning = _note
     in_charge = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, _interrupt) if in_charge else None

@@ -79,3 +79,20 @@ def run_groups(**more: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if title == "Training":
             found |= {title: names for title, names in own.items() if title not in RUN_GROUPS}
     return found
+
+
+_FOURS = ("--depths", "--dims")
+
+
+def separated(tokens: Sequence[str]) -> list[str]:
+    """Return the words of a command with the numbers of --depths and --dims apart: 2,2,6,2 as 2 2 6 2."""
+    found: list[str] = []
+    for token in tokens:
+        name, equals, value = token.partition("=")
+        if name in _FOURS and equals:
+            found += [name, *value.split(",")]
+        elif found and found[-1] in _FOURS:
+            found += token.split(",")
+        else:
+            found.append(token)
+    return found
