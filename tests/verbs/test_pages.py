@@ -1,5 +1,7 @@
 """Pages of a TIFF and frames of DICOM as images of their own (--pages images)."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -92,4 +94,4 @@ def test_labels_are_of_whole_files(stacks, tmp_path):
     with pytest.raises(UserError, match=r"pages='images': labels are of whole files"):
         convnextv2.evaluate(trained.run, labelled, pages="images")
     found = list(convnextv2.predict(trained.run, stacks / "stacks", pages="images", workers=0))
-    assert [result.name for result in found][:2] == ["a.tif", "b.tif:1"]
+    assert [Path(result.path).name for result in found][:2] == ["a.tif", "b.tif:1"]
