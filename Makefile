@@ -16,7 +16,7 @@ help:  ## what there is
 demo: $(VENV)/.demo  ## pre-train on handwritten digits and see what was learned (under 4 minutes on 2 cores)
 	$(BIN)/convnextv2 demo --out $(DEMO_OUT)-$$(date +%Y%m%d-%H%M%S)
 
-test: $(VENV)/.test  ## all tests, as in CI (about 15 minutes on 2 cores)
+test: $(VENV)/.test  ## all tests, as in CI (about 22 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.test  ## format, lint and types, without changing a file

@@ -176,6 +176,7 @@ def test_a_folder_of_files_without_extension(tmp_path):
     folder.mkdir(parents=True)
     for number in range(3):
         written(folder / f"IM{number}", STORED)
+    (tmp_path / ".DS_Store").write_bytes(b"of a file manager")
     assert list(list_images(tmp_path).names) == [f"study/series/IM{number}" for number in range(3)]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "README").write_text("no image")

@@ -196,7 +196,7 @@ def _list_folder(root: Path) -> ImageList:
     names = PathList(_in_order(folders))
     for instead in (ARRAYS, UNNAMED):
         if not names and any(extension in ignored for extension in instead):
-            if instead == UNNAMED and not is_dicom(_head(next(_files(root, "")))):
+            if instead == UNNAMED and not is_dicom(_head(next(_files(root, ""), root))):
                 continue
             folders, ignored = _walk(root, instead)
             names = PathList(_in_order(folders))
@@ -284,9 +284,10 @@ def _nothing_found(root: Path, ignored: Mapping[str, int]) -> str:
 
 
 def _files(root: Path, extension: str) -> Iterator[Path]:
-    """Yield the files below a folder with this extension, in lower case."""
+    """Yield the files below a folder with this extension, in lower case, that are not hidden."""
     for folder, _, names in os.walk(root):
-        yield from (Path(folder, name) for name in sorted(names) if os.path.splitext(name)[1].lower() == extension)
+        shown_names = sorted(name for name in names if not name.startswith("."))
+        yield from (Path(folder, name) for name in shown_names if os.path.splitext(name)[1].lower() == extension)
 
 
 def _kind_of(path: Path) -> str | None:
