@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from convnextv2.engine.optim import adamw, decayed
-from convnextv2.engine.schedule import CosineSchedule
+from convnextv2.engine.schedule import Schedule
 from convnextv2.models import create_model
 from convnextv2.tasks.pretrain.fcmae import FCMAE
 
 
 def test_warm_up_is_linear_from_zero_and_the_cosine_ends_at_the_floor():
-    schedule = CosineSchedule(peak=2.0, floor=0.2, warmup_steps=4, total_steps=12)
+    schedule = Schedule(peak=2.0, floor=0.2, warmup_steps=4, total_steps=12)
     assert [schedule.at(step) for step in range(5)] == [0.0, 0.5, 1.0, 1.5, 2.0]
     assert schedule.at(8) == pytest.approx(1.1)  # half way: (2 + 0.2) / 2
     assert schedule.at(6) == pytest.approx(0.2 + 1.8 * 0.5 * (1 + math.cos(math.pi / 4)))
@@ -20,7 +20,7 @@ def test_warm_up_is_linear_from_zero_and_the_cosine_ends_at_the_floor():
 
 
 def test_no_warm_up_starts_at_the_peak():
-    assert CosineSchedule(peak=1.0, floor=0.0, warmup_steps=0, total_steps=10).at(0) == 1.0
+    assert Schedule(peak=1.0, floor=0.0, warmup_steps=0, total_steps=10).at(0) == 1.0
 
 
 @pytest.mark.parametrize("name", ["convnextv2_atto", "convnext_atto"])

@@ -153,7 +153,7 @@ def test_a_decay_that_is_none_is_refused(decay):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(UserError, match="'single' or 'group', got 'double'"):
+    with pytest.raises(UserError, match="'single', 'group' or 'stage', got 'double'"):
         scales_of(meta("convnextv2_atto"), 0.9, "double")
 
 

@@ -25,7 +25,7 @@ from convnextv2.engine.metrics_file import rewind
 from convnextv2.engine.optim import adamw
 from convnextv2.engine.precision import autocast
 from convnextv2.engine.runlog import RunLog, duration
-from convnextv2.engine.schedule import CosineSchedule
+from convnextv2.engine.schedule import Schedule
 from convnextv2.engine.signals import Interrupted, StopRequest, stoppable
 from convnextv2.engine.task import Task
 from convnextv2.errors import ConvNeXtV2Error, RunFailedError, StoppedError
@@ -61,7 +61,9 @@ class _Loop:
             betas=settings.betas,
             lr_scales=settings.lr_scales,
         )
-        self.schedule = CosineSchedule(settings.lr, settings.min_lr, settings.warmup_steps, settings.total_steps)
+        self.schedule = Schedule(
+            settings.lr, settings.min_lr, settings.warmup_steps, settings.total_steps, settings.decay
+        )
         self.average = None
         if settings.ema_decay is not None:
             self.average = average_of(task.model, settings.ema_decay, warmup=settings.ema_warmup)

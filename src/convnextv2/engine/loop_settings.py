@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from convnextv2.engine.schedule import Decay
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
     """All that the loop needs to know; every number resolved.
 
     batch_size: images of one optimiser step over all processes.  accumulate: micro-batches of a process per step.
+    decay: of the rate after the warm-up, see `schedule.Schedule`.
     lr_scales: factor on the rate by parameter name, for layer-wise decay.  ema_decay: of the average of weights.
     log_every: in steps.  eval_every, samples_every: in steps, 0 for only at the end.
     checkpoint_every: in steps, or 0 for time-based only.  planned_seconds: of all steps; the log says so if they will
@@ -29,6 +32,7 @@ class LoopSettings:
     lr: float
     min_lr: float = 0.0
     warmup_steps: int = 0
+    decay: Decay = "cosine"
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     lr_scales: Mapping[str, float] = field(default_factory=dict)

@@ -55,10 +55,12 @@ def build_backbone(
     image_size: int | None = None,
     drop_path_rate: float = 0.0,
     head_init_scale: float = 1.0,
+    any_size: bool = False,
 ) -> ConvNeXt | TimmBackbone:
     """Create a randomly initialised backbone: one of ours, or one of timm.
 
     num_classes: 0 for no head.  image_size: pixels on a side of the images; ours take any.
+    any_size: see `TimmBackbone`.
 
     Raises UserError if timm is needed and missing, or its model does not fit the images.
     """
@@ -72,6 +74,7 @@ def build_backbone(
         image_size=image_size,
         drop_path_rate=drop_path_rate,
         head_init_scale=head_init_scale,
+        any_size=any_size,
     )
 
 

@@ -12,7 +12,7 @@ from convnextv2.errors import UserError
 
 _NAME = re.compile(r"(?:stages\.([0-3])\.(\d+)|downsample_layers\.([0-3])|norm|head)\..+")
 
-Kind = Literal["single", "group"]
+Kind = Literal["single", "group", "stage"]
 
 GROUPS = 12
 """Groups of blocks of kind `group`, whatever the depths; meant for 3, 3, 27, 3."""
@@ -32,7 +32,11 @@ def layer_id(name: str, depths: Sequence[int], kind: Kind, *, prefix: str = "") 
     after the stem have 2, 3, 12; final norm and head 13. Fewer than 27 blocks in stage 2 leave ids out (9 blocks:
     3 to 5), and blocks beyond the 27th, which the published code does not cover, stay at 11.
 
-    Source: `optim_factory.py` of the official repository; the paper (appendix A) names both kinds.
+    stage: downsamplings, stem included, 0; stages 1 to 4; final norm and head 13 with 27 blocks or more in stage 2,
+    else 7: so the whole backbone is slower than what is on it.
+
+    Source: `optim_factory.py` of the official repository; the paper (appendix A) names the first two kinds. The third is
+    that of V1's published segmentation.
 
     Raises UserError for a name that no such encoder has: a wrong prefix must not turn the decay off silently.
     """
@@ -46,6 +50,8 @@ def layer_id(name: str, depths: Sequence[int], kind: Kind, *, prefix: str = "") 
     if not in_stage and not before_stage:
         return _last_id(depths, kind)
     stage = int(in_stage or before_stage)
+    if kind == "stage":
+        return 0 if before_stage else stage + 1
     if kind == "single":
         return sum(depths[:stage]) + int(block or 0) + 1
     if before_stage:
@@ -68,8 +74,8 @@ def lr_scales(
     """
     if not 0 < decay <= 1:
         raise UserError(f"layer decay must be above 0 and at most 1 (1 for none), got {decay}")
-    if kind not in ("single", "group"):
-        raise UserError(f"layer decay is of kind 'single' or 'group', got {kind!r}")
+    if kind not in ("single", "group", "stage"):
+        raise UserError(f"layer decay is of kind 'single', 'group' or 'stage', got {kind!r}")
     last = _last_id(depths, kind)
     names = [name for name, _ in model.named_parameters()]
     if not any(name.startswith(prefix) for name in names):
@@ -81,4 +87,6 @@ def lr_scales(
 
 
 def _last_id(depths: Sequence[int], kind: Kind) -> int:
+    if kind == "stage" and depths[2] < 27:
+        return 7
     return (sum(depths) if kind == "single" else GROUPS) + 1

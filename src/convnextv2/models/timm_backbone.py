@@ -18,6 +18,9 @@ from convnextv2.models.config import TIMM_PREFIX as PREFIX
 from convnextv2.models.config import TimmConfig
 
 
+_STRIDES = (4, 8, 16, 32)
+
+
 class TimmBackbone(nn.Module):
     """A timm model with timm's initial weights; parameter names are timm's, under `net.`.
 
@@ -27,6 +30,7 @@ class TimmBackbone(nn.Module):
     black image; None for timm's own size, untried.
     drop_path_rate: in place of timm's default, also if 0.
     head_init_scale: factor on weight and bias of the head's last linear map.
+    any_size: let it take other sizes too, if it is built for one but can (Swin).
 
     num_features: dimension of the pooled features.
     ignored: which of "drop_path_rate" and "head_init_scale" were requested but do not apply to this model.
@@ -42,6 +46,7 @@ class TimmBackbone(nn.Module):
         image_size: int | None = None,
         drop_path_rate: float = 0.0,
         head_init_scale: float = 1.0,
+        any_size: bool = False,
     ) -> None:
         super().__init__()
         name, in_chans = config.name.removeprefix(PREFIX), config.in_chans
@@ -54,7 +59,11 @@ class TimmBackbone(nn.Module):
             self.net, unknown = _build(
                 name,
                 {"num_classes": num_classes, "in_chans": in_chans},
-                {"img_size": image_size, "drop_path_rate": drop_path_rate},
+                {
+                    "img_size": image_size,
+                    "drop_path_rate": drop_path_rate,
+                    **({"strict_img_size": False} if any_size else {}),
+                },
             )
             if image_size is not None:
                 self._try(image_size)
@@ -76,6 +85,37 @@ class TimmBackbone(nn.Module):
     def pooled_features(self, images: Tensor) -> Tensor:
         """Return the input of the head's last linear map, (B, num_features)."""
         return self.net.forward_head(self.net.forward_features(self._checked(images)), pre_logits=True)
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The channels of `feature_maps`. Raises UserError for a model without four maps of strides 4 to 32."""
+        return tuple(dim for _, dim in self._map_places())
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """Return four maps of strides 4, 8, 16 and 32, (B, dims[k], h, w), without a norm.
+
+        Raises UserError for a model without such maps, as a ViT, which has one stride.
+        """
+        places = [place for place, _ in self._map_places()]
+        return list(
+            self.net.forward_intermediates(
+                self._checked(images), indices=places, norm=False, output_fmt="NCHW", intermediates_only=True
+            )
+        )
+
+    def _map_places(self) -> list[tuple[int, int]]:
+        """Index and channels of the last map of each of the four strides."""
+        if not hasattr(self.net, "forward_intermediates") or not hasattr(self.net, "feature_info"):
+            raise UserError(f"timm gives no feature maps of {PREFIX}{self.name}: give a ConvNeXt, Swin or ResNet")
+        info: Any = self.net.feature_info
+        entries = [info[each] if isinstance(info, list) else info.get_dicts()[each] for each in range(len(info))]
+        by_stride = {int(each["reduction"]): (place, int(each["num_chs"])) for place, each in enumerate(entries)}
+        if not all(stride in by_stride for stride in _STRIDES):
+            raise UserError(
+                f"{PREFIX}{self.name} has maps of strides {', '.join(map(str, sorted(by_stride)))}, and segmentation needs"
+                f" {', '.join(map(str, _STRIDES))}: give a ConvNeXt, Swin or ResNet"
+            )
+        return [by_stride[stride] for stride in _STRIDES]
 
     def classifiers(self) -> list[nn.Module]:
         """Return the modules that make the logits: one, or several whose logits timm averages (distillation heads)."""

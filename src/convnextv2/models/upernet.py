@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from convnextv2.errors import UserError
-from convnextv2.models.convnext import MapNorm
+from convnextv2.models.convnext import ConvNeXt, MapNorm
+from convnextv2.models.synced_batch_norm import SyncedBatchNorm
 
 POOL_SCALES = (1, 2, 3, 6)
 AUXILIARY_DIM = 256
@@ -47,7 +48,7 @@ class ConvNormReLU(nn.Sequential):
 
 def _norm(name: HeadNorm, dim: int) -> nn.Module:
     if name == "batch":
-        return nn.BatchNorm2d(dim)
+        return SyncedBatchNorm(dim)
     return nn.GroupNorm(_GROUPS if dim % _GROUPS == 0 else 1, dim)
 
 
@@ -129,12 +130,14 @@ class FeatureMaps(Protocol):
 class UPerNet(nn.Module):
     """A segmenter: a backbone, a LayerNorm on each of its four feature maps, `UPerHead`, and an auxiliary `FCNHead`.
 
-    backbone: a module that is `FeatureMaps`, such as `ConvNeXt`.
+    backbone: a module that is `FeatureMaps`, such as `ConvNeXt`. Its final norm and head are not used.
     head_dim: width of the head.  head_norm: see `UPerHead`.
     auxiliary: whether there is an auxiliary head, half as wide, as in the paper.
 
     Raises UserError for fewer than two classes.
     """
+
+    frozen: tuple[nn.Module, ...] = ()
 
     def __init__(
         self,
@@ -157,6 +160,32 @@ class UPerNet(nn.Module):
         self.auxiliary = (
             FCNHead(dims[_AUXILIARY_MAP], num_classes, dim=own, dropout=dropout, norm=head_norm) if auxiliary else None
         )
+
+    def freeze(self, stages: int) -> None:
+        """Keep the weights of the first stages as they are, stem first: 1 to 3, or 4 for all of the backbone.
+
+        They get no gradient, and no drop path acts in them.
+
+        Raises UserError for fewer than 4 stages of a backbone that is not a `ConvNeXt`, whose stages are not known.
+        """
+        encoder = self.encoder
+        if stages >= 4:
+            frozen = (encoder,)
+        elif isinstance(encoder, ConvNeXt):
+            frozen = tuple(encoder.downsample_layers[:stages]) + tuple(encoder.stages[:stages])
+        else:
+            raise UserError(f"--freeze {stages}: of a model of timm the whole backbone is frozen, --freeze 4, or nothing")
+        for module in frozen:
+            module.requires_grad_(False)
+        self.frozen = frozen
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> UPerNet:
+        """Set the mode of all modules but those that are frozen, which stay in evaluation mode."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
 
     def forward(self, images: Tensor) -> SegmenterOutput:
         """Return logits at the stride of the first map.  images: (B, C, H, W), normalised."""

@@ -23,6 +23,14 @@ _PLACES = 10
 """How often another place is looked for if one class fills a crop."""
 
 
+def scale_to(source: tuple[int, int], base: int) -> float:
+    """Return the factor that brings an image, (height, width), to `base` pixels on its shorter side; 1 for base 0.
+
+    The longer side then has at most four times as many.
+    """
+    return min(base / min(source), _LONGEST * base / max(source)) if base else 1.0
+
+
 @dataclass(frozen=True)
 class CropResizePad(CropResize):
     """`CropResize`, then filled up at the bottom and the right.
@@ -53,7 +61,7 @@ class CropResizePad(CropResize):
 class ScaleJitterCrop(DrawnTransform[CropResizePad]):
     """A crop of a fixed size from the image at a random scale, mirrored half of the time.
 
-    The image is scaled so that its shorter side is `size` times a factor (or its longer one four times that, if it is
+    The image is scaled so that its shorter side is `base` times a factor (or its longer one four times that, if it is
     longer), and a part of `size` pixels on a side is cut out; what it lacks at the bottom and the right is filled up.
     Of an `AnnotatedImage` with a mask another place is looked for, ten times, while one class fills too much of it.
 
@@ -61,6 +69,7 @@ class ScaleJitterCrop(DrawnTransform[CropResizePad]):
 
     Args:
         size: pixels on a side of the result.
+        base: pixels on the shorter side of an image at factor 1; None for `size`, 0 for those that it has.
         scale: smallest and largest factor.
         flip: whether to mirror left and right with probability 1/2.
         most_of_a_class: largest share of a class among the pixels of a crop that have one, 0 to 1.
@@ -72,6 +81,7 @@ class ScaleJitterCrop(DrawnTransform[CropResizePad]):
         self,
         size: int,
         *,
+        base: int | None = None,
         scale: tuple[float, float] = (0.5, 2.0),
         flip: bool = True,
         most_of_a_class: float = 0.75,
@@ -79,6 +89,7 @@ class ScaleJitterCrop(DrawnTransform[CropResizePad]):
         format: torch.dtype | None = None,
     ) -> None:
         self.size, self.scale, self.flip, self.format = size, scale, flip, format
+        self.base = size if base is None else base
         self.most_of_a_class, self.ignore = most_of_a_class, ignore
 
     def draw(self, image: Tensor) -> CropResizePad:
@@ -101,8 +112,7 @@ class ScaleJitterCrop(DrawnTransform[CropResizePad]):
 
     def _at_a_place(self, source: tuple[int, int], factor: float, flip: bool) -> CropResizePad:
         height, width = source
-        short, long = min(source), max(source)
-        factor *= min(_LONGEST * self.size / long, self.size / short)
+        factor *= scale_to(source, self.base)
         scaled = max(1, round(height * factor)), max(1, round(width * factor))
         size = min(self.size, scaled[0]), min(self.size, scaled[1])
         part = max(1, round(size[0] * height / scaled[0])), max(1, round(size[1] * width / scaled[1]))
