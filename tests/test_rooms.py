@@ -42,7 +42,8 @@ MAY_IMPORT = {  # besides SHARED and itself; "room" is the whole room, "room.fil
     "tasks.*": BELOW_TASKS,
     **{room: [*BELOW_TASKS, "tasks"] for room in ("verbs", "interop", "export", "analysis", "compare", "serve")},
     "extend": BELOW_TASKS,  # the names that other packages build on
-    "cli": ["tasks.*.*settings", "verbs.*.settings", "inference.settings"],  # and anything inside a function
+    # And anything inside a function:
+    "cli": ["tasks.*.*settings", "verbs.*.settings", "verbs.settings", "inference.settings"],
     "": [],  # the package itself: anything inside a function
     "__main__": ["cli"],
 }

@@ -35,6 +35,9 @@ _HOMES = {
     "RunFailedError": "convnextv2.errors",
     "RunResult": "convnextv2.runs.runner",
     "Statistics": "convnextv2.data.loading.statistics",
+    "SceneEvaluation": "convnextv2.tasks.segment.evaluate",
+    "ScenePrediction": "convnextv2.tasks.segment.predict",
+    "SegmentSettings": "convnextv2.tasks.segment.settings",
     "StatsSettings": "convnextv2.verbs.stats.settings",
     "StoppedError": "convnextv2.errors",
     "TaskSpec": "convnextv2.runs.spec",
@@ -55,6 +58,7 @@ _HOMES = {
     "reconstruct": "convnextv2.tasks.pretrain.reconstruct",
     "register_task": "convnextv2.runs.spec",
     "register_with_timm": "convnextv2.interop.timm_models",
+    "segment": "convnextv2.tasks.segment.run",
     "stats": "convnextv2.verbs.stats.stats",
     "zoo": "convnextv2.verbs.zoo",
 }

@@ -35,6 +35,9 @@ from convnextv2.tasks.pretrain.fcmae import FCMAE as FCMAE
 from convnextv2.tasks.pretrain.load import load_pretrained as load_pretrained
 from convnextv2.tasks.pretrain.reconstruct import reconstruct as reconstruct
 from convnextv2.tasks.pretrain.settings import PretrainSettings as PretrainSettings
+from convnextv2.tasks.segment.evaluate import SceneEvaluation as SceneEvaluation
+from convnextv2.tasks.segment.predict import ScenePrediction as ScenePrediction
+from convnextv2.tasks.segment.settings import SegmentSettings as SegmentSettings
 from convnextv2.verbs.convert import Converted as Converted
 from convnextv2.verbs.convert import convert as convert
 from convnextv2.verbs.embed import Embedding as Embedding
@@ -69,6 +72,9 @@ __all__ = [
     "Pushed",
     "RunFailedError",
     "RunResult",
+    "SceneEvaluation",
+    "ScenePrediction",
+    "SegmentSettings",
     "Statistics",
     "StatsSettings",
     "StoppedError",
@@ -90,6 +96,7 @@ __all__ = [
     "reconstruct",
     "register_task",
     "register_with_timm",
+    "segment",
     "stats",
     "zoo",
 ]
@@ -311,24 +318,29 @@ def evaluate(
     stats: str | None = None,
     pages: Literal["bands", "images"] = "bands",
     tile: int | None = None,
+    window: Literal["auto", "whole", "slide"] = "auto",
+    scales: str | Sequence[float] | None = None,
+    mirror: bool = False,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
     split: Literal["val", "test", "train"] | None = None,
-    label_column: str | None = None,
-    label_separator: str | None = None,
     weights: Literal["average", "plain", "both"] = "average",
     checkpoint: Literal["best", "latest"] | None = None,
+    max_bad_fraction: float = 0.01,
+    out: StrPath | None = None,
+    label_column: str | None = None,
+    label_separator: str | None = None,
     image_size: int | None = None,
     crop_pct: float | None = None,
     resize: Literal["auto", "crop", "whole"] = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    out: StrPath | None = None,
 ) -> Any:
     """Evaluate a trained model on labelled images, as `convnextv2 evaluate` does.
 
     run: a run's folder, or any other source of weights that `load` takes.  data: as the task reads it.
     say: called with a line of progress now and then, if the task has any.
 
-    The settings are a classifier's; a task of another package has its own. Returns what the task returns: for a
-    classifier `Evaluation`. Raises UserError if models of this kind are not evaluated, and as the task does.
+    The settings are those of all tasks, and each refuses what it does not have; a task of another package has its own.
+    Returns what the task returns: for a classifier `Evaluation`, for a segmenter `SceneEvaluation`. Raises UserError if
+    models of this kind are not evaluated, and as the task does.
 
     Settings:
         batch_size: Images per batch.
@@ -344,18 +356,24 @@ def evaluate(
             embed and predict.
         tile: Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for
             large images, in embed and predict.
+        window: Whether a segmenter sees an image whole, or window by window; auto: whole up to twice the size of its
+            training crops.
+        scales: Factors on the size of images, as 0.75,1,1.25: a segmenter averages its probabilities at all of them.
+        mirror: A segmenter sees each image mirrored, too, and averages its probabilities.
+        precision: auto takes bf16 autocast if the machine computes in it.
         split: The images to evaluate on; by default val, else test, else train; all if the data is not split.
+        weights: average: the EMA if the file has one; plain: the weights of the last step; both for comparison.
+        checkpoint: Checkpoint of a run; by default the best if it has one.
+        max_bad_fraction: Give up if more than this share of images and masks is at fault; a few always may, unless it
+            is 0.
+        out: A new folder for scores.json, classes.csv, predictions.csv, the confusion matrix and example predictions.
         label_column: Column of the CSV with the labels, if it is not called label, class or target.
         label_separator: What separates the labels of an image in a CSV; by default a semicolon, if a consistent share
             has it.
-        weights: average: the EMA if the file has one; plain: the weights of the last step; both for comparison.
-        checkpoint: Checkpoint of a run; by default the best if it has one.
         image_size: Pixels on a side of what the model sees; by default as trained.
         crop_pct: Share of a resized image's side that the crop takes; by default as trained.
         resize: crop resizes the shorter side and cuts out the centre, whole resizes to the square; auto: whole from 384
             on.
-        precision: auto takes bf16 autocast if the machine computes in it.
-        out: A new folder for scores.json, classes.csv, predictions.csv, the confusion matrix and example predictions.
     """
 
 def predict(
@@ -372,10 +390,15 @@ def predict(
     stats: str | None = None,
     pages: Literal["bands", "images"] = "bands",
     tile: int | None = None,
-    top: int = 5,
-    weights: Literal["average", "plain"] = "average",
-    threshold: float | None = None,
+    window: Literal["auto", "whole", "slide"] = "auto",
+    scales: str | Sequence[float] | None = None,
+    mirror: bool = False,
     precision: Literal["auto", "fp32", "bf16"] = "auto",
+    weights: Literal["average", "plain"] = "average",
+    overlay: bool = True,
+    probabilities: bool = False,
+    top: int = 5,
+    threshold: float | None = None,
 ) -> Iterator[Any]:
     """Run a trained model on images, in the order given, batch by batch while one iterates.
 
@@ -383,9 +406,9 @@ def predict(
     images: image files, folders of them, and text files of paths, mixed; or arrays, tensors, PIL images, or a map-style
     dataset, see `data.files.given.Images`.
 
-    The settings are a classifier's; a task of another package has its own. Yields what the task yields: for a
-    classifier `Prediction`. Raises UserError if models of
-    this kind do not predict, and as the task does.
+    The settings are those of all tasks, and each refuses what it does not have; a task of another package has its own.
+    Yields what the task yields: for a classifier `Prediction`, for a segmenter `ScenePrediction`. Raises UserError if
+    models of this kind do not predict, and as the task does.
 
     Settings:
         batch_size: Images per batch.
@@ -401,10 +424,17 @@ def predict(
             embed and predict.
         tile: Cover each image with squares of so many pixels on a side, which are read one by one, each for itself: for
             large images, in embed and predict.
-        top: How many of the likeliest classes to give.
-        weights: average: the EMA if the file has one; plain: the weights of the last step.
-        threshold: For models of several labels per image: the probability above which a label is given; by default 0.5.
+        window: Whether a segmenter sees an image whole, or window by window; auto: whole up to twice the size of its
+            training crops.
+        scales: Factors on the size of images, as 0.75,1,1.25: a segmenter averages its probabilities at all of them.
+        mirror: A segmenter sees each image mirrored, too, and averages its probabilities.
         precision: auto takes bf16 autocast if the machine computes in it.
+        weights: average: the EMA if the file has one; plain: the weights of the last step.
+        overlay: Also write the colours of the classes over each image, OUT/overlays.
+        probabilities: Also write the probability of each class for each pixel, OUT/probabilities/NAME.npy, float16 (K,
+            H, W).
+        top: How many of the likeliest classes to give.
+        threshold: For models of several labels per image: the probability above which a label is given; by default 0.5.
     """
 
 def pretrain(
@@ -617,6 +647,173 @@ def probe(
         neighbours: k of k-NN.
         seed: Random seed of what is drawn: labels, val, random weights.
         out: A new JSON file for the whole result.
+    """
+
+def segment(
+    data: StrPath | None = None,
+    out: StrPath | None = None,
+    *,
+    resume: bool = False,
+    auto_resume: bool = False,
+    config: StrPath | None = None,
+    epochs: float | None = None,
+    minutes: float | None = None,
+    batch_size: int | None = None,
+    micro_batch: int | None = None,
+    lr: float | None = None,
+    warmup_epochs: float | None = None,
+    weight_decay: float | None = None,
+    clip_grad: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    timeout: float = 30.0,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    compile: bool = False,
+    threads: int | Literal["auto"] | None = None,
+    workers: int | None = None,
+    max_pixels: int = 100000000,
+    value_range: str | Sequence[float] | None = None,
+    max_bad_fraction: float = 0.01,
+    cache: bool = True,
+    checkpoint_minutes: float = 5.0,
+    checkpoint_every: int = 0,
+    log_every: int | None = None,
+    init: StrPath | None = None,
+    bands: str | Sequence[str] | None = None,
+    channels: str | Sequence[str] | None = None,
+    nodata: float | None = None,
+    stats: str = "auto",
+    show: str | Sequence[str] | None = None,
+    inflate: str = "repeat",
+    model: str | None = None,
+    image_size: int | None = None,
+    stem_stride: int | None = None,
+    in_chans: int | None = None,
+    depths: Sequence[int] | None = None,
+    dims: Sequence[int] | None = None,
+    val_fraction: float | None = None,
+    group_pattern: str | None = None,
+    classes: StrPath | None = None,
+    ignore: int | None = None,
+    reduce_zero_label: bool = False,
+    recipe: Literal["ade20k", "small-data"] | None = None,
+    base_size: int | None = None,
+    head_dim: int | None = None,
+    head_norm: Literal["batch", "group"] | None = None,
+    auxiliary_weight: float | None = None,
+    dropout: float | None = None,
+    freeze: int = 0,
+    layer_decay: float | None = None,
+    layer_decay_type: Literal["single", "group", "stage"] | None = None,
+    drop_path: float | None = None,
+    ema: float | None = None,
+    min_scale: float | None = None,
+    max_scale: float | None = None,
+    flip: bool = True,
+    orientation: Literal["upright", "any"] = "upright",
+    distort: bool = True,
+    band_jitter: float = 0.2,
+    most_of_a_class: float = 0.75,
+    ignored_pixels_count: bool = True,
+    dice: float = 0.0,
+    ohem: float = 0.0,
+    class_weights: Literal["none", "balanced"] = "none",
+    eval_epochs: float | None = None,
+    patience: int = 0,
+) -> RunResult:
+    r"""Train a segmenter, from pre-trained weights (`init=`) or from scratch, as `convnextv2 segment` does.
+
+    data: images and their masks, split or not.  out: a new folder for the run.
+
+    Raises UserError for a mistake in these, LoadError for weights that do not fit, RunFailedError if too many masks are
+    at fault or the run cannot go on, StoppedError after a signal, when everything is saved.
+
+    Settings:
+        resume: Resume the run in out from its newest checkpoint, bit for bit.
+        auto_resume: Resume the run in out if there is one, else start it: for jobs that are started again by
+            themselves.
+        config: Start from the settings in this config.json of another run; options on the command line override them.
+        epochs: Passes over the images.
+        minutes: Train for about this many minutes instead of epochs, measured at the start and without evaluations.
+        batch_size: Images per optimiser step, over all processes.
+        micro_batch: Images that one process works on at a time; a step accumulates as many of these as it needs.
+        lr: Highest learning rate, as used (not a base rate).
+        warmup_epochs: Epochs of linear warm-up.
+        weight_decay: AdamW weight decay; weights of convolutions and linear layers only.
+        clip_grad: Largest norm of the gradient; not clipped by default, as in the paper.
+        seed: Random seed for weights, order and augmentation.
+        device: auto, cpu, cuda or cuda:N.
+        timeout: Minutes that several processes wait for each other, as for the slowest to list the images.
+        precision: auto takes bf16 autocast if the machine computes in it.
+        compile: Compile the model with torch.compile.
+        threads: Threads that compute on a CPU, by default one per core; auto measures which numbers of threads and
+            workers are fastest now, as on a busy machine. The number can change the last bits of results.
+        workers: Processes that read images; by default one per core less one, at most 8.
+        max_pixels: Images of more pixels count as unreadable (decompression bombs).
+        value_range: LOW:HIGH, the values that become black and white in files of more than 8 bits, as 0:4095; by
+            default that of init, else all of 16 bits, and each image's own range for floats. 8 bits stay as they are.
+        max_bad_fraction: Stop the run if more than this share of the files cannot be read; a few always may, unless it
+            is 0.
+        cache: Keep decoded images in memory, shared by all processes of a machine, if a quarter of what is free is
+            enough.
+        checkpoint_minutes: Minutes between checkpoints; the last step is always saved.
+        checkpoint_every: Also save every so many steps; 0: time-based only.
+        log_every: Steps between two lines of metrics.jsonl.
+        init: Weights to start from: a run, a file, published weights (convnextv2 zoo), hf:OWNER/NAME, or none.
+        bands: Patterns of the files of each band, where an image's bands lie in files of their own, as
+            '{id}_B02.tif,{id}_B03.tif'.
+        channels: Which bands are read, in this order: numbers from 1, or names, as 4,3,2; by default all of them.
+        nodata: The value that stands for missing data; NaN, alpha and what a file says itself always do.
+        stats: What the numbers of bands mean: auto (those of init, else made of the images), imagenet (8 bits only), or
+            a file of `convnextv2 stats`.
+        show: Which bands figures show as red, green and blue: one to three of those read, by number or name, as 4,3,2;
+            by default those named red, green and blue, else the first three.
+        inflate: How to adapt the stem if the channels differ from those of init: repeat (by name, where both sides have
+            the same names), mean, a list of channels as 0,1,2,0, or a table as red=0,green=1,nir=red.
+        model: convnextv2_SIZE, atto to huge (convnext_SIZE for V1); by default that of init, else convnextv2_atto.
+        image_size: Pixels on a side of what the model sees; by default that of init, else as the files, 224 at most.
+        stem_stride: 4 as published; 2 or 1 for small images; by default that of init, else 4 from 128 pixels on, 2 from
+            64.
+        in_chans: 3 for colour, 1 for grey images, or the number of bands; by default that of init, else as the images.
+        depths: Number of blocks of each stage, in place of the model's.
+        dims: Number of channels of each stage, in place of the model's.
+        val_fraction: Share of the images to validate with if the data has no val; by default a fifth, or a tenth of
+            train/.
+        group_pattern: A regular expression; what it matches in the path of an image, as 'patient(\d+)', is its group,
+            and a group is never on both sides of the split.
+        classes: A classes.json with names, palette and what is no class, or a labelmap.txt of CVAT; by default that of
+            data.
+        ignore: The value of masks that is no class, in place of that of classes.json; 255 always is none.
+        reduce_zero_label: 0 is no class and 1 is the first, as in ADE20K.
+        recipe: The paper's recipe, or ours for small folders, the default up to 10,000 images.
+        base_size: Pixels on the shorter side that an image is scaled to before the random scale; by default image_size;
+            0 keeps the pixels of the files, where objects have one size in pixels, as seen from above or through a
+            microscope.
+        head_dim: Width of UPerNet's head, 512 in the paper.
+        head_norm: Norm in the head: batch as in the paper, over all processes; group also works with one image at a
+            time.
+        auxiliary_weight: Weight of the auxiliary head's loss; 0 for no such head.
+        dropout: Dropout before the classifiers.
+        freeze: Stages of the backbone whose weights stay as they are, stem first: 4 for the whole backbone.
+        layer_decay: Factor on the learning rate from one layer to the one below; 1 for none.
+        layer_decay_type: What a layer is: a block, one of twelve groups of them, or a stage, as in the paper's
+            framework.
+        drop_path: Drop path of the last block.
+        ema: Decay of the EMA of the weights, which is what is evaluated and kept; 0 for none.
+        min_scale: Smallest factor of the random scale.
+        max_scale: Largest factor of the random scale.
+        flip: Mirror half of the crops; their masks with them.
+        orientation: any also turns crops by quarters: for what has no up, as seen from above or through a microscope.
+        distort: Change brightness, contrast, saturation and hue at random; of bands see band_jitter.
+        band_jitter: Strength of random contrast, brightness and noise of each band, where files are read as numbers.
+        most_of_a_class: Largest share of one class in a crop; ten other places are tried.
+        ignored_pixels_count: Divide the loss by all pixels, as the paper's framework does, and not by those with a
+            class.
+        dice: Weight of the Dice loss beside cross entropy; for small objects and few classes.
+        ohem: Online hard examples: only pixels whose true class has a probability below this count, as 0.7; 0 for all.
+        class_weights: balanced: rare classes count more in the loss, by the root of how rare they are.
+        eval_epochs: Epochs between evaluations; by default ten evaluations, and one an epoch at most.
+        patience: End the run after this many evaluations without a new best; 0 for never.
     """
 
 def stats(

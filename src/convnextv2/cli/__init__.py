@@ -23,6 +23,7 @@ VERBS = {  # title of the group: verb, and the first line of its docstring, whic
         "stats": "Compute what the numbers of images mean, band by band, for --stats of a training.",
         "pretrain": "Pre-train on a folder of images, without labels (FCMAE).",
         "classify": "Train a classifier from pre-trained weights, or from scratch.",
+        "segment": "Train a segmenter, a class for each pixel, from pre-trained weights or from scratch.",
     },
     "Use and evaluate": {
         "evaluate": "Evaluate a trained model on labelled images.",
@@ -62,7 +63,7 @@ def build_app(verb: str | None = None) -> App:
                 help=None if name == verb else line,
                 group=group,
                 sort_key=number,
-                help_epilogue=options.EPILOGUE if name in ("pretrain", "classify") else None,
+                help_epilogue=options.EPILOGUE if name in ("pretrain", "classify", "segment") else None,
             )
     return app
 

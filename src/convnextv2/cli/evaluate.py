@@ -8,16 +8,19 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from convnextv2.cli.early import check_use
-from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings
+from convnextv2.verbs.settings import AnyEvaluateSettings
 
 
-def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Parameter(name="*")] | None = None) -> None:
+def evaluate(
+    *, run: str, data: Path, settings: Annotated[AnyEvaluateSettings, Parameter(name="*")] | None = None
+) -> None:
     """Evaluate a trained model on labelled images.
 
     convnextv2 evaluate --run run --data images/ --out scores
     convnextv2 evaluate --run model.safetensors --data labels.csv --split test --weights both
 
-    A model of a task from another package takes those of the options below that its task has.
+    Of a segmenter --data holds images and masks, as for `convnextv2 segment`. A model of any task takes those of the
+    options below that its task has.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ def evaluate(*, run: str, data: Path, settings: Annotated[EvaluateSettings, Para
         run,
         data,
         say=lambda line: print(printable(line), file=sys.stderr, flush=True),
-        **(settings or EvaluateSettings()).named(),
+        **(settings or AnyEvaluateSettings()).named(),
     )
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -35,8 +35,8 @@ def layer_id(name: str, depths: Sequence[int], kind: Kind, *, prefix: str = "") 
     stage: downsamplings, stem included, 0; stages 1 to 4; final norm and head 13 with 27 blocks or more in stage 2,
     else 7: so the whole backbone is slower than what is on it.
 
-    Source: `optim_factory.py` of the official repository; the paper (appendix A) names the first two kinds. The third is
-    that of V1's published segmentation.
+    Source: `optim_factory.py` of the official repository; the paper (appendix A) names the first two kinds. The third
+    is that of V1's published segmentation.
 
     Raises UserError for a name that no such encoder has: a wrong prefix must not turn the decay off silently.
     """

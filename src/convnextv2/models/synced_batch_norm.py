@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.nn import functional as collective  # differentiable
@@ -18,6 +20,12 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         super().__init__(dim)
         self.num_batches_tracked = None
 
+    def _load_from_state_dict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
+    ) -> None:
+        state_dict.pop(f"{prefix}num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, {**local_metadata, "version": 2}, *args)
+
     def forward(self, input: Tensor) -> Tensor:
         """Return maps of the same shape, (N, C, H, W)."""
         if not (self.training and distributed.is_available() and distributed.is_initialized()):
@@ -33,7 +41,8 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         total = sums[-1].detach()
         mean = (sums[:-1] / total).view(1, -1, 1, 1)
         variance = collective.all_reduce((x - mean).square().sum((0, 2, 3))) / total
-        assert self.running_mean is not None and self.running_var is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
         with torch.no_grad():
             momentum = self.momentum or 0.0
             self.running_mean.lerp_(mean.flatten(), momentum)

@@ -17,7 +17,6 @@ from convnextv2.errors import UserError
 from convnextv2.models.config import TIMM_PREFIX as PREFIX
 from convnextv2.models.config import TimmConfig
 
-
 _STRIDES = (4, 8, 16, 32)
 
 
@@ -112,8 +111,8 @@ class TimmBackbone(nn.Module):
         by_stride = {int(each["reduction"]): (place, int(each["num_chs"])) for place, each in enumerate(entries)}
         if not all(stride in by_stride for stride in _STRIDES):
             raise UserError(
-                f"{PREFIX}{self.name} has maps of strides {', '.join(map(str, sorted(by_stride)))}, and segmentation needs"
-                f" {', '.join(map(str, _STRIDES))}: give a ConvNeXt, Swin or ResNet"
+                f"{PREFIX}{self.name} has maps of strides {', '.join(map(str, sorted(by_stride)))}, and segmentation"
+                f" needs {', '.join(map(str, _STRIDES))}: give a ConvNeXt, Swin or ResNet"
             )
         return [by_stride[stride] for stride in _STRIDES]
 

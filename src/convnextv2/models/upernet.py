@@ -174,7 +174,9 @@ class UPerNet(nn.Module):
         elif isinstance(encoder, ConvNeXt):
             frozen = tuple(encoder.downsample_layers[:stages]) + tuple(encoder.stages[:stages])
         else:
-            raise UserError(f"--freeze {stages}: of a model of timm the whole backbone is frozen, --freeze 4, or nothing")
+            raise UserError(
+                f"--freeze {stages}: of a model of timm the whole backbone is frozen, --freeze 4, or nothing"
+            )
         for module in frozen:
             module.requires_grad_(False)
         self.frozen = frozen

@@ -34,6 +34,8 @@ class TaskSpec(Generic[S]):
     "segmentation".
     evaluate, predict: called as `evaluate(run, data, **settings)` and `predict(run, images, **settings)`; None if such
     a model does not support it. The commands print what they return, see docs/extend.md.
+    write: writes predictions as files, called as `write(run, images, out=..., say=..., **settings)`; it returns a
+    record with `pictures`, `failed` and `files`. None if each prediction is a line of JSON.
     follows: names of settings that are computed again if another one is given beside a --config.  replaced: those of
     them that are, even if the user of that config had given them.
 
@@ -51,6 +53,7 @@ class TaskSpec(Generic[S]):
     foreign: kinds.Foreign | None = None
     evaluate: Callable[..., Any] | None = None
     predict: Callable[..., Any] | None = None
+    write: Callable[..., Any] | None = None
     follows: Mapping[str, frozenset[str]] = field(default_factory=dict)
     replaced: frozenset[str] = frozenset()
 

@@ -12,12 +12,12 @@ from typing import Any
 from convnextv2.errors import UserError
 from convnextv2.runs.spec import TaskSpec, check_settings, task_of_kind
 from convnextv2.signatures import verb
-from convnextv2.tasks.classify.evaluate_settings import EvaluateSettings
 from convnextv2.text import shown
+from convnextv2.verbs.settings import AnyEvaluateSettings
 from convnextv2.weights.load import kind_of
 
 
-@verb(EvaluateSettings)
+@verb(AnyEvaluateSettings)
 def evaluate(
     run: str | Path, data: str | Path, *, say: Callable[[str], None] = lambda line: None, **settings: Any
 ) -> Any:
@@ -26,8 +26,9 @@ def evaluate(
     run: a run's folder, or any other source of weights that `load` takes.  data: as the task reads it.
     say: called with a line of progress now and then, if the task has any.
 
-    The settings are a classifier's; a task of another package has its own. Returns what the task returns: for a
-    classifier `Evaluation`. Raises UserError if models of this kind are not evaluated, and as the task does.
+    The settings are those of all tasks, and each refuses what it does not have; a task of another package has its own.
+    Returns what the task returns: for a classifier `Evaluation`, for a segmenter `SceneEvaluation`. Raises UserError if
+    models of this kind are not evaluated, and as the task does.
     """
     task = task_of(run)
     if task.evaluate is None:

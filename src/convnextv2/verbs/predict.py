@@ -14,13 +14,13 @@ from convnextv2.errors import UserError
 from convnextv2.runs.spec import TaskSpec, check_settings
 from convnextv2.signatures import verb
 from convnextv2.tasks.classify import prediction_files
-from convnextv2.tasks.classify.predict_settings import PredictSettings
 from convnextv2.tasks.classify.prediction_files import Format, Written
 from convnextv2.text import json_line, shown
 from convnextv2.verbs.evaluate import task_of
+from convnextv2.verbs.settings import AnyPredictSettings
 
 
-@verb(PredictSettings, unchecked=("images",))
+@verb(AnyPredictSettings, unchecked=("images",))
 def predict(run: str | Path, images: Images, **settings: Any) -> Iterator[Any]:
     """Run a trained model on images, in the order given, batch by batch while one iterates.
 
@@ -28,9 +28,9 @@ def predict(run: str | Path, images: Images, **settings: Any) -> Iterator[Any]:
     images: image files, folders of them, and text files of paths, mixed; or arrays, tensors, PIL images, or a map-style
     dataset, see `data.files.given.Images`.
 
-    The settings are a classifier's; a task of another package has its own. Yields what the task yields: for a
-    classifier `Prediction`. Raises UserError if models of
-    this kind do not predict, and as the task does.
+    The settings are those of all tasks, and each refuses what it does not have; a task of another package has its own.
+    Yields what the task yields: for a classifier `Prediction`, for a segmenter `ScenePrediction`. Raises UserError if
+    models of this kind do not predict, and as the task does.
     """
     return _predict(task_of(run), run, images, settings)
 
@@ -48,7 +48,8 @@ def write_predictions(
 
     Those of a classifier as `tasks.classify.prediction_files.write_predictions`. Each prediction of another task, a
     dataclass or a mapping, is one line of JSON; one with an `error` is of a file that could not be read.
-    out: a new file, there once it is complete; by default the standard output.
+    A task may write files of its own instead, as a segmenter does: a mask for each image into a folder.
+    out: a new file, there once it is complete; by default the standard output. Of a segmenter a new folder.
     say: called with a line for each file that cannot be read.
 
     Raises UserError if `out` exists or another task is asked for another format than "jsonl", and as `predict`.
@@ -58,6 +59,10 @@ def write_predictions(
         return prediction_files.write_predictions(run, images, format=format, out=out, say=say, **settings)
     if format != "jsonl":
         raise UserError(f"--format {format} is for classifiers, and {run} is {task.title}: give --format jsonl")
+    if task.write is not None and task.predict is not None:
+        check_settings("predict", task.predict, settings)
+        done = task.write(run, images, out=out, say=say, **settings)
+        return Written(done.pictures, done.failed, done.files)
     if out is not None:
         make_room(out)
     predictions = _predict(task, run, images, settings)

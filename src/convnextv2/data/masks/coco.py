@@ -97,7 +97,7 @@ def read_coco(path: Path, folder: Path) -> CocoMasks:
             unused.append(name or "an image without file_name")
         elif index not in kept:
             kept.append(index)
-            about.append(_image(each, by_image.get(each.get("id"), []), places))
+            about.append(_image(each, by_image.get(each.get("id", -1), []), places))
     if not kept:
         raise UserError(
             f"{shown(path)} names {len(unused)} images and none is in {shown(folder)}, the first being"

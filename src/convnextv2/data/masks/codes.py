@@ -65,7 +65,7 @@ class SceneClasses:
                 raise UserError("two classes have the same colour in the palette: give each its own")
             codes |= {code_of(colour): index for index, colour in enumerate(self.palette)}
         codes |= {code_of(colour): NO_CLASS for colour in self.no_class_colours}
-        codes |= {number: NO_CLASS for number in self.no_class}
+        codes |= dict.fromkeys(self.no_class, NO_CLASS)
         codes.setdefault(NO_CLASS, NO_CLASS)
         object.__setattr__(self, "codes", codes)
 
@@ -286,8 +286,10 @@ def _number(said: object) -> int:
 
 
 def _colour(said: object) -> Colour:
-    if not isinstance(said, list | tuple) or len(said) != 3 or not all(
-        isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= 255 for part in said
+    if (
+        not isinstance(said, list | tuple)
+        or len(said) != 3
+        or not all(isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= 255 for part in said)
     ):
         raise ValueError(f"{shown(str(said))[:60]} is no colour, three numbers from 0 to 255")
     red, green, blue = said

@@ -24,6 +24,9 @@ SUFFIXES = ("_mask", "-mask", "_label", "_labels", "_gt", "_seg", "_segmentation
 
 _IMAGE_SUFFIXES = ("", "_leftImg8bit", "_image", "_img")
 
+SCENES = "a folder of images and masks"
+"""What a source of scenes is, in words."""
+
 LAYOUT = (
     "train/images and train/masks (val, test likewise), or images and masks, or images/train and masks/train;"
     " or images beside a COCO instances.json"

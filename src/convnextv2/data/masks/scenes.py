@@ -159,7 +159,9 @@ def read_scene_split(source: Path, split: str | None, request: SceneRequest) -> 
     found = find_folders(source)
     if "" in found:
         if split is not None:
-            raise UserError(f"--split {split}: {shown(source)} is not split: leave out --split to evaluate on all of it")
+            raise UserError(
+                f"--split {split}: {shown(source)} is not split: leave out --split to evaluate on all of it"
+            )
         name = ""
     else:
         name = split or next(known for known in ("val", "test", "train") if known in found)
@@ -262,7 +264,11 @@ def _classes(
         if len(names) > 1:
             raise UserError(f"the json files of {shown(source)} have different categories: make them the same")
         return (of_coco[0] if known is None else of_coco[0].renamed(known.names, shown(source))), []
-    places = [source, *(each.images.parent for each in folders.values()), *(m for f in folders.values() if (m := f.masks))]
+    places = [
+        source,
+        *(each.images.parent for each in folders.values()),
+        *(m for f in folders.values() if (m := f.masks)),
+    ]
     file = request.classes or next((p / n for p in places for n in CLASS_FILES if (p / n).is_file()), None)
     if file is not None:
         found = read_class_file(file, ignore=request.ignore, reduce_zero_label=request.reduce_zero_label)
@@ -298,8 +304,8 @@ def _found_classes(source: Path, codes: Counter[int], request: SceneRequest) -> 
     if len(values) < 2:
         raise UserError(
             f"the masks in {shown(source)} hold {listed(map(str, sorted(codes)))}, of which"
-            f" {listed(map(str, values)) or 'none'} is a class: there must be two or more, or say which value is no class"
-            " with --ignore"
+            f" {listed(map(str, values)) or 'none'} is a class: there must be two or more, or say which value is no"
+            " class with --ignore"
         )
     gone = sorted(ignored & {*codes})
     said = f"{len(values)} values in the masks, each taken for a class: {listed(map(str, values))}"
@@ -395,6 +401,8 @@ def _groups(scenes: Scenes, pattern: str | None) -> dict[str, list[int]]:
     for index, name in enumerate(scenes.images.names):
         match = find(name)
         if match is None:
-            raise UserError(f"--group-pattern {shown(pattern or '')} does not match {shown(name)}: every name must match")
+            raise UserError(
+                f"--group-pattern {shown(pattern or '')} does not match {shown(name)}: every name must match"
+            )
         found.setdefault(match[1 if match.re.groups else 0], []).append(index)
     return found

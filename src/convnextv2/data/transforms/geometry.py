@@ -69,7 +69,7 @@ class _CutAndResize(Geometry):
         return self._move(self._on_size(image), partial(_resize_image, dtype=self.format)).contiguous()
 
     def on_mask(self, mask: Tensor, fill: int = 0) -> Tensor:
-        return self._move(self._on_size(mask), _resize_mask).contiguous()
+        return self._move(self._on_size(mask), resize_mask).contiguous()
 
     def on_boxes(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
         moved = self._move(self._boxes(boxes), lambda target, size: F.resize(target, list(size)))
@@ -272,8 +272,11 @@ def resize_existing(image: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.where(weight >= 0.5, resized[..., :-1, :, :] / weight + mean, torch.nan)
 
 
-def _resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Take the pixel whose centre is nearest: torchvision's own way for masks is half a pixel off."""
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize masks, integer or bool (..., H, W): the pixel whose centre is nearest.
+
+    torchvision's own way for masks is half a pixel off.
+    """
     layers = mask.reshape(-1, *mask.shape[-2:])
     values = layers if layers.dtype == torch.uint8 else to_float(layers)
     resized = F.resize(values, list(size), interpolation=v2.InterpolationMode.NEAREST_EXACT)

@@ -43,10 +43,8 @@ class SceneLoss:
         if self.ohem:
             counted = there & self._hard(logits, targets, there)
             each = torch.where(counted, each, 0)
-        if self.ignored_pixels_count and not self.ohem:
-            loss = each.mean()
-        else:
-            loss = each.sum() / counted.sum().clamp(min=1)
+        of_all = self.ignored_pixels_count and not self.ohem
+        loss = each.mean() if of_all else each.sum() / counted.sum().clamp(min=1)
         return loss + self.dice * dice_loss(logits, targets) if self.dice else loss
 
     @torch.no_grad()

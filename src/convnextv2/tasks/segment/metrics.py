@@ -1,4 +1,4 @@
-"""Scores of a segmenter, all from one matrix of whole numbers, so that they are exact however the images are divided."""
+"""Scores of a segmenter, all from one matrix of whole numbers: exact, however images are divided."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ METRICS = {
             "miou",
             "mean IoU",
             percent=True,
-            description="Of each class, the pixels where truth and prediction agree, divided by those where either says "
-            "it; the mean over all classes. Pixels without a class do not count.",
+            description="Of each class, the pixels where truth and prediction agree, divided by those where either "
+            "says it; the mean over all classes. Pixels without a class do not count.",
         ),
         MetricInfo("pixel_accuracy", "pixel accuracy", percent=True, description="The share of right pixels."),
         MetricInfo(

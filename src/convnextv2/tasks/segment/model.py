@@ -99,7 +99,7 @@ def leave_out_unused(model: UPerNet, architecture: BackboneConfig, image_size: i
     with torch.enable_grad():
         maps = encoder.feature_maps(torch.zeros(1, architecture.in_chans, image_size, image_size))
         given = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-        found = torch.autograd.grad(sum(each.sum() for each in maps), given, allow_unused=True)
+        found = torch.autograd.grad(torch.stack([each.sum() for each in maps]).sum(), given, allow_unused=True)
     for parameter, gradient in zip(given, found, strict=True):
         parameter.requires_grad_(gradient is not None)
     encoder.train(training)

@@ -62,8 +62,8 @@ def ade20k(size: str, images: int) -> Recipe:
 
     The paper (appendix A.4) sweeps the rate over 1e-4, 2e-4 and 3e-4, layer decay over 0.8 and 0.9, drop path over 0.1
     to 0.4, and does not say which values were chosen. These are the published ones of V1: 1e-4, stage-wise 0.9, drop
-    path 0.4 (0.3 for Small); for sizes below Tiny, which have no published values, 0.1 is ours. Crops of 512 pixels, 640
-    for models that were fine-tuned on ImageNet-22K.
+    path 0.4 (0.3 for Small); for sizes below Tiny, which have no published values, 0.1 is ours. Crops of 512 pixels,
+    640 for models that were fine-tuned on ImageNet-22K.
 
     Expected mIoU at several scales, from weights fine-tuned on ImageNet-1K: Base 52.1, Large 53.7, Huge 55.0 (57.0 at
     640 pixels from ImageNet-22K); V1 supervised Base 49.9, Large 50.5 (Table 7).
@@ -93,8 +93,8 @@ def small_data(images: int, pretrained: bool, dim: int) -> Recipe:
     dim: channels of the backbone's last map.
 
     A batch of 8, less for a handful of images; training lasts until 16,000 crops are seen, for at least 10 epochs and
-    at most 400. The head is 128 wide up to 384 channels and 256 above: at 512 it would take nine tenths of the time of a
-    small backbone. Its norm goes by groups, so that it works alike for one image at a time.
+    at most 400. The head is 128 wide up to 384 channels and 256 above, as at 512 it is far heavier than a small
+    backbone. Its norm goes by groups, so that it works alike for one image at a time.
 
     Command: `convnextv2 segment --data scenes --out run --init pretrained-run --recipe small-data`
 

@@ -34,8 +34,8 @@ class SegmentSettings(ModelSettings):
     recipe: Literal["ade20k", "small-data"] | None = None
     """The paper's recipe, or ours for small folders, the default up to 10,000 images."""
     base_size: int | None = None
-    """Pixels on the shorter side that an image is scaled to before the random scale; by default --image-size; 0 keeps the
-    pixels of the files, where objects have one size in pixels, as seen from above or through a microscope."""
+    """Pixels on the shorter side that an image is scaled to before the random scale; by default --image-size; 0 keeps
+    the pixels of the files, where objects have one size in pixels, as seen from above or through a microscope."""
     head_dim: int | None = None
     """Width of UPerNet's head, 512 in the paper."""
     head_norm: Literal["batch", "group"] | None = None
@@ -76,7 +76,7 @@ class SegmentSettings(ModelSettings):
     dice: float = 0.0
     """Weight of the Dice loss beside cross entropy; for small objects and few classes."""
     ohem: float = 0.0
-    """Online hard examples: only pixels whose true class has a probability below this count, 0.7 is usual; 0 for all."""
+    """Online hard examples: only pixels whose true class has a probability below this count, as 0.7; 0 for all."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: rare classes count more in the loss, by the root of how rare they are."""
 

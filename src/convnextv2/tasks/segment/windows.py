@@ -104,7 +104,8 @@ class SceneScorer:
         device: torch.device,
         precision: Literal["fp32", "bf16"] = "fp32",
     ) -> None:
-        self.model, self.settings, self.device, self.precision = model.eval().to(device), settings, device, precision
+        self.model, self.settings, self.device = model.eval().to(device), settings, device
+        self.precision: Literal["fp32", "bf16"] = precision
         self._classes, self._format = classes, preprocessing.format
         self._normalise = Normalise(preprocessing).to(device)
 
@@ -158,7 +159,7 @@ class SceneScorer:
 
     def _blended(self, view: _View, first: int, last: int) -> Tensor:
         """Logits of rows of a view, (K, last - first, w): where windows overlap, their mean, weighted by place."""
-        (high, wide), (height, width) = view.window, view.size
+        (high, wide), width = view.window, view.size[1]
         self._compute(view, first, last)
         if len(view.rows) == len(view.columns) == 1:
             (logits,) = view.kept.values()
