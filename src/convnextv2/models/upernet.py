@@ -21,7 +21,8 @@ from convnextv2.models.synced_batch_norm import SyncedBatchNorm
 POOL_SCALES = (1, 2, 3, 6)
 AUXILIARY_DIM = 256
 _AUXILIARY_MAP = 2  # of stage 3, stride 16
-_GROUPS = 32
+_LEAST_IN_A_GROUP = 16
+"""Channels of a group; of fewer, a map that was pooled to one site would hardly keep anything."""
 
 HeadNorm = Literal["batch", "group"]
 
@@ -49,7 +50,8 @@ class ConvNormReLU(nn.Sequential):
 def _norm(name: HeadNorm, dim: int) -> nn.Module:
     if name == "batch":
         return SyncedBatchNorm(dim)
-    return nn.GroupNorm(_GROUPS if dim % _GROUPS == 0 else 1, dim)
+    groups = (count for count in (32, 16, 8, 4, 2) if dim % count == 0 and dim // count >= _LEAST_IN_A_GROUP)
+    return nn.GroupNorm(next(groups, 1), dim)
 
 
 class PyramidPooling(nn.Module):

@@ -16,7 +16,7 @@ from convnextv2.cli import main
 from convnextv2.errors import RunFailedError, StoppedError, UserError
 from convnextv2.weights.files import checkpoint_of, load_tensors
 
-SMALL = SMALL_CLASSIFIER | {"head_dim": 16, "batch_size": 4, "workers": 0, "lr": 3e-3, "log_every": 1}
+SMALL = SMALL_CLASSIFIER | {"head_dim": 32, "batch_size": 4, "workers": 0, "lr": 3e-3, "log_every": 1}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,9 @@ def run(data, tmp_path_factory):
 
 def test_it_learns_and_leaves_scores_tables_and_pictures(run):
     scores = json.loads((run / "scores.json").read_text())
-    assert scores["val"]["plain"]["miou"] > 0.5
+    losses = list(run_losses(run).values())
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    assert scores["val"]["plain"]["miou"] > 0.4  # always the most frequent class: 0.25
     assert {"val", "test"} < scores.keys()
     page = (run / "report.html").read_text()
     for text in ("Classes of val", "mean IoU", "brick"):
