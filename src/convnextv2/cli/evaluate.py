@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from convnextv2.cli.early import check_use
 from convnextv2.verbs.settings import AnyEvaluateSettings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from convnextv2.tasks.classify.evaluate import Evaluation
 
 
 def evaluate(
@@ -38,7 +43,7 @@ def evaluate(
     from rich.table import Table
 
     from convnextv2.tasks.classify.evaluate import Evaluation
-    from convnextv2.text import printable, printable_lines, shown
+    from convnextv2.text import printable, printable_lines
     from convnextv2.verbs.evaluate import evaluate as run_evaluate
     from convnextv2.verbs.evaluate import score_rows
 
@@ -61,6 +66,15 @@ def evaluate(
             table.add_row(*row)
         console.print(table, markup=False)
         return
+    _print(found, console)
+
+
+def _print(found: Evaluation, console: Console) -> None:
+    """The scores of a classifier."""
+    from rich.table import Table
+
+    from convnextv2.text import printable, shown
+
     for name, reason in found.bad:
         print(printable(f"skipped {shown(name)}: {reason}"))
     for note in found.notes:
