@@ -201,6 +201,23 @@ def test_objects_that_cannot_be_drawn_are_named(tmp_path, annotation, said):
         read(tmp_path, max_bad_fraction=0)
 
 
+def test_what_is_for_mask_files_is_refused_with_coco_objects(tmp_path):
+    coco(tmp_path, [square(1, 1, 9)])
+    for changes in ({"ignore": 0}, {"reduce_zero_label": True}, {"classes": tmp_path / "x.json"}):
+        with pytest.raises(UserError, match="is for mask files"):
+            read(tmp_path, **changes)
+
+
+def test_255_is_no_class_whatever_else_is_none(tmp_path):
+    def save(classes, path):
+        classes[0] = 255
+        Image.fromarray(classes).save(path)
+
+    found = read(write_scenes(tmp_path, {"": 6}, classes_file=False, save=save), ignore=0)
+    assert found.train.names == ("1", "2")
+    assert (found.train.mask(0)[0] == NO_CLASS).all()
+
+
 def test_real_scenes():
     if not SHARED.is_dir():
         pytest.skip("the folder of shared images is not here")

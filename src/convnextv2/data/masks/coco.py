@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convnextv2.data.files.folder import EXTENSIONS, ImageList, list_images
+from convnextv2.data.files.folder import ImageList, list_images
 from convnextv2.data.masks.codes import SceneClasses, default_palette
 from convnextv2.errors import UserError
 from convnextv2.text import listed, one_line, shown
@@ -217,8 +217,3 @@ def _check_text(counts: bytes, pixels: int) -> None:
             value = shift = 0
     if shift or any(run < 0 for run in runs) or sum(runs) != pixels:
         raise AnnotationError("its compressed run lengths do not cover the image")
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a name ends as that of an image does."""
-    return name.lower().endswith(EXTENSIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -260,6 +261,9 @@ def _classes(
     known = request.known
     of_coco = [each.classes for each in masks.values() if isinstance(each, CocoMasks)]
     if of_coco:
+        given = {"classes": request.classes, "ignore": request.ignore, "reduce-zero-label": request.reduce_zero_label}
+        if odd := [name for name, value in given.items() if value is not None and value is not False]:
+            raise UserError(f"--{odd[0]} is for mask files, and {shown(source)} holds a COCO json: leave it out")
         names = {each.names for each in of_coco}
         if len(names) > 1:
             raise UserError(f"the json files of {shown(source)} have different categories: make them the same")
@@ -291,12 +295,12 @@ def _found_classes(source: Path, codes: Counter[int], request: SceneRequest) -> 
         names = [f"name {number + 1}" for number in range(len(some))]
         raise UserError(
             f"the masks in {shown(source)} are in {len(colours)} colours, and nothing says what they mean: write"
-            f' {shown(source / CLASS_FILES[0])} as {{"classes": {_json(names)}, "palette": {_json(some)}}}, with all of'
-            " them"
+            f' {shown(source / CLASS_FILES[0])} as {{"classes": {json.dumps(names)}, "palette": {json.dumps(some)}}}, with'
+            " all of them"
         )
-    ignored = {NO_CLASS if request.ignore is None else request.ignore}
+    ignored = {NO_CLASS} if request.ignore is None else {NO_CLASS, request.ignore}
     if request.reduce_zero_label:
-        ignored |= {0, NO_CLASS}
+        ignored |= {0}
     elif request.ignore is None and {*codes} <= {0, NO_CLASS}:
         classes = SceneClasses(("background", "foreground"), (0, 255), ((0, 0, 0), (220, 60, 40)))
         return classes, ["the masks hold 0 and 255 only, which are taken for background and foreground"]
@@ -314,12 +318,6 @@ def _found_classes(source: Path, codes: Counter[int], request: SceneRequest) -> 
         tuple(map(str, values)), tuple(values), default_palette(len(values)), tuple(sorted(ignored - {NO_CLASS}))
     )
     return classes, [f"{said} (a {CLASS_FILES[0]} gives them names and colours)"]
-
-
-def _json(value: object) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 def _faults(masks: Pairs | CocoMasks, seen: Sequence[_Seen], classes: SceneClasses) -> dict[int, str]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from convnextv2.data.masks.codes import SceneClasses
-from convnextv2.errors import LoadError, UserError
+from convnextv2.errors import LoadError
 from convnextv2.inference.loaded import LoadedModel
 from convnextv2.loading import load_kind
 from convnextv2.models import build_backbone
@@ -125,9 +124,3 @@ def scene_classes(loaded: LoadedModel[Any]) -> SceneClasses:
         return SceneClasses.from_dict(loaded.classes, SegmenterOptions.of(loaded.info).scenes)
     except ValueError as error:
         raise LoadError(f"{loaded.file}: {error}") from error
-
-
-def check_backbone(model: nn.Module, name: str) -> None:
-    """Check that a backbone has feature maps. Raises UserError."""
-    if not hasattr(model, "feature_maps"):
-        raise UserError(f"{name} has no feature maps: give convnextv2_SIZE, convnext_SIZE or timm:NAME")

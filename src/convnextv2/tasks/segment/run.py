@@ -117,12 +117,7 @@ class SegmentRun(TaskRun[SegmentSettings]):
 
     def min_side(self) -> int:
         """Return how small a large JPEG may be decoded: enough for the largest scale, or not at all."""
-        return int(self.base_size * self.recipe_max_scale) if self.base_size else self.settings.max_pixels
-
-    @property
-    def recipe_max_scale(self) -> float:
-        """Largest factor of the random scale."""
-        return self.recipe.max_scale
+        return int(self.base_size * self.recipe.max_scale) if self.base_size else self.settings.max_pixels
 
     def choose_recipe(self) -> tuple[Recipe, Chosen]:
         """Return the recipe requested, or one that fits the folder."""
