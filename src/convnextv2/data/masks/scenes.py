@@ -295,8 +295,8 @@ def _found_classes(source: Path, codes: Counter[int], request: SceneRequest) -> 
         names = [f"name {number + 1}" for number in range(len(some))]
         raise UserError(
             f"the masks in {shown(source)} are in {len(colours)} colours, and nothing says what they mean: write"
-            f' {shown(source / CLASS_FILES[0])} as {{"classes": {json.dumps(names)}, "palette": {json.dumps(some)}}}, with'
-            " all of them"
+            f' {shown(source / CLASS_FILES[0])} as {{"classes": {json.dumps(names)},'
+            f' "palette": {json.dumps(some)}}}, with all of them'
         )
     ignored = {NO_CLASS} if request.ignore is None else {NO_CLASS, request.ignore}
     if request.reduce_zero_label:
